@@ -1,0 +1,65 @@
+"""Figures as people read them: units that adapt, and digits that stop where the noise begins."""
+
+from __future__ import annotations
+
+import math
+
+MISSING = "-"
+
+
+def seconds_text(seconds: float | None, relative_noise: float | None) -> str:
+    """A time in ns, us, ms or s, to the first digit that `relative_noise` (a fraction of the value) leaves certain."""
+    if seconds is None:
+        return MISSING
+    unit, factor = next(((unit, factor) for unit, factor in _SECOND_UNITS if seconds * factor >= 1), _SECOND_UNITS[-1])
+    value = seconds * factor
+    return f"{_rounded(value, value * relative_noise if relative_noise else value / 100)} {unit}"
+
+
+def bytes_text(size: int | None) -> str:
+    """Bytes in B, KiB, MiB or GiB: whole bytes below 1 KiB, else three digits or more."""
+    if size is None:
+        return MISSING
+    value = float(size)
+    for unit in ("B", "KiB", "MiB"):
+        if abs(value) < 1024:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{_three_digits(value)} {unit}"
+        value /= 1024
+    return f"{_three_digits(value)} GiB"
+
+
+def ratio_text(ratio: float | None, low: float | None = None, high: float | None = None) -> str:
+    """A ratio to the digit that its interval leaves certain; to two decimals where it has none."""
+    if ratio is None:
+        return MISSING
+    if low is None or high is None:
+        return f"{ratio:.2f}"
+    return _rounded(ratio, (high - low) / 2)
+
+
+def interval_text(low: float | None, high: float | None) -> str:
+    """Both ends of an interval to the same digit."""
+    if low is None or high is None:
+        return MISSING
+    return f"[{_rounded(low, (high - low) / 2)}, {_rounded(high, (high - low) / 2)}]"
+
+
+def relative_noise(low: float | None, high: float | None) -> float | None:
+    """Half the width of a ratio's interval over its middle."""
+    if low is None or high is None or low + high <= 0:
+        return None
+    return (high - low) / (high + low)
+
+
+_SECOND_UNITS = (("s", 1.0), ("ms", 1e3), ("us", 1e6), ("ns", 1e9))
+
+
+def _rounded(value: float, noise: float) -> str:
+    """`value` up to the decimal of the first digit of `noise`, with at most four decimals."""
+    if noise <= 0:
+        return f"{value:.4f}"
+    return f"{value:.{min(4, max(0, -math.floor(math.log10(noise))))}f}"
+
+
+def _three_digits(value: float) -> str:
+    return f"{value:.{max(0, 2 - math.floor(math.log10(abs(value) or 1)))}f}"

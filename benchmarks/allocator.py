@@ -1,0 +1,52 @@
+"""glibc's allocator, set by `mallopt` for the life of this process: keep freed pages, or give them back at once."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+from typing import Any
+
+# malloc.h's names; the numbers are part of glibc's interface.
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -2, -3, -4, -8
+_LARGEST_INT = 2**31 - 1
+
+RETURN_THRESHOLD_BYTES = 64 * 1024
+"""With `return_pages`, blocks from this size on go back to the kernel when freed, so that resident memory follows them."""
+
+OTHER_ALLOCATORS = ("jemalloc", "tcmalloc", "mimalloc")
+
+
+def unavailable() -> str | None:
+    """Why glibc's knobs do not work here, or None where they do."""
+    if platform.libc_ver()[0] != "glibc":
+        return f"glibc's mallopt is needed to keep pages, and this is {platform.system()} without it"
+    preloaded = os.environ.get("LD_PRELOAD", "")
+    for name in OTHER_ALLOCATORS:
+        if name in preloaded:
+            return f"{name} is preloaded, so glibc's mallopt has no effect"
+    return None
+
+
+def keep_pages() -> None:
+    """`resident`: no block is mapped on its own, nothing is trimmed, one arena: after warm-up, calls cause no page faults."""
+    _mallopt({_M_MMAP_MAX: 0, _M_TRIM_THRESHOLD: _LARGEST_INT, _M_TOP_PAD: 16 * 1024 * 1024, _M_ARENA_MAX: 1})
+
+
+def return_pages() -> None:
+    """Freed blocks of 64 KiB and more leave the process at once. It costs page faults, so nothing is timed after this."""
+    _mallopt({_M_MMAP_THRESHOLD: RETURN_THRESHOLD_BYTES, _M_TRIM_THRESHOLD: RETURN_THRESHOLD_BYTES})
+
+
+def environment() -> dict[str, Any]:
+    """The environment variables that change how memory is allocated."""
+    names = ("LD_PRELOAD", "GLIBC_TUNABLES", "PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_NO_CUDA_MEMORY_CACHING")
+    chosen = [name for name in sorted(os.environ) if name in names or name.startswith("MALLOC_")]
+    return {name: os.environ[name] for name in chosen}
+
+
+def _mallopt(settings: dict[int, int]) -> None:
+    if unavailable() is None:
+        libc = ctypes.CDLL(None)
+        for parameter, value in settings.items():
+            libc.mallopt(parameter, value)

@@ -1,0 +1,124 @@
+"""Shows that a mode does what it says before it is measured: history, gradient mode, outputs, state."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from benchmarks.failure import Failure, describe, is_out_of_memory
+from benchmarks.measure.graph import call_recording_saved, histories
+from benchmarks.models.workload import seeded
+from benchmarks.modes import Mode, Step
+from benchmarks.record import Contract
+from benchmarks.tree import tensors
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """One call: its output, what hung on it, and what it left behind."""
+
+    output: Any
+    histories: list[str]
+    saved: int
+    left_grad_enabled: bool
+
+
+def observe(step: Step, module: nn.Module) -> Observation:
+    """Calls `step` once from a known random state. Buffers, random generators and the gradient mode are put back afterwards."""
+    with preserved(module), torch.enable_grad():
+        output, saved = call_recording_saved(step)
+        return Observation(output, histories(output), len(saved), torch.is_grad_enabled())
+
+
+def check_contract(mode: Mode, seen: Observation, reference: Observation | None) -> Contract:
+    """Every promise that `seen` breaks. `reference` is a tracked call from the same state, None where tracked cannot be run.
+
+    Outputs may differ by rounding, for a mode can select other kernels; whether they do is `equal_bits`'s to say.
+    """
+    broken = []
+    if mode.history and not seen.histories:
+        broken.append("the output has no history: nothing was tracked (does any parameter require grad?)")
+    if not mode.history and seen.histories:
+        broken.append(f"the output has a history ({seen.histories[0]})")
+    if not mode.records and seen.saved:
+        broken.append(f"{seen.saved} tensors were saved for backward")
+    if not seen.left_grad_enabled:
+        broken.append("gradients were left off after the call")
+    if reference is not None:
+        difference = _difference(seen.output, reference.output)
+        if difference:
+            broken.append(f"the output differs from tracked's: {difference}")
+    return Contract(holds=not broken, broken=broken)
+
+
+def reference_after(mode: Mode, step: Step, module: nn.Module) -> Observation:
+    """A tracked call after the mode's own. Raises Failure `broken_contract` if the mode left something that makes it fail."""
+    try:
+        return observe(step, module)
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        reason = f"a tracked call after {mode.name} fails: {describe(error)}"
+        raise Failure("broken_contract", reason) from error
+
+
+@contextmanager
+def preserved(module: nn.Module) -> Iterator[None]:
+    """Random generators start from the same seed inside; afterwards they, and the module's buffers, are as before."""
+    kept = [
+        (owner, name, buffer, buffer.detach().clone())
+        for owner in module.modules()
+        for name, buffer in owner.named_buffers(recurse=False)
+    ]
+    try:
+        with seeded(0):
+            yield
+    finally:
+        with torch.no_grad():
+            for owner, name, buffer, value in kept:
+                buffer.copy_(value)
+                setattr(owner, name, buffer)
+
+
+def equal_bits(output: Any, expected: Any) -> bool:
+    """Whether both hold the same tensors, bit by bit (NaN equals NaN)."""
+    ours, theirs = list(tensors(output)), list(tensors(expected))
+    return len(ours) == len(theirs) and all(
+        one.shape == other.shape and one.dtype == other.dtype and bool(_same(one, other).all())
+        for one, other in zip(ours, theirs, strict=True)
+    )
+
+
+def _difference(output: Any, expected: Any) -> str | None:
+    """How `output` differs from `expected` by more than rounding, or None."""
+    ours, theirs = list(tensors(output)), list(tensors(expected))
+    if len(ours) != len(theirs):
+        return f"{len(ours)} tensors instead of {len(theirs)}"
+    for one, other in zip(ours, theirs, strict=True):
+        if one.shape != other.shape or one.dtype != other.dtype:
+            return f"{one.dtype}{list(one.shape)} instead of {other.dtype}{list(other.shape)}"
+        relative, absolute = _TOLERANCES.get(one.dtype, (0.0, 0.0))
+        if not bool((_same(one, other) | torch.isclose(one, other, relative, absolute)).all()):
+            worst = (one.double() - other.double()).abs().nan_to_num(float("inf")).max()
+            return f"by up to {worst.item():.2g} where values reach {other.double().abs().max().item():.2g}"
+    return None
+
+
+def _same(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    return (one == other) | ((one != one) & (other != other))
+
+
+_TOLERANCES = {
+    torch.float16: (1e-3, 1e-5),
+    torch.bfloat16: (1.6e-2, 1e-5),
+    torch.float32: (1.3e-6, 1e-5),
+    torch.float64: (1e-7, 1e-7),
+    torch.complex64: (1.3e-6, 1e-5),
+    torch.complex128: (1e-7, 1e-7),
+}
+"""Relative and absolute tolerance per dtype, those of torch.testing.assert_close (which takes a second to import)."""

@@ -1,0 +1,39 @@
+"""What is run: the built-in families in their sizes, and the user's own models.
+
+A new family is a file beside this one and an entry in MODELS.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from benchmarks.models import own
+from benchmarks.models.convnet import CONVNET
+from benchmarks.models.lstm import LSTM
+from benchmarks.models.mlp import MLP
+from benchmarks.models.transformer import TRANSFORMER
+from benchmarks.models.workload import DTYPES, SIZES, Workload
+
+__all__ = ["DTYPES", "MODELS", "OWN_SIZE", "SIZES", "Source", "Workload"]
+
+MODELS = {family.name: family for family in (MLP, CONVNET, TRANSFORMER, LSTM)}
+
+OWN_SIZE = "own"
+"""The size of a user's model whose function does not take one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a workload comes from; can be sent to another process. `spec` is set for a user's model."""
+
+    model: str
+    size: str
+    spec: str | None = None
+
+    def workload(self, device: str = "cpu", dtype: str = "float32") -> Workload:
+        """Builds it on `device`, its floating point values as `dtype`.
+
+        Raises KeyError for an unknown name and own.ModelError for a user's function that does not suit.
+        """
+        built = own.load(self.spec) if self.spec is not None else MODELS[self.model]
+        return built.workload(self.size).to(device, DTYPES[dtype])

@@ -1,0 +1,118 @@
+"""Ways of handling gradients: how a step runs under each, and what each promises.
+
+A mode turns a model and a way of running it into a step: a function of no arguments that does the whole thing once,
+entering and leaving the mode included. A context object is made anew in every call, since a re-entered one leaks its mode.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from benchmarks.tree import map_tensors
+
+Run = Callable[[Callable[..., Any]], Any]
+"""Runs the scenario once with the model that it is given: `lambda model: model(*args, **kwargs)` for a forward pass."""
+
+Step = Callable[[], Any]
+"""Runs the scenario once in one mode and returns its output."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mode:
+    """One way of handling gradients.
+
+    `bind(module, run)` returns the step. `history` and `records` are promises: whether the output is part of a graph,
+    and whether the call keeps tensors for a backward pass while it runs. `own_operators` are the `aten::` operators that the
+    mode adds by its nature.
+    """
+
+    name: str
+    summary: str
+    bind: Callable[[nn.Module, Run], Step]
+    history: bool = False
+    records: bool = False
+    own_operators: frozenset[str] = frozenset()
+
+
+def _tracked(module: nn.Module, run: Run) -> Step:
+    return lambda: run(module)
+
+
+def _no_grad(module: nn.Module, run: Run) -> Step:
+    def step() -> Any:
+        with torch.no_grad():
+            return run(module)
+
+    return step
+
+
+def _inference_mode(module: nn.Module, run: Run) -> Step:
+    def step() -> Any:
+        with torch.inference_mode():
+            return run(module)
+
+    return step
+
+
+def _detach(module: nn.Module, run: Run) -> Step:
+    return lambda: map_tensors(torch.Tensor.detach, run(module))
+
+
+def _set_grad_enabled(module: nn.Module, run: Run) -> Step:
+    def step() -> Any:
+        with torch.set_grad_enabled(False):
+            return run(module)
+
+    return step
+
+
+def _no_grad_decorator(module: nn.Module, run: Run) -> Step:
+    @torch.no_grad()
+    def step() -> Any:
+        return run(module)
+
+    return step
+
+
+def _frozen(module: nn.Module, run: Run) -> Step:
+    """A twin of the module that shares every value with it, but whose parameters do not require grad."""
+    shared: dict[int, Any] = {id(p): nn.Parameter(p.detach(), requires_grad=False) for p in module.parameters()}
+    shared.update((id(buffer), buffer) for buffer in module.buffers())
+    twin = copy.deepcopy(module, shared)
+    return lambda: run(twin)
+
+
+def _detached_parameters(module: nn.Module, run: Run) -> Step:
+    detached = {name: parameter.detach() for name, parameter in module.named_parameters()}
+
+    def model(*args: Any, **kwargs: Any) -> Any:
+        return torch.func.functional_call(module, detached, args, kwargs)
+
+    return lambda: run(model)
+
+
+TRACKED = Mode("tracked", "gradients on, as torch starts: the baseline", _tracked, history=True, records=True)
+NO_GRAD = Mode("no_grad", "with torch.no_grad()", _no_grad)
+INFERENCE_MODE = Mode("inference_mode", "with torch.inference_mode()", _inference_mode)
+DETACH = Mode("detach", "tracked, then .detach() on the result", _detach, records=True, own_operators=frozenset({"aten::detach"}))
+SET_GRAD_ENABLED = Mode("set_grad_enabled", "with torch.set_grad_enabled(False)", _set_grad_enabled)
+FROZEN = Mode("frozen", "requires_grad_(False) on every parameter", _frozen)
+DETACHED_PARAMETERS = Mode(
+    "detached_parameters", "torch.func.functional_call with detached parameters", _detached_parameters
+)
+NO_GRAD_DECORATOR = Mode("no_grad_decorator", "a function decorated with @torch.no_grad()", _no_grad_decorator)
+
+MODES = {
+    mode.name: mode
+    for mode in (
+        TRACKED, NO_GRAD, INFERENCE_MODE, DETACH,
+        SET_GRAD_ENABLED, FROZEN, DETACHED_PARAMETERS, NO_GRAD_DECORATOR,
+    )
+}  # fmt: skip
+DEFAULT_MODES = (TRACKED.name, NO_GRAD.name, INFERENCE_MODE.name, DETACH.name)

@@ -1,0 +1,128 @@
+"""What to measure and how hard to try, parsed once from texts. Choices derive from the registries."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from benchmarks.device import ALLOCATORS, DEVICES, default_device
+from benchmarks.models import DTYPES, MODELS, SIZES, own
+from benchmarks.modes import DEFAULT_MODES, MODES
+from benchmarks.scenarios import SCENARIOS
+
+DEFAULT_SIZES = ("tiny", "small", "medium")
+ALL = "all"
+
+
+class OptionError(Exception):
+    """A value that an option cannot take: names the option, the value and what it takes."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """What to measure (names from the registries) and how. `own` are specs of the user's models.
+
+    `budget` is seconds of timing per group, `precision` the fraction within which every speedup's interval is to lie,
+    `timeout` the seconds after which a room is given up.
+    """
+
+    models: tuple[str, ...] = tuple(MODELS)
+    own: tuple[str, ...] = ()
+    sizes: tuple[str, ...] = DEFAULT_SIZES
+    modes: tuple[str, ...] = DEFAULT_MODES
+    scenarios: tuple[str, ...] = tuple(SCENARIOS)
+    devices: tuple[str, ...] = field(default_factory=lambda: (default_device(),))
+    dtypes: tuple[str, ...] = ("float32",)
+    allocators: tuple[str, ...] = ALLOCATORS
+    threads: int = 1
+    budget: float = 4.0
+    precision: float = 0.01
+    timeout: float = 300.0
+    in_process: bool = False
+
+
+def parse(
+    *,
+    models: str | None = None,
+    own_models: Sequence[str] = (),
+    sizes: str | None = None,
+    modes: str | None = None,
+    scenarios: str | None = None,
+    device: str | None = None,
+    dtype: str | None = None,
+    allocator: str | None = None,
+    threads: str = "1",
+    budget: str = "4",
+    precision: str = "0.01",
+    timeout: str = "300",
+    in_process: bool = False,
+) -> RunOptions:
+    """The options as they stand on the command line; None is the default. Raises OptionError."""
+    return RunOptions(
+        models=_names("--models", models, MODELS, () if own_models else tuple(MODELS)),
+        own=_own(own_models, models),
+        sizes=_names("--sizes", sizes, SIZES, DEFAULT_SIZES),
+        modes=_names("--modes", modes, MODES, DEFAULT_MODES),
+        scenarios=_names("--scenarios", scenarios, SCENARIOS, tuple(SCENARIOS)),
+        devices=_devices(device),
+        dtypes=_names("--dtype", dtype, DTYPES, ("float32",)),
+        allocators=_names("--allocator", allocator, ALLOCATORS, ALLOCATORS),
+        threads=_threads(threads),
+        budget=_number("--budget", budget, "seconds of timing per group, above 0"),
+        precision=_number("--precision", precision, "a fraction between 0 and 1, such as 0.01", below=1.0),
+        timeout=_number("--timeout", timeout, "seconds per room, above 0"),
+        in_process=in_process,
+    )
+
+
+def _names(option: str, text: str | None, choices: Iterable[str], default: tuple[str, ...]) -> tuple[str, ...]:
+    if text is None:
+        return default
+    choices = list(choices)
+    names = list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    if names == [ALL]:
+        return tuple(choices)
+    unknown = [name for name in names if name not in choices]
+    if unknown or not names:
+        what = f"unknown {', '.join(unknown)}" if unknown else "no name given"
+        raise OptionError(f"{option} {text}: {what}; choose from {', '.join(choices)} (comma-separated, or {ALL})")
+    return tuple(names)
+
+
+def _devices(text: str | None) -> tuple[str, ...]:
+    names = _names("--device", text, DEVICES, ()) or (default_device(),)
+    for name in names:
+        why = DEVICES[name]().unavailable()
+        if why is not None:
+            raise OptionError(f"--device {text}: there is no {name} device here: {why}; --device cpu works everywhere")
+    return names
+
+
+def _own(specs: Sequence[str], models: str | None) -> tuple[str, ...]:
+    taken = dict.fromkeys(_names("--models", models, MODELS, ()), "--models")
+    for spec in specs:
+        try:
+            name = own.name_of(spec)
+        except own.ModelError as error:
+            raise OptionError(str(error)) from error
+        if name in taken:
+            raise OptionError(f"--model {spec}: {taken[name]} already names a model {name}; rename one of the functions")
+        taken[name] = f"--model {spec}"
+    return tuple(specs)
+
+
+def _number(option: str, text: str, expected: str, below: float = math.inf) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < below:
+        raise OptionError(f"{option} {text}: expected {expected}")
+    return value
+
+
+def _threads(text: str) -> int:
+    if not (text.isdecimal() and int(text) > 0):
+        raise OptionError(f"--threads {text}: expected a whole number from 1")
+    return int(text)

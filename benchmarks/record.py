@@ -1,0 +1,189 @@
+"""The shape of a result: what the suite measures, saves and reads back. Standard library only.
+
+Bytes are integers, times are seconds, ratios are plain numbers; what could not be measured is None (JSON null).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+SCHEMA = 1
+
+Verdict = Literal["baseline", "faster", "slower", "same", "unclear"]
+Status = Literal["unsupported", "out_of_memory", "timed_out", "crashed", "broken_contract"]
+SKIPPED_STATUSES: frozenset[Status] = frozenset({"unsupported", "out_of_memory"})
+"""Statuses that say something about the mode or the machine rather than about a defect: their tests are skipped, not failed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """All modes of one scenario, model, size, device, dtype and allocator: the atom of measurement."""
+
+    scenario: str
+    model: str
+    size: str
+    device: str
+    dtype: str
+    allocator: str
+
+    def __str__(self) -> str:
+        return "-".join((self.scenario, self.model, self.size, self.device, self.dtype, self.allocator))
+
+    def case(self, mode: str) -> Case:
+        return Case(self.scenario, self.model, self.size, self.device, self.dtype, self.allocator, mode)
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One row of the grid; results are comparable where cases are equal."""
+
+    scenario: str
+    model: str
+    size: str
+    device: str
+    dtype: str
+    allocator: str
+    mode: str
+
+    @property
+    def group(self) -> Group:
+        return Group(self.scenario, self.model, self.size, self.device, self.dtype, self.allocator)
+
+    def __str__(self) -> str:
+        return f"{self.group}-{self.mode}"
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A ratio of times (1 is "no difference") and its 99 % interval."""
+
+    estimate: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Bytes of one call above the level at its start; None where a meter does not exist or was not trusted."""
+
+    peak_tensor_bytes: int | None = None
+    held_tensor_bytes: int | None = None
+    saved_bytes: int | None = None
+    peak_rss_bytes: int | None = None
+    peak_reserved_bytes: int | None = None
+    rss_method: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Contract:
+    """Whether the mode did what it promises, and each broken promise in words."""
+
+    holds: bool
+    broken: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Kernels:
+    """The `aten::` operators that ran, against those of the tracked mode; None where tracked could not be run."""
+
+    same_as_tracked: bool | None
+    added: list[str] = field(default_factory=list)
+    removed: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFacts:
+    """`inputs` holds one text per input tensor, such as `float32[8, 16]`."""
+
+    parameters: int
+    parameter_bytes: int
+    inputs: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What one case measured: a benchmark's `extra_info` in the saved run.
+
+    `speedup` is seconds(tracked) / seconds(mode) from pairs, None where tracked itself could not be measured.
+    `device_seconds` is the median time per call between two CUDA events, None on a CPU. `page_faults` is per call.
+    """
+
+    case: Case
+    seconds: float
+    speedup: Interval | None
+    verdict: Verdict
+    placebo: Interval | None
+    trusted: bool
+    page_faults: float | None
+    memory: Memory
+    contract: Contract
+    kernels: Kernels
+    model: ModelFacts
+    device_seconds: float | None = None
+    schema: int = SCHEMA
+
+
+@dataclass(frozen=True, slots=True)
+class Unmeasured:
+    """A case that gave no figures, and why."""
+
+    case: Case
+    status: Status
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Timed:
+    """A result with its rounds: seconds of a block of `calls` calls, in the order they were run."""
+
+    result: Result
+    blocks: list[float]
+    calls: int
+
+
+def to_json(record: Result | Unmeasured) -> dict[str, Any]:
+    return asdict(record)
+
+
+Row = dict[str, Any]
+
+
+def tidy_rows(results: Iterable[Result]) -> list[Row]:
+    """One flat row per result: the case's fields, the figures with their unit in the name, and `peak_tensor_ratio`.
+
+    `peak_tensor_ratio` is the peak over the tracked peak of the same group, None where either is missing or tracked's is 0.
+    """
+    results = list(results)
+    tracked_peaks = {result.case.group: result.memory.peak_tensor_bytes for result in results if result.case.mode == "tracked"}
+    return [_tidy_row(result, tracked_peaks.get(result.case.group)) for result in results]
+
+
+def _tidy_row(result: Result, tracked_peak: int | None) -> Row:
+    peak = result.memory.peak_tensor_bytes
+    return {
+        **asdict(result.case),
+        "seconds": result.seconds,
+        **_interval_columns("speedup", result.speedup),
+        "verdict": result.verdict,
+        **_interval_columns("placebo", result.placebo),
+        "trusted": result.trusted,
+        "page_faults": result.page_faults,
+        "device_seconds": result.device_seconds,
+        **asdict(result.memory),
+        "peak_tensor_ratio": None if peak is None or not tracked_peak else peak / tracked_peak,
+        "contract_holds": result.contract.holds,
+        "same_kernels": result.kernels.same_as_tracked,
+        "parameters": result.model.parameters,
+        "parameter_bytes": result.model.parameter_bytes,
+        "inputs": " ".join(result.model.inputs),
+    }
+
+
+def _interval_columns(name: str, interval: Interval | None) -> Mapping[str, float | None]:
+    return {
+        name: interval and interval.estimate,
+        f"{name}_low": interval and interval.low,
+        f"{name}_high": interval and interval.high,
+    }

@@ -1,0 +1,203 @@
+"""The clean room: a task in a fresh process, forked from a server that has torch loaded and nothing else done.
+
+What a task does to its process (allocator, threads, caches, a crash) stays there. A task is a function of a module, called
+with keyword `announce`; what it returns comes back, and a process that is lost comes back as a Failure that names the lane.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import faulthandler
+import multiprocessing
+import multiprocessing.connection
+import os
+import pickle
+import re
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Protocol, TypeVar
+
+from benchmarks.failure import Failure
+
+T = TypeVar("T")
+Listen = Callable[[str], None]
+"""Told in words what goes on in the room."""
+
+_START_SECONDS = 120.0
+_PRELOADED = ["torch", "benchmarks.tasks"]
+
+
+class Rooms(Protocol):
+    """Where tasks run. `fresh` says whether each has a process of its own."""
+
+    fresh: bool
+
+    def run(self, task: Callable[..., T], *args: Any, lanes: Sequence[str] = (), listen: Listen = ..., **kwargs: Any) -> T:
+        """Runs `task(*args, **kwargs, announce=...)` and returns what it returns.
+
+        `lanes` are the names that the task may announce. Raises Failure if it fails, is lost, or is not done in time.
+        """
+
+
+class _Silent:
+    """What a task announces to where nobody follows it from outside."""
+
+    def __init__(self, listen: Listen) -> None:
+        self._listen = listen
+
+    def lane(self, name: str) -> None:
+        pass
+
+    def rounds(self, done: int, elapsed_seconds: float) -> None:
+        self._listen(f"{done} rounds in {elapsed_seconds:.1f} s")
+
+
+class ThisProcess:
+    """No room at all: for debuggers, profilers and live objects. A crash or a hang is the caller's own."""
+
+    fresh = False
+
+    def run(self, task: Callable[..., T], *args: Any, lanes: Sequence[str] = (), listen: Listen = str, **kwargs: Any) -> T:
+        del lanes
+        try:
+            return task(*args, **kwargs, announce=_Silent(listen))
+        except Exception as error:
+            raise Failure.of(error) from error
+
+
+class CleanRooms:
+    """Fresh processes from a fork server; each may take `timeout_seconds` once it is ready."""
+
+    fresh = True
+
+    def __init__(self, timeout_seconds: float) -> None:
+        self._timeout_seconds = timeout_seconds
+        self._context = multiprocessing.get_context("forkserver")
+        self._context.set_forkserver_preload(_PRELOADED)
+
+    def run(self, task: Callable[..., T], *args: Any, lanes: Sequence[str] = (), listen: Listen = str, **kwargs: Any) -> T:
+        receiver, sender = self._context.Pipe(duplex=False)
+        running = self._context.RawValue(ctypes.c_int, -1)
+        kills_before = _out_of_memory_kills()
+        with tempfile.NamedTemporaryFile(prefix="gradtax-room-") as noise:
+            call = (sender, running, tuple(lanes), noise.name, task, args, kwargs)
+            process = self._context.Process(target=_live, args=call, name="gradtax room")
+            with _main_not_imported():
+                process.start()
+            sender.close()
+            try:
+                return self._follow(receiver, listen)
+            except TimeoutError:
+                reason = f"not done within {self._timeout_seconds:g} s (--timeout gives more)"
+                raise Failure("timed_out", reason, _name(lanes, running.value)) from None
+            except EOFError:
+                process.join(10)
+                said = Path(noise.name).read_text(errors="replace")
+                raise _lost(process.exitcode, said, kills_before, _name(lanes, running.value)) from None
+            finally:
+                _end(process)
+                receiver.close()
+
+    def _follow(self, receiver: multiprocessing.connection.Connection, listen: Listen) -> Any:
+        deadline = time.monotonic() + _START_SECONDS
+        while receiver.poll(max(0.0, deadline - time.monotonic())):
+            try:
+                kind, value = receiver.recv()
+            except (OSError, pickle.UnpicklingError) as error:
+                raise EOFError from error
+            if kind == "ready":
+                deadline = time.monotonic() + self._timeout_seconds
+            elif kind == "says":
+                listen(value)
+            elif kind == "done":
+                return value
+            else:
+                raise Failure(*value)
+        raise TimeoutError
+
+
+class _Announce:
+    """Tells the parent: the lane in shared memory, which costs no system call, and rounds as messages."""
+
+    def __init__(self, sender: multiprocessing.connection.Connection, running: Any, lanes: Sequence[str]) -> None:
+        self._sender, self._running = sender, running
+        self._numbers = {name: number for number, name in enumerate(lanes)}
+
+    def lane(self, name: str) -> None:
+        self._running.value = self._numbers.get(name, -1)
+
+    def rounds(self, done: int, elapsed_seconds: float) -> None:
+        self._sender.send(("says", f"{done} rounds in {elapsed_seconds:.1f} s"))
+
+
+def _live(
+    sender: multiprocessing.connection.Connection, running: Any, lanes: Sequence[str], noise: str,
+    task: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any],
+) -> None:  # fmt: skip
+    """The life of a room, in the new process: a process group of its own, what it prints goes to the file `noise`."""
+    os.setsid()
+    output = os.open(noise, os.O_WRONLY | os.O_APPEND)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    faulthandler.enable(output)
+    with suppress(OSError):  # this process, not its parent, when memory is short
+        Path("/proc/self/oom_score_adj").write_text("1000")
+    sender.send(("ready", None))
+    try:
+        message: tuple[str, Any] = ("done", task(*args, **kwargs, announce=_Announce(sender, running, lanes)))
+    except BaseException as error:  # noqa: BLE001 - SystemExit from a model's code too
+        failure = Failure.of(error)
+        message = ("failed", (failure.status, failure.reason, failure.lane))
+    sender.send(message)
+    sender.close()
+    os._exit(0)
+
+
+def _name(lanes: Sequence[str], number: int) -> str | None:
+    return lanes[number] if 0 <= number < len(lanes) else None
+
+
+def _lost(exit_status: int | None, noise: str, kills_before: int, lane: str | None) -> Failure:
+    """The failure that a process's end without a word amounts to."""
+    frame = re.search(r'File "([^"]+)", line (\d+) in ', noise)
+    place = f" ({Path(frame[1]).name}:{frame[2]})" if frame else ""
+    if exit_status is None or exit_status >= 0:
+        return Failure("crashed", f"the process ended with exit status {exit_status}{place}", lane)
+    if exit_status == -signal.SIGKILL and _out_of_memory_kills() > kills_before:
+        return Failure("out_of_memory", "the kernel killed the process, for memory was short", lane)
+    return Failure("crashed", f"the process was killed by {signal.Signals(-exit_status).name}{place}", lane)
+
+
+def _out_of_memory_kills() -> int:
+    with suppress(OSError):
+        for line in Path("/proc/vmstat").read_text().splitlines():
+            if line.startswith("oom_kill "):
+                return int(line.split()[1])
+    return 0
+
+
+def _end(process: BaseProcess) -> None:
+    """Kills the room and whatever it started."""
+    with suppress(OSError):
+        if process.pid is not None:
+            os.killpg(process.pid, signal.SIGKILL)
+    process.kill()
+    process.join(10)
+
+
+@contextmanager
+def _main_not_imported() -> Iterator[None]:
+    """multiprocessing imports the parent's main script into every child, which here would be pytest, or the user's script."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main

@@ -1,0 +1,109 @@
+"""One run: which groups are left, what was found so far, and what it cost. Knows no pytest."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any, Protocol
+
+import psutil
+
+from benchmarks import suite
+from benchmarks.options import RunOptions
+from benchmarks.record import SCHEMA, Case, Group, Result, Timed, Unmeasured, to_json
+from benchmarks.suite import Outcome, Planned
+from benchmarks.tasks import describe_machine
+
+
+class Progress(Protocol):
+    """Shown what is measured now."""
+
+    def begins(self, number: int, total: int, group: Group, seconds_left: float) -> None: ...
+
+    def says(self, text: str) -> None: ...
+
+    def ends(self, outcome: Outcome) -> None: ...
+
+
+class Session:
+    """A run of planned groups: measures a group when its first case is asked for, and remembers the rest."""
+
+    def __init__(self, options: RunOptions) -> None:
+        self.options = options
+        self.rooms = suite.rooms_for(options)
+        self.planned: Sequence[Planned] = suite.plan(options, self.rooms)
+        self._outcomes: dict[Group, Outcome] = {}
+        self._started = time.monotonic()
+        self._load_at_start = _load()
+
+    def select(self, cases: Iterable[Case]) -> None:
+        """Leaves only these cases to be measured (`pytest -k`)."""
+        wanted = set(cases)
+        chosen = (replace(one, modes=tuple(m for m in one.modes if one.group.case(m) in wanted)) for one in self.planned)
+        self.planned = [planned for planned in chosen if planned.modes]
+
+    def find(self, case: Case, progress: Progress, *, contract_only: bool = False) -> Timed | Unmeasured | None:
+        """What became of `case`; measures its group if that was not done yet.
+
+        With `contract_only` nothing is timed, and None means that the contract holds.
+        """
+        outcome = self._outcomes.get(case.group)
+        if outcome is None:
+            outcome = self._outcomes[case.group] = self._measure(case.group, progress, contract_only=contract_only)
+        found: list[Timed | Unmeasured] = [timed for timed in outcome.measured if timed.result.case == case]
+        found += [one for one in outcome.unmeasured if one.case == case]
+        return found[0] if found else None
+
+    def _measure(self, group: Group, progress: Progress, *, contract_only: bool) -> Outcome:
+        planned = next(one for one in self.planned if one.group == group)
+        done, total = len(self._outcomes), len(self.planned)
+        per_group = (time.monotonic() - self._started) / done if done else self.options.budget + 2
+        progress.begins(done + 1, total, group, per_group * (total - done))
+        if contract_only:
+            outcome = suite.check(planned, self.options, self.rooms)
+        else:
+            outcome = suite.measure(planned, self.options, self.rooms, progress.says)
+        progress.ends(outcome)
+        return outcome
+
+    @property
+    def results(self) -> list[Result]:
+        return [timed.result for outcome in self._outcomes.values() for timed in outcome.measured]
+
+    @property
+    def unmeasured(self) -> list[Unmeasured]:
+        return [one for outcome in self._outcomes.values() for one in outcome.unmeasured]
+
+    def top_level(self) -> dict[str, Any]:
+        """The saved run's top-level key `gradtax`: what was not measured, and what varies from run to run."""
+        return {
+            "schema": SCHEMA,
+            "unmeasured": [to_json(one) for one in self.unmeasured],
+            "conditions": {
+                "command": sys.argv,
+                "in_process": self.options.in_process,
+                "budget_seconds": self.options.budget,
+                "precision": self.options.precision,
+                "load_average_at_start": self._load_at_start,
+                "load_average_at_end": _load(),
+                "temperatures_celsius": _temperatures(),
+                "wall_seconds": time.monotonic() - self._started,
+                "measured_seconds": sum(outcome.measured_seconds for outcome in self._outcomes.values()),
+            },
+        }
+
+    def machine_facts(self) -> dict[str, Any]:
+        """What identifies the machine and the build, for pytest-benchmark's `machine_info`."""
+        return self.rooms.run(describe_machine, self.options.devices, self.options.threads)
+
+
+def _load() -> float | None:
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+
+
+def _temperatures() -> dict[str, float]:
+    sensors = psutil.sensors_temperatures() if hasattr(psutil, "sensors_temperatures") else {}
+    return {name: max(sensor.current for sensor in found) for name, found in sensors.items() if found}

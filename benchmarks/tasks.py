@@ -1,0 +1,172 @@
+"""What is done inside a room: examine one lane, time the lanes of a group together, try out a user's model."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+
+from benchmarks import allocator
+from benchmarks.device import DEVICES, machine_facts
+from benchmarks.measure.contract import Observation, check_contract, equal_bits, observe, preserved, reference_after
+from benchmarks.measure.memory import measure_memory
+from benchmarks.measure.profile import profile_call
+from benchmarks.measure.timing import Announce, Limits, Stopwatch, Timings, time_lanes
+from benchmarks.models import OWN_SIZE, Source, Workload, own
+from benchmarks.modes import MODES, TRACKED, Mode, Step
+from benchmarks.record import Contract, Group, Kernels, Memory, ModelFacts
+from benchmarks.scenarios import SCENARIOS
+from benchmarks.statistics import paired_ratio, within_precision
+
+PLACEBO = "placebo"
+"""The name of the second tracked lane of a group."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A group and what it takes to run it. `build` makes the workload on the group's device, in its dtype."""
+
+    group: Group
+    build: Callable[[], Workload]
+    threads: int
+
+    def step(self, workload: Workload, mode: str) -> Step:
+        return SCENARIOS[self.group.scenario](workload, MODES[mode])
+
+
+@dataclass(frozen=True, slots=True)
+class Examination:
+    """What one lane was found to do and to need, before it is timed. `memory` is None where the contract does not hold.
+
+    `memory_seconds` is the time that the memory passes took.
+    """
+
+    contract: Contract
+    kernels: Kernels
+    memory: Memory | None
+    model: ModelFacts
+    memory_seconds: float
+
+
+def examine(job: Job, mode_name: str, *, with_tracked: bool, own_process: bool, announce: Announce) -> Examination:
+    """Checks the lane's contract and measures its memory.
+
+    `with_tracked` runs the tracked mode too, for comparison, after the lane's own first call. `own_process` says that this process
+    was started for this lane alone, so that its allocator may be set and its resident memory means something.
+    """
+    if own_process:
+        allocator.return_pages()
+    announce.lane(mode_name)
+    mode, device = MODES[mode_name], DEVICES[job.group.device]()
+    with threads(job.threads):
+        workload = job.build()
+        module = workload.module
+        step, tracked = job.step(workload, mode_name), job.step(workload, TRACKED.name)
+        seen = observe(step, module)
+        own.check_output(job.group.model, seen.output)
+        reference = reference_after(mode, tracked, module) if with_tracked else None
+        with preserved(module):
+            start = time.perf_counter()
+            profiled = profile_call(step)
+            memory_seconds = time.perf_counter() - start
+            tracked_operators = profile_call(tracked).operators if with_tracked else None
+        kernels = _compare_kernels(mode, profiled.operators, tracked_operators, seen, reference)
+        contract = check_contract(mode, seen, reference)
+        del seen, reference
+        memory = None
+        if contract.holds:
+            apart = [*module.parameters(), *module.buffers(), *workload.input_tensors()]
+            with preserved(module):
+                start = time.perf_counter()
+                memory = measure_memory(step, profiled, device, apart, own_process=own_process)
+                memory_seconds += time.perf_counter() - start
+    return Examination(contract, kernels, memory, workload.facts(), memory_seconds)
+
+
+def time_group(
+    job: Job, modes: Sequence[str], *, budget: float, precision: float, timeout: float, announce: Announce
+) -> Timings:
+    """Times `modes` together, with the placebo where the tracked mode is among them; freed pages are kept from here on."""
+    allocator.keep_pages()
+    with threads(job.threads):
+        workload = job.build()
+        lanes = {mode: job.step(workload, mode) for mode in modes}
+        if TRACKED.name in lanes:
+            lanes[PLACEBO] = job.step(workload, TRACKED.name)
+        limits = Limits(budget, timeout, partial(_settled, precision=precision))
+        return time_lanes(lanes, Stopwatch(DEVICES[job.group.device]()), limits, random.Random(0), announce)
+
+
+def try_own(spec: str, sizes: Sequence[str], *, announce: Announce) -> tuple[Source, ...] | str:
+    """Builds the user's model in each of `sizes` (once, if it takes none) and runs it once.
+
+    Returns what to measure, or in words what is wrong with the function or with what it returns. Whatever else the model does,
+    raising included, is left to the lanes to report: it may do so in one mode only.
+    """
+    try:
+        model = own.load(spec)
+        sources = tuple(Source(own.name_of(spec), size, spec) for size in (sizes if model.sized else (OWN_SIZE,)))
+        for source in sources:
+            announce.lane(source.size)
+            _try_source(model, source)
+    except own.ModelError as error:
+        return str(error)
+    return sources
+
+
+def _try_source(model: own.OwnModel, source: Source) -> None:
+    try:
+        workload = model.workload(source.size)
+        output = workload.run(workload.module)
+    except own.ModelError:
+        raise
+    except Exception:  # noqa: BLE001 - the lanes say it, by name and status
+        return
+    own.check_output(model.spec, output)
+
+
+def describe_machine(devices: Sequence[str], thread_count: int, *, announce: Announce) -> dict[str, Any]:
+    """The machine's facts, asked for in a room so that asking a GPU what it is does not open it in the parent."""
+    del announce
+    with threads(thread_count):
+        return machine_facts(devices)
+
+
+def _settled(seconds: Mapping[str, list[float]], precision: float) -> bool:
+    baseline = seconds.get(TRACKED.name)
+    if baseline is None:
+        return True
+    return all(
+        within_precision(paired_ratio(baseline, series), precision)
+        for name, series in seconds.items()
+        if name != TRACKED.name
+    )
+
+
+def _compare_kernels(
+    mode: Mode, operators: frozenset[str], tracked: frozenset[str] | None, seen: Observation, reference: Observation | None
+) -> Kernels:
+    """Other operators are other kernels; so are other bits from the same operators (oneDNN's LSTM without a workspace)."""
+    if tracked is None or reference is None:
+        return Kernels(same_as_tracked=None)
+    operators -= mode.own_operators - tracked
+    same = operators == tracked and (mode is TRACKED or equal_bits(seen.output, reference.output))
+    return Kernels(same, sorted(operators - tracked), sorted(tracked - operators))
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """torch computes with `count` threads inside."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+

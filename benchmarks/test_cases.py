@@ -1,0 +1,49 @@
+"""The benchmark cases: a test each for every mode of every group. They run with `pytest --benchmark`.
+
+The first case of a group measures the whole group; each test then replays its own rounds to pytest-benchmark.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import pytest
+
+from benchmarks.record import SKIPPED_STATUSES, Case, Timed, Unmeasured, to_json
+
+if TYPE_CHECKING:
+    from pytest_benchmark.fixture import BenchmarkFixture
+
+
+class Replay:
+    """A timer that tells recorded durations: 0 and then the duration, in turn, so that their differences are exact."""
+
+    __name__ = "replay"
+
+    def __init__(self) -> None:
+        self._readings = iter(list[float]())
+
+    def load(self, durations: list[float]) -> None:
+        self._readings = iter([reading for duration in durations for reading in (0.0, duration)])
+
+    def __call__(self) -> float:
+        return next(self._readings)
+
+
+REPLAY = Replay()
+
+
+@pytest.mark.benchmark(timer=REPLAY)
+def test_case(case: Case, find: Callable[[Case], Timed | Unmeasured | None], benchmark: BenchmarkFixture) -> None:
+    found = find(case)
+    if isinstance(found, Unmeasured):
+        report = pytest.skip if found.status in SKIPPED_STATUSES else pytest.fail
+        report(f"{found.status}: {found.reason}")
+    if found is None:  # --benchmark-disable: the contract holds, and that was all
+        benchmark(lambda: None)
+        return
+    benchmark.group = str(case.group)
+    benchmark.extra_info.update(to_json(found.result))
+    REPLAY.load(found.blocks)
+    benchmark.pedantic(lambda: None, rounds=len(found.blocks), iterations=found.calls)

@@ -1,0 +1,236 @@
+"""The pytest edge: options in, cases to pytest-benchmark, results to its JSON, the table to the terminal."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from analysis.render import WIDTH, markdown, summary_table, terminal
+from benchmarks import options
+from benchmarks.device import ALLOCATORS, DEVICES
+from benchmarks.models import DTYPES, MODELS, SIZES
+from benchmarks.models.own import ModelError
+from benchmarks.modes import MODES
+from benchmarks.record import Case, Group, Timed, Unmeasured, tidy_rows
+from benchmarks.scenarios import SCENARIOS
+from benchmarks.session import Session
+from benchmarks.suite import Outcome
+
+ROOT = Path(__file__).parent
+SESSION = pytest.StashKey[Session]()
+PLUGIN_STORAGE = "file://./.benchmarks"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("gradtax", "gradtax: what gradient tracking costs")
+    add = group.addoption
+    add("--benchmark", action="store_true", help="measure: run the benchmark cases instead of the suite's own tests")
+    add("--models", metavar="NAMES", help=f"built-in models, comma-separated: {', '.join(MODELS)} (default: all)")
+    add("--model", metavar="SPEC", action="append", default=[], dest="own_models",
+        help="your own model, path/to/file.py:function or package.module:function; the function takes no arguments, or "
+        "`size`, and returns (module, inputs). Repeatable. The built-in models then run only with --models")  # fmt: skip
+    add("--sizes", metavar="NAMES", help=f"{', '.join(SIZES)} (default: {','.join(options.DEFAULT_SIZES)})")
+    add("--modes", metavar="NAMES", help=f"{', '.join(MODES)}, or all (default: {','.join(options.DEFAULT_MODES)})")
+    add("--scenarios", metavar="NAMES", help=f"how the models are run: {', '.join(SCENARIOS)} (default: all)")
+    add("--device", metavar="NAMES", help=f"{', '.join(DEVICES)} (default: the accelerator if there is one, else cpu)")
+    add("--dtype", metavar="NAMES", help=f"{', '.join(DTYPES)} (default: float32)")
+    add("--allocator", metavar="NAMES", help=f"how the CPU's memory is kept while timing: {', '.join(ALLOCATORS)}")
+    add("--threads", metavar="N", default="1", help="threads that torch computes with (default: 1)")
+    add("--budget", metavar="SECONDS", default="4", help="timing per group (default: 4)")
+    add("--precision", metavar="FRACTION", default="0.01",
+        help="stop timing a group once the 99 %% interval of every speedup is within this fraction (default: 0.01)")  # fmt: skip
+    add("--timeout", metavar="SECONDS", default="300", help="give a process of a group up after this long (default: 300)")
+    add("--in-process", action="store_true", help="no clean room: everything in this process, for debuggers and profilers")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Before pytest-benchmark reads its options: runs are saved, with their rounds, under results/ without being asked."""
+    if not config.option.benchmark:
+        return
+    chosen = config.option
+    try:
+        parsed = options.parse(
+            models=chosen.models, own_models=chosen.own_models, sizes=chosen.sizes, modes=chosen.modes,
+            scenarios=chosen.scenarios, device=chosen.device, dtype=chosen.dtype, allocator=chosen.allocator,
+            threads=chosen.threads, budget=chosen.budget, precision=chosen.precision, timeout=chosen.timeout,
+            in_process=chosen.in_process,
+        )  # fmt: skip
+        _choose_storage(config)
+        config.stash[SESSION] = Session(parsed)
+    except (options.OptionError, ModelError) as error:
+        raise pytest.UsageError(str(error)) from error
+
+
+def _choose_storage(config: pytest.Config) -> None:
+    """Sets pytest-benchmark's options where the user left them at their defaults. Raises OptionError for a folder that cannot be written."""
+    chosen = config.option
+    if chosen.benchmark_storage == PLUGIN_STORAGE:
+        chosen.benchmark_storage = f"file://{ROOT / 'results'}"
+    if chosen.benchmark_disable or chosen.collectonly:
+        return
+    from pytest_benchmark.utils import get_tag
+
+    chosen.benchmark_save_data = True
+    chosen.benchmark_autosave = chosen.benchmark_autosave or get_tag()
+    chosen.benchmark_quiet = not (chosen.benchmark_compare or chosen.benchmark_histogram or chosen.benchmark_verbose)
+    folder = _storage_folder(config)
+    if folder is not None:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            probe = folder / f".writable-{os.getpid()}"
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise options.OptionError(
+                f"--benchmark-storage {folder}: runs cannot be saved there: {error.strerror}; name a folder that can be written"
+            ) from error
+
+
+def _storage_folder(config: pytest.Config) -> Path | None:
+    storage: str = config.option.benchmark_storage
+    return None if "://" in storage and not storage.startswith("file://") else Path(storage.removeprefix("file://"))
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """With --benchmark the cases and nothing else, without it the suite's own tests and nothing else."""
+    benchmark_cases = collection_path.is_relative_to(ROOT / "benchmarks") and collection_path.suffix == ".py"
+    own_tests = collection_path.is_relative_to(ROOT / "tests")
+    return (own_tests if config.option.benchmark else benchmark_cases) or None
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    if SESSION in session.config.stash and session.config.option.verbose <= 0:
+        session.config.pluginmanager.get_plugin("terminalreporter").showfspath = False  # the groups are the progress
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "case" in metafunc.fixturenames and SESSION in metafunc.config.stash:
+        cases = [case for planned in metafunc.config.stash[SESSION].planned for case in planned.cases]
+        metafunc.parametrize("case", cases, ids=str)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    if SESSION in session.config.stash:
+        callspecs = (getattr(item, "callspec", None) for item in session.items)
+        cases = (callspec.params.get("case") for callspec in callspecs if callspec is not None)
+        session.config.stash[SESSION].select(case for case in cases if isinstance(case, Case))
+
+
+@pytest.fixture
+def find(request: pytest.FixtureRequest) -> Callable[[Case], Timed | Unmeasured | None]:
+    """What became of a case; its group is measured when it is first asked for."""
+    config = request.config
+    plugins = config.pluginmanager
+    progress = TerminalProgress(plugins.get_plugin("terminalreporter"), plugins.get_plugin("capturemanager"))
+    disabled = config.option.benchmark_disable and not config.option.benchmark_enable
+
+    def find_shown(case: Case) -> Timed | Unmeasured | None:
+        return config.stash[SESSION].find(case, progress, contract_only=disabled)
+
+    return find_shown
+
+
+class TerminalProgress:
+    """A line per group; on a terminal it follows what is measured, piped to a file it is written once."""
+
+    def __init__(self, reporter: Any, capture: Any) -> None:
+        self._reporter, self._capture = reporter, capture
+        self._line = ""
+
+    def begins(self, number: int, total: int, group: Group, seconds_left: float) -> None:
+        what = f"{group.scenario} {group.model} {group.size} {group.device} {group.dtype} {group.allocator}"
+        left = f"{seconds_left / 60:.0f} min" if seconds_left >= 100 else f"{seconds_left:.0f} s"
+        self._line = f"[{number:{len(str(total))}}/{total}] {what}, about {left} left"
+        self._show(self._line, final=not self._reporter.isatty)
+
+    def says(self, text: str) -> None:
+        if self._reporter.isatty:
+            self._show(f"{self._line}: {text}"[:WIDTH])
+
+    def ends(self, outcome: Outcome) -> None:
+        if self._reporter.isatty:
+            self._show(self._line, final=True)
+        for one in outcome.unmeasured:
+            self._show(f"    {one.case.mode}: {one.status}: {one.reason}", final=True)
+
+    def _show(self, line: str, *, final: bool = False) -> None:
+        with self._capture.global_and_fixture_disabled():
+            if self._reporter.isatty:
+                self._reporter.rewrite(line, erase=True)
+            else:
+                self._reporter.write(line)
+            if final:
+                self._reporter.write("\n")
+                self._reporter.flush()
+
+
+def pytest_report_teststatus(report: pytest.TestReport, config: pytest.Config) -> tuple[str, str, str] | None:
+    """Progress is told by group; a dot per case beside it would say nothing. `-v` lists the cases."""
+    if SESSION in config.stash and config.option.verbose <= 0 and report.when == "call" and report.outcome in ("passed", "skipped"):
+        return report.outcome, "", ""
+    return None
+
+
+def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: dict[str, Any]) -> None:
+    for name in ("hz_actual", "hz_actual_friendly"):  # they change from second to second
+        machine_info.get("cpu", {}).pop(name, None)
+    if SESSION in config.stash:
+        machine_info["gradtax"] = config.stash[SESSION].machine_facts()
+
+
+def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, Any]) -> None:
+    if SESSION in config.stash:
+        output_json["gradtax"] = config.stash[SESSION].top_level()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_sessionfinish(session: pytest.Session) -> Iterator[None]:
+    """pytest-benchmark saves no run in which nothing was timed; what could not be measured is a finding all the same."""
+    config = session.config
+    yield
+    if SESSION not in config.stash or config.option.collectonly or config.option.benchmark_disable:
+        return
+    plugin = config._benchmarksession  # type: ignore[attr-defined]
+    found = config.stash[SESSION]
+    if found.unmeasured and not plugin.benchmarks:
+        commit = config.hook.pytest_benchmark_generate_commit_info(config=config)
+        run = config.hook.pytest_benchmark_generate_json(
+            config=config, benchmarks=[], include_data=True, machine_info=plugin.get_machine_info(), commit_info=commit
+        )
+        config.hook.pytest_benchmark_update_json(config=config, benchmarks=[], output_json=run)
+        plugin.storage.save(run, plugin.save or plugin.autosave)
+        if plugin.json:
+            plugin.save_json(run)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    session = config.stash.get(SESSION, None)
+    if session is None or not (session.results or session.unmeasured):
+        return
+    table = summary_table(tidy_rows(session.results), session.unmeasured)
+    write = terminalreporter.write_line
+    if session.results:
+        terminalreporter.section("what gradient tracking costs")
+        for line in terminal(table).splitlines():
+            write(line)
+    folder = _storage_folder(config)
+    if folder is None or config.option.benchmark_disable:
+        return
+    run = max(folder.glob("*/[0-9][0-9][0-9][0-9]_*.json"), key=lambda path: path.stat().st_mtime, default=None)
+    if run is None:
+        return
+    run.with_suffix(".md").write_text(markdown(table) + "\n")
+    write("")
+    write(f"saved: {_short(run)} (rounds included), and the table beside it as {run.with_suffix('.md').name}")
+    write(f"next:  python -m analysis summarise {_short(run)} --format latex    the same as LaTeX, CSV or JSON")
+    write("       pytest --benchmark --model path/to/file.py:function    measure a model of your own")
+
+
+def _short(path: Path) -> str:
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
