@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pytest_benchmark.utils import get_tag
 
 from analysis.render import WIDTH, markdown, summary_table, terminal
 from benchmarks import options
 from benchmarks.device import ALLOCATORS, DEVICES
 from benchmarks.models import DTYPES, MODELS, SIZES
 from benchmarks.models.own import ModelError
-from benchmarks.modes import MODES
+from benchmarks.modes import DEFAULT_MODES, MODES
 from benchmarks.record import Case, Group, Timed, Unmeasured, tidy_rows
 from benchmarks.scenarios import SCENARIOS
 from benchmarks.session import Session
@@ -34,7 +35,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="your own model, path/to/file.py:function or package.module:function; the function takes no arguments, or "
         "`size`, and returns (module, inputs). Repeatable. The built-in models then run only with --models")  # fmt: skip
     add("--sizes", metavar="NAMES", help=f"{', '.join(SIZES)} (default: {','.join(options.DEFAULT_SIZES)})")
-    add("--modes", metavar="NAMES", help=f"{', '.join(MODES)}, or all (default: {','.join(options.DEFAULT_MODES)})")
+    add("--modes", metavar="NAMES", help=f"{', '.join(MODES)}, or all (default: {','.join(DEFAULT_MODES)})")
     add("--scenarios", metavar="NAMES", help=f"how the models are run: {', '.join(SCENARIOS)} (default: all)")
     add("--device", metavar="NAMES", help=f"{', '.join(DEVICES)} (default: the accelerator if there is one, else cpu)")
     add("--dtype", metavar="NAMES", help=f"{', '.join(DTYPES)} (default: float32)")
@@ -73,10 +74,9 @@ def _choose_storage(config: pytest.Config) -> None:
         chosen.benchmark_storage = f"file://{ROOT / 'results'}"
     if chosen.benchmark_disable or chosen.collectonly:
         return
-    from pytest_benchmark.utils import get_tag
-
     chosen.benchmark_save_data = True
-    chosen.benchmark_autosave = chosen.benchmark_autosave or get_tag()
+    commit, _, when = get_tag().partition("_")
+    chosen.benchmark_autosave = chosen.benchmark_autosave or f"{commit[:8]}_{when}"
     chosen.benchmark_quiet = not (chosen.benchmark_compare or chosen.benchmark_histogram or chosen.benchmark_verbose)
     folder = _storage_folder(config)
     if folder is not None:
@@ -105,7 +105,8 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
     if SESSION in session.config.stash and session.config.option.verbose <= 0:
-        session.config.pluginmanager.get_plugin("terminalreporter").showfspath = False  # the groups are the progress
+        reporter: Any = session.config.pluginmanager.get_plugin("terminalreporter")
+        reporter.showfspath = False  # the groups are the progress
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -171,7 +172,12 @@ class TerminalProgress:
 
 def pytest_report_teststatus(report: pytest.TestReport, config: pytest.Config) -> tuple[str, str, str] | None:
     """Progress is told by group; a dot per case beside it would say nothing. `-v` lists the cases."""
-    if SESSION in config.stash and config.option.verbose <= 0 and report.when == "call" and report.outcome in ("passed", "skipped"):
+    if (
+        SESSION in config.stash
+        and config.option.verbose <= 0
+        and report.when == "call"
+        and report.outcome in ("passed", "skipped")
+    ):
         return report.outcome, "", ""
     return None
 
@@ -227,9 +233,11 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
         return
     run.with_suffix(".md").write_text(markdown(table) + "\n")
     write("")
-    write(f"saved: {_short(run)} (rounds included), and the table beside it as {run.with_suffix('.md').name}")
-    write(f"next:  python -m analysis summarise {_short(run)} --format latex    the same as LaTeX, CSV or JSON")
-    write("       pytest --benchmark --model path/to/file.py:function    measure a model of your own")
+    write(f"saved: {_short(run)}")
+    write("       and the table above beside it, as Markdown (.md)")
+    name = run.name[:4] if run.parent.parent == Path.cwd() / "results" else _short(run)
+    write(f"next:  python -m analysis summarise {name} --format latex")
+    write("       pytest --benchmark --model path/to/file.py:function     a model of your own")
 
 
 def _short(path: Path) -> str:

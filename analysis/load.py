@@ -81,8 +81,11 @@ def load(path: Path) -> Run:
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise RunFileError(f"{path}: not JSON ({error}); expected a file that pytest-benchmark saved") from error
     except _SchemaError as error:
-        raise RunFileError(f"{path}: schema {error} cannot be read by this version (it reads {SCHEMA}); update gradtax") from error
-    frame = pd.DataFrame(tidy_rows(results)).convert_dtypes()
+        raise RunFileError(
+            f"{path}: schema {error} cannot be read by this version (it reads {SCHEMA}); update gradtax"
+        ) from error
+    frame = pd.DataFrame(tidy_rows(results))
+    frame = frame.astype({name: "Int64" for name in frame if str(name).endswith("_bytes")})
     return Run(path, frame, file.gradtax.unmeasured, foreign=len(file.benchmarks) - len(results))
 
 

@@ -69,6 +69,7 @@ def summary_table(rows: Iterable[Row], unmeasured: Sequence[Unmeasured] = ()) ->
     )  # fmt: skip
 
 
+_ALWAYS_SHOWN = ("model", "size")
 _GROUP = ("scenario", "model", "size", "device", "dtype", "allocator")
 
 
@@ -88,7 +89,9 @@ def _why_untrusted(row: Row) -> str:
 
 def _cells(row: Row) -> list[str]:
     baseline = row["verdict"] == "baseline"
-    noise = relative_noise(*((row["placebo_low"], row["placebo_high"]) if baseline else (row["speedup_low"], row["speedup_high"])))
+    noise = relative_noise(
+        *((row["placebo_low"], row["placebo_high"]) if baseline else (row["speedup_low"], row["speedup_high"]))
+    )
     return [
         row["mode"],
         seconds_text(row["seconds"], noise),
@@ -103,7 +106,9 @@ def _cells(row: Row) -> list[str]:
 
 
 def _notes(rows: Sequence[Row], unmeasured: Sequence[Unmeasured]) -> list[str]:
-    notes = ["speedup: time of tracked over time of the mode, from pairs; above 1 the mode is faster than tracking"]
+    shared = [", ".join(sorted({row[name] for row in rows})) for name in ("scenario", "device", "dtype", "allocator")]
+    notes = [f"measured: {'; '.join(shared)}"] if rows else []
+    notes.append("speedup: time of tracked over time of the mode, from pairs; above 1 the mode is faster than tracking")
     notes.append("ratio: peak tensor memory over tracked's; saved: kept for backward; RSS: what the process grew by")
     if any(row["device"] == "cuda" for row in rows):
         notes.append("RSS on cuda: what the caching allocator reserved")
@@ -147,8 +152,8 @@ def _shortened(line: str) -> str:
 
 def markdown(table: Table) -> str:
     """A GitHub table with figures aligned right."""
-    columns = [*(Column(title, text=True) for title in table.key_titles), *table.columns]
-    rows = [[_markdown_escaped(cell) for cell in row] for row in _flat(table)]
+    columns, flat = _flat(table)
+    rows = [[_markdown_escaped(cell) for cell in row] for row in flat]
     titles = [column.title for column in columns]
     widths = [max(len(row[number]) for row in [titles, *rows]) for number in range(len(columns))]
     rule = ["-" * width if column.text else "-" * (width - 1) + ":" for width, column in zip(widths, columns, strict=True)]
@@ -159,13 +164,22 @@ def markdown(table: Table) -> str:
 
 def latex(table: Table) -> str:
     """A booktabs tabular; needs `\\usepackage{booktabs}`."""
-    columns = [*(Column(title, text=True) for title in table.key_titles), *table.columns]
+    columns, flat = _flat(table)
     alignment = "".join("l" if column.text else "r" for column in columns)
-    rows = [[column.title for column in columns], *_flat(table)]
+    rows = [[column.title for column in columns], *flat]
     lines = [" & ".join(_latex_escaped(cell) for cell in row) + r" \\" for row in rows]
     notes = [f"% {note}" for note in table.notes]
     return "\n".join(
-        [rf"\begin{{tabular}}{{{alignment}}}", r"\toprule", lines[0], r"\midrule", *lines[1:], r"\bottomrule", r"\end{tabular}", *notes]
+        [
+            rf"\begin{{tabular}}{{{alignment}}}",
+            r"\toprule",
+            lines[0],
+            r"\midrule",
+            *lines[1:],
+            r"\bottomrule",
+            r"\end{tabular}",
+            *notes,
+        ]
     )
 
 
@@ -188,8 +202,16 @@ FORMATS: Mapping[str, Callable[[Table], str]] = MappingProxyType(
 )
 
 
-def _flat(table: Table) -> list[list[str]]:
-    return [[*section.key, *row] for section in table.sections for row in section.rows]
+def _flat(table: Table) -> tuple[list[Column], list[list[str]]]:
+    """The table without headings: the keys that tell sections apart become columns."""
+    differing = [
+        number
+        for number, title in enumerate(table.key_titles)
+        if title in _ALWAYS_SHOWN or len({section.key[number] for section in table.sections}) > 1
+    ]
+    columns = [*(Column(table.key_titles[number], text=True) for number in differing), *table.columns]
+    rows = [[*(section.key[number] for number in differing), *row] for section in table.sections for row in section.rows]
+    return columns, rows
 
 
 def _markdown_escaped(text: str) -> str:
@@ -197,5 +219,11 @@ def _markdown_escaped(text: str) -> str:
 
 
 def _latex_escaped(text: str) -> str:
-    special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}"}
+    special = {
+        "\\": r"\textbackslash{}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "<": r"\textless{}",
+        ">": r"\textgreater{}",
+    }
     return "".join(special.get(character, f"\\{character}" if character in "&%$#_{}" else character) for character in text)

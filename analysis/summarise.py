@@ -16,6 +16,8 @@ def summarise(frame: pd.DataFrame) -> pd.DataFrame:
         return frame
     order = frame.groupby(GROUP, sort=False).ngroup()
     baseline_last = frame["mode"].ne("tracked")
-    return frame.assign(_order=order, _rest=baseline_last).sort_values(["_order", "_rest"], kind="stable").drop(
-        columns=["_order", "_rest"]
+    return (
+        frame.assign(_order=order, _rest=baseline_last)
+        .sort_values(["_order", "_rest"], kind="stable")
+        .drop(columns=["_order", "_rest"])
     )

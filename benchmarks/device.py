@@ -71,7 +71,7 @@ class Cpu:
     def mark(self) -> None:
         return None
 
-    def seconds_between(self, start: None, end: None) -> float | None:
+    def seconds_between(self, start: None, end: None) -> float | None:  # noqa: ARG002 - the interface's
         return None
 
     def start_memory(self) -> None:
@@ -133,7 +133,7 @@ class Cuda:
             "multiprocessors": properties.multi_processor_count,
             "capability": f"{properties.major}.{properties.minor}",
             "cuda": torch.version.cuda,
-            "cudnn": torch.backends.cudnn.version(),
+            "cudnn": torch.backends.cudnn.version(),  # type: ignore[no-untyped-call]
             "tf32": {"matmul": torch.backends.cuda.matmul.allow_tf32, "cudnn": torch.backends.cudnn.allow_tf32},
         }
 

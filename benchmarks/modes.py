@@ -100,12 +100,12 @@ def _detached_parameters(module: nn.Module, run: Run) -> Step:
 TRACKED = Mode("tracked", "gradients on, as torch starts: the baseline", _tracked, history=True, records=True)
 NO_GRAD = Mode("no_grad", "with torch.no_grad()", _no_grad)
 INFERENCE_MODE = Mode("inference_mode", "with torch.inference_mode()", _inference_mode)
-DETACH = Mode("detach", "tracked, then .detach() on the result", _detach, records=True, own_operators=frozenset({"aten::detach"}))
+DETACH = Mode(
+    "detach", "tracked, then .detach() on the result", _detach, records=True, own_operators=frozenset({"aten::detach"})
+)
 SET_GRAD_ENABLED = Mode("set_grad_enabled", "with torch.set_grad_enabled(False)", _set_grad_enabled)
 FROZEN = Mode("frozen", "requires_grad_(False) on every parameter", _frozen)
-DETACHED_PARAMETERS = Mode(
-    "detached_parameters", "torch.func.functional_call with detached parameters", _detached_parameters
-)
+DETACHED_PARAMETERS = Mode("detached_parameters", "torch.func.functional_call with detached parameters", _detached_parameters)
 NO_GRAD_DECORATOR = Mode("no_grad_decorator", "a function decorated with @torch.no_grad()", _no_grad_decorator)
 
 MODES = {

@@ -29,7 +29,7 @@ class Group:
     allocator: str
 
     def __str__(self) -> str:
-        return "-".join((self.scenario, self.model, self.size, self.device, self.dtype, self.allocator))
+        return f"{self.scenario}-{self.model}-{self.size}-{self.device}-{self.dtype}-{self.allocator}"
 
     def case(self, mode: str) -> Case:
         return Case(self.scenario, self.model, self.size, self.device, self.dtype, self.allocator, mode)
@@ -183,7 +183,7 @@ def _tidy_row(result: Result, tracked_peak: int | None) -> Row:
 
 def _interval_columns(name: str, interval: Interval | None) -> Mapping[str, float | None]:
     return {
-        name: interval and interval.estimate,
-        f"{name}_low": interval and interval.low,
-        f"{name}_high": interval and interval.high,
+        name: interval.estimate if interval else None,
+        f"{name}_low": interval.low if interval else None,
+        f"{name}_high": interval.high if interval else None,
     }

@@ -30,7 +30,13 @@ T = TypeVar("T")
 Listen = Callable[[str], None]
 """Told in words what goes on in the room."""
 
+
+def nobody(text: str) -> None:
+    """Listens to nothing."""
+
+
 _START_SECONDS = 120.0
+_PR_SET_PDEATHSIG = 1
 _PRELOADED = ["torch", "benchmarks.tasks"]
 
 
@@ -64,7 +70,7 @@ class ThisProcess:
 
     fresh = False
 
-    def run(self, task: Callable[..., T], *args: Any, lanes: Sequence[str] = (), listen: Listen = str, **kwargs: Any) -> T:
+    def run(self, task: Callable[..., T], *args: Any, lanes: Sequence[str] = (), listen: Listen = nobody, **kwargs: Any) -> T:
         del lanes
         try:
             return task(*args, **kwargs, announce=_Silent(listen))
@@ -82,7 +88,7 @@ class CleanRooms:
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(_PRELOADED)
 
-    def run(self, task: Callable[..., T], *args: Any, lanes: Sequence[str] = (), listen: Listen = str, **kwargs: Any) -> T:
+    def run(self, task: Callable[..., T], *args: Any, lanes: Sequence[str] = (), listen: Listen = nobody, **kwargs: Any) -> T:
         receiver, sender = self._context.Pipe(duplex=False)
         running = self._context.RawValue(ctypes.c_int, -1)
         kills_before = _out_of_memory_kills()
@@ -93,7 +99,8 @@ class CleanRooms:
                 process.start()
             sender.close()
             try:
-                return self._follow(receiver, listen)
+                found: T = self._follow(receiver, listen)
+                return found  # noqa: TRY300 - what is raised below is about getting here
             except TimeoutError:
                 reason = f"not done within {self._timeout_seconds:g} s (--timeout gives more)"
                 raise Failure("timed_out", reason, _name(lanes, running.value)) from None
@@ -143,6 +150,7 @@ def _live(
 ) -> None:  # fmt: skip
     """The life of a room, in the new process: a process group of its own, what it prints goes to the file `noise`."""
     os.setsid()
+    _die_with_parent()
     output = os.open(noise, os.O_WRONLY | os.O_APPEND)
     os.dup2(output, 1)
     os.dup2(output, 2)
@@ -158,6 +166,12 @@ def _live(
     sender.send(message)
     sender.close()
     os._exit(0)
+
+
+def _die_with_parent() -> None:
+    """A room that hangs does not outlive the fork server, which ends with the process that started it (Linux)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _name(lanes: Sequence[str], number: int) -> str | None:

@@ -1,8 +1,8 @@
 """From options to groups, and from a group to its results. The door for notebooks and scripts is `measure_model`.
 
-    from benchmarks.suite import measure_model
-    result = measure_model(module, inputs)
-    print(result)
+from benchmarks.suite import measure_model
+result = measure_model(module, inputs)
+print(result)
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from torch import nn
 from analysis.render import summary_table, terminal
 from benchmarks import allocator
 from benchmarks.failure import Failure
+from benchmarks.measure.timing import Timings
 from benchmarks.models import OWN_SIZE, Source, Workload, own
 from benchmarks.models.workload import Inputs
-from benchmarks.measure.timing import Timings
 from benchmarks.modes import TRACKED
 from benchmarks.options import RunOptions, parse
 from benchmarks.record import Case, Group, Interval, Result, Timed, Unmeasured, Verdict, tidy_rows
-from benchmarks.room import CleanRooms, Listen, Rooms, ThisProcess
+from benchmarks.room import CleanRooms, Listen, Rooms, ThisProcess, nobody
 from benchmarks.statistics import paired_ratio, verdict
 from benchmarks.tasks import PLACEBO, Examination, Job, examine, time_group, try_own
 
@@ -85,7 +85,7 @@ def _own_sources(spec: str, sizes: Sequence[str], rooms: Rooms) -> Sequence[Sour
     return found
 
 
-def measure(planned: Planned, options: RunOptions, rooms: Rooms, listen: Listen = str) -> Outcome:
+def measure(planned: Planned, options: RunOptions, rooms: Rooms, listen: Listen = nobody) -> Outcome:
     """Examines each mode in a room of its own, then times those that hold their contract together in another.
 
     A mode that fails is left out and reported as Unmeasured; the others go on, without a speedup if tracked is what failed.
@@ -97,7 +97,7 @@ def measure(planned: Planned, options: RunOptions, rooms: Rooms, listen: Listen 
 def check(planned: Planned, options: RunOptions, rooms: Rooms) -> Outcome:
     """Runs each mode and checks its contract; times nothing and measures nothing."""
     build = partial(planned.source.workload, planned.group.device, planned.group.dtype)
-    failures, _ = _examine(Job(planned.group, build, options.threads), planned.modes, rooms, str)
+    failures, _ = _examine(Job(planned.group, build, options.threads), planned.modes, rooms, nobody)
     return Outcome(unmeasured=_unmeasured(planned.group, failures))
 
 
@@ -119,7 +119,7 @@ def _measure(job: Job, modes: Sequence[str], options: RunOptions, rooms: Rooms, 
             )  # fmt: skip
         except Failure as failure:
             lost = TRACKED.name if failure.lane == PLACEBO else failure.lane
-            failures |= {mode: failure for mode in ([lost] if lost in lanes else lanes)}
+            failures |= dict.fromkeys([lost] if lost in lanes else lanes, failure)
     if timings is None:
         return Outcome(unmeasured=_unmeasured(group, failures), measured_seconds=measured_seconds)
     measured = [
@@ -131,9 +131,7 @@ def _measure(job: Job, modes: Sequence[str], options: RunOptions, rooms: Rooms, 
     return Outcome(measured, _unmeasured(group, failures), measured_seconds)
 
 
-def _examine(
-    job: Job, modes: Sequence[str], rooms: Rooms, listen: Listen
-) -> tuple[dict[str, Failure], dict[str, Examination]]:
+def _examine(job: Job, modes: Sequence[str], rooms: Rooms, listen: Listen) -> tuple[dict[str, Failure], dict[str, Examination]]:
     """Tracked comes first, asked for or not: it is what the others are compared with."""
     failures: dict[str, Failure] = {}
     examined: dict[str, Examination] = {}
@@ -221,7 +219,7 @@ def measure_model(
     budget: float = 4.0,
     precision: float = 0.01,
     timeout: float = 300.0,
-    listen: Listen = str,
+    listen: Listen = nobody,
 ) -> Measurement:
     """What tracking costs `model`, measured as `pytest --benchmark` does.
 
@@ -259,5 +257,3 @@ def _live_job(module: nn.Module, inputs: Inputs, name: str | None, threads: int)
     dtype = str(parameter.dtype).removeprefix("torch.")
     group = Group("forward", name or type(module).__name__, OWN_SIZE, parameter.device.type, dtype, "resident")
     return Job(group, lambda: workload, threads)
-
-

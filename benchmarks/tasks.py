@@ -143,9 +143,7 @@ def _settled(seconds: Mapping[str, list[float]], precision: float) -> bool:
     if baseline is None:
         return True
     return all(
-        within_precision(paired_ratio(baseline, series), precision)
-        for name, series in seconds.items()
-        if name != TRACKED.name
+        within_precision(paired_ratio(baseline, series), precision) for name, series in seconds.items() if name != TRACKED.name
     )
 
 
@@ -169,4 +167,3 @@ def threads(count: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-

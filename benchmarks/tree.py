@@ -35,9 +35,9 @@ def map_tensors(function: Callable[[torch.Tensor], Any], tree: Any) -> Any:
     if isinstance(tree, torch.Tensor):
         return function(tree)
     if isinstance(tree, Mapping):
-        rebuilt = copy.copy(tree)
+        rebuilt: Any = copy.copy(tree)
         for key, value in tree.items():
-            rebuilt[key] = map_tensors(function, value)  # type: ignore[index]
+            rebuilt[key] = map_tensors(function, value)
         return rebuilt
     if isinstance(tree, tuple) and hasattr(tree, "_fields"):
         return type(tree)(*(map_tensors(function, value) for value in tree))

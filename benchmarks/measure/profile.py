@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from torch.autograd import DeviceType
 from torch.autograd.profiler import profile
 
 from benchmarks.modes import Step
@@ -32,8 +31,8 @@ def profile_call(step: Step) -> CallProfile:
     """Runs `step` once. The bytes are sums over the allocator's own events, so they are exact and include temporaries."""
     with _silenced_stderr(), profile(profile_memory=True) as profiler:
         output = step()
-    events = profiler.kineto_results.events()  # type: ignore[union-attr]
-    on_cpu = (event for event in events if event.name() == _MEMORY_EVENT and event.device_type() == DeviceType.CPU)
+    events = profiler.kineto_results.events()
+    on_cpu = (event for event in events if event.name() == _MEMORY_EVENT and event.device_type().name == "CPU")
     level = peak = 0
     for event in sorted(on_cpu, key=lambda event: event.start_ns()):
         level += event.nbytes()

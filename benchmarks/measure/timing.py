@@ -169,9 +169,7 @@ def time_lanes(
     )
 
 
-def warm_up(
-    lanes: Mapping[str, Step], stopwatch: Stopwatch, cap_seconds: float, announce: Announce
-) -> tuple[int, int]:
+def warm_up(lanes: Mapping[str, Step], stopwatch: Stopwatch, cap_seconds: float, announce: Announce) -> tuple[int, int]:
     """Runs rounds of single calls until no lane gets faster any more, or the cap is reached after the fewest rounds.
 
     Returns how many rounds it took, and the calls that a block needs to last MIN_BLOCK_SECONDS in every lane.

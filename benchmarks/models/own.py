@@ -91,7 +91,9 @@ def load(spec: str) -> OwnModel:
     function = getattr(module, name, None)
     if not callable(function):
         found = "it is not a function" if hasattr(module, name) else "there is no such function"
-        names = [key for key, value in vars(module).items() if inspect.isfunction(value) and value.__module__ == module.__name__]
+        names = [
+            key for key, value in vars(module).items() if inspect.isfunction(value) and value.__module__ == module.__name__
+        ]
         offered = f" (functions there: {', '.join(names)})" if names else ""
         raise ModelError(f"{spec}: {found} in {place}{offered}; {EXPECTED}")
     parameters = inspect.signature(function).parameters.values()
@@ -105,9 +107,7 @@ def _module_at(spec: str, place: str) -> ModuleType:
     path = Path(place)
     try:
         if path.suffix == ".py":
-            if not path.is_file():
-                raise ModelError(f"{spec}: there is no file {place} (looked in {Path.cwd()})")
-            return _import_file(path)
+            return _import_file(spec, path)
         if str(Path.cwd()) not in sys.path:
             sys.path.insert(0, str(Path.cwd()))
         return importlib.import_module(place)
@@ -122,14 +122,17 @@ def _module_at(spec: str, place: str) -> ModuleType:
         raise ModelError(f"{spec}: importing {place} raised {describe(error)}") from error
 
 
-def _import_file(path: Path) -> ModuleType:
+def _import_file(spec: str, path: Path) -> ModuleType:
     """Runs the file as a module of its own, with its folder importable, as `python path` would have it."""
+    if not path.is_file():
+        raise ModelError(f"{spec}: there is no file {path} (looked in {Path.cwd()})")
     folder = str(path.resolve().parent)
     if folder not in sys.path:
         sys.path.insert(0, folder)
     name = f"gradtax_own_{path.stem}"
     specification = importlib.util.spec_from_file_location(name, path)
-    assert specification is not None and specification.loader is not None
+    assert specification is not None
+    assert specification.loader is not None
     module = importlib.util.module_from_spec(specification)
     sys.modules[name] = module
     specification.loader.exec_module(module)

@@ -38,8 +38,8 @@ class Block(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = x + self.attention(self.norm1(x))
-        x = x + self.mlp(self.norm2(x))
-        return x
+        y: torch.Tensor = x + self.mlp(self.norm2(x))
+        return y
 
 
 class Decoder(nn.Module):
@@ -59,9 +59,7 @@ class Decoder(nn.Module):
         return logits
 
 
-def build(
-    batch: int, tokens: int, width: int, heads: int, depth: int, vocabulary: int
-) -> tuple[nn.Module, torch.Tensor]:
+def build(batch: int, tokens: int, width: int, heads: int, depth: int, vocabulary: int) -> tuple[nn.Module, torch.Tensor]:
     return Decoder(vocabulary, tokens, width, heads, depth), torch.randint(vocabulary, (batch, tokens))
 
 
