@@ -170,6 +170,7 @@ class TerminalProgress:
                 self._reporter.flush()
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_report_teststatus(report: pytest.TestReport, config: pytest.Config) -> tuple[str, str, str] | None:
     """Progress is told by group; a dot per case beside it would say nothing. `-v` lists the cases."""
     if (
@@ -194,24 +195,27 @@ def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, A
         output_json["gradtax"] = config.stash[SESSION].top_level()
 
 
-@pytest.hookimpl(wrapper=True)
+@pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session) -> Iterator[None]:
     """pytest-benchmark saves no run in which nothing was timed; what could not be measured is a finding all the same."""
-    config = session.config
+    _save_what_is_only_unmeasured(session)
     yield
-    if SESSION not in config.stash or config.option.collectonly or config.option.benchmark_disable:
-        return
+
+
+def _save_what_is_only_unmeasured(session: pytest.Session) -> None:
+    config = session.config
     plugin = config._benchmarksession  # type: ignore[attr-defined]
-    found = config.stash[SESSION]
-    if found.unmeasured and not plugin.benchmarks:
-        commit = config.hook.pytest_benchmark_generate_commit_info(config=config)
-        run = config.hook.pytest_benchmark_generate_json(
-            config=config, benchmarks=[], include_data=True, machine_info=plugin.get_machine_info(), commit_info=commit
-        )
-        config.hook.pytest_benchmark_update_json(config=config, benchmarks=[], output_json=run)
-        plugin.storage.save(run, plugin.save or plugin.autosave)
-        if plugin.json:
-            plugin.save_json(run)
+    if SESSION not in config.stash or plugin.benchmarks or not config.stash[SESSION].unmeasured or plugin.disabled:
+        return
+    commit = config.hook.pytest_benchmark_generate_commit_info(config=config)
+    run = config.hook.pytest_benchmark_generate_json(
+        config=config, benchmarks=[], include_data=True, machine_info=plugin.get_machine_info(), commit_info=commit
+    )
+    config.hook.pytest_benchmark_update_json(config=config, benchmarks=[], output_json=run)
+    plugin.storage.save(run, plugin.save or plugin.autosave)
+    if plugin.json:
+        plugin.save_json(run)
+    plugin.save = plugin.autosave = plugin.json = None
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from analysis.figures import (
-    MISSING,
     bytes_text,
     interval_text,
     ratio_text,
@@ -215,7 +214,8 @@ def _flat(table: Table) -> tuple[list[Column], list[list[str]]]:
 
 
 def _markdown_escaped(text: str) -> str:
-    return re.sub(r"([\\|*_`<>\[\]])", r"\\\1", text) if text != MISSING else text
+    """Only what would be read as markup: underscores inside a word and brackets without a link are left as they are."""
+    return re.sub(r"([\\|*`<]|\b_|_\b|\](?=\())", r"\\\1", text)
 
 
 def _latex_escaped(text: str) -> str:

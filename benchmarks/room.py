@@ -180,8 +180,9 @@ def _name(lanes: Sequence[str], number: int) -> str | None:
 
 def _lost(exit_status: int | None, noise: str, kills_before: int, lane: str | None) -> Failure:
     """The failure that a process's end without a word amounts to."""
-    frame = re.search(r'File "([^"]+)", line (\d+) in ', noise)
-    place = f" ({Path(frame[1]).name}:{frame[2]})" if frame else ""
+    frames = re.findall(r'File "([^"]+)", line (\d+) in ', noise)
+    own_frames = [frame for frame in frames if not frame[0].startswith((sys.prefix, sys.base_prefix))]
+    place = f" ({Path(own_frames[0][0]).name}:{own_frames[0][1]})" if own_frames else ""
     if exit_status is None or exit_status >= 0:
         return Failure("crashed", f"the process ended with exit status {exit_status}{place}", lane)
     if exit_status == -signal.SIGKILL and _out_of_memory_kills() > kills_before:

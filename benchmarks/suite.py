@@ -75,7 +75,7 @@ def plan(options: RunOptions, rooms: Rooms) -> list[Planned]:
 def _own_sources(spec: str, sizes: Sequence[str], rooms: Rooms) -> Sequence[Source]:
     """Where the room is lost, the lanes will say so: then the sizes are what the function takes, as far as can be known."""
     try:
-        found = rooms.run(try_own, spec, sizes, lanes=tuple(sizes))
+        found = rooms.run(try_own, spec, sizes, lanes=(*sizes, OWN_SIZE))
     except Failure as failure:
         if failure.lane is None:
             raise own.ModelError(f"{spec}: could not be imported: {failure.reason}") from failure

@@ -35,11 +35,14 @@ REPLAY = Replay()
 
 
 @pytest.mark.benchmark(timer=REPLAY)
+@pytest.mark.filterwarnings("ignore:Benchmark fixture was not used")
 def test_case(case: Case, find: Callable[[Case], Timed | Unmeasured | None], benchmark: BenchmarkFixture) -> None:
     found = find(case)
     if isinstance(found, Unmeasured):
-        report = pytest.skip if found.status in SKIPPED_STATUSES else pytest.fail
-        report(f"{found.status}: {found.reason}")
+        reason = f"{found.status}: {found.reason}"
+        if found.status in SKIPPED_STATUSES:
+            pytest.skip(reason)
+        pytest.fail(reason, pytrace=False)
     if found is None:  # --benchmark-disable: the contract holds, and that was all
         benchmark(lambda: None)
         return

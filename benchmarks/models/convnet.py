@@ -61,8 +61,8 @@ CONVNET = Family(
     sizes={
         "tiny": {"batch": 1, "image": 8, "channels": 4, "stages": 1, "blocks": 1},
         "small": {"batch": 2, "image": 16, "channels": 8, "stages": 2, "blocks": 1},
-        "medium": {"batch": 8, "image": 32, "channels": 16, "stages": 3, "blocks": 2},
-        "large": {"batch": 32, "image": 32, "channels": 32, "stages": 3, "blocks": 3},
+        "medium": {"batch": 16, "image": 32, "channels": 16, "stages": 3, "blocks": 2},
+        "large": {"batch": 48, "image": 32, "channels": 32, "stages": 3, "blocks": 3},
     },
     build=build,
 )

@@ -31,9 +31,9 @@ LSTM = Family(
     summary="nn.LSTM and a linear layer on its last step",
     sizes={
         "tiny": {"batch": 1, "steps": 4, "features": 16, "width": 16, "depth": 1},
-        "small": {"batch": 4, "steps": 16, "features": 32, "width": 64, "depth": 1},
+        "small": {"batch": 8, "steps": 24, "features": 64, "width": 96, "depth": 1},
         "medium": {"batch": 16, "steps": 32, "features": 64, "width": 256, "depth": 2},
-        "large": {"batch": 64, "steps": 64, "features": 256, "width": 512, "depth": 2},
+        "large": {"batch": 64, "steps": 48, "features": 256, "width": 512, "depth": 2},
     },
     build=build,
 )

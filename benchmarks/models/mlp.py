@@ -21,8 +21,8 @@ MLP = Family(
     sizes={
         "tiny": {"batch": 8, "width": 64, "depth": 4},
         "small": {"batch": 64, "width": 256, "depth": 4},
-        "medium": {"batch": 256, "width": 512, "depth": 8},
-        "large": {"batch": 1024, "width": 1024, "depth": 8},
+        "medium": {"batch": 256, "width": 512, "depth": 10},
+        "large": {"batch": 1024, "width": 1024, "depth": 10},
     },
     build=build,
 )

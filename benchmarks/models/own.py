@@ -20,6 +20,8 @@ from benchmarks.tree import tensors
 
 EXPECTED = "expected a function of no arguments, or of `size`, that returns (module, inputs)"
 
+_MOST_NAMES = 8
+
 
 class ModelError(Exception):
     """What is wrong with the user's model: names the file and says what was expected."""
@@ -91,10 +93,9 @@ def load(spec: str) -> OwnModel:
     function = getattr(module, name, None)
     if not callable(function):
         found = "it is not a function" if hasattr(module, name) else "there is no such function"
-        names = [
-            key for key, value in vars(module).items() if inspect.isfunction(value) and value.__module__ == module.__name__
-        ]
-        offered = f" (functions there: {', '.join(names)})" if names else ""
+        defined = [key for key, value in vars(module).items() if getattr(value, "__module__", None) == module.__name__]
+        more = ", ..." if len(defined) > _MOST_NAMES else ""
+        offered = f" (defined there: {', '.join(defined[:_MOST_NAMES])}{more})" if defined else ""
         raise ModelError(f"{spec}: {found} in {place}{offered}; {EXPECTED}")
     parameters = inspect.signature(function).parameters.values()
     needed = [p.name for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]

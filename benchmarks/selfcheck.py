@@ -1,0 +1,135 @@
+"""`python -m benchmarks.selfcheck cost`: what the suite itself costs, beside the goals that it sets itself.
+
+Both sides of a comparison run in turn within one check, so that the machine's mood does not decide.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from analysis.render import Column, Section, Table, terminal
+from benchmarks.measure.timing import Announce
+from benchmarks.room import CleanRooms
+
+ROOT = Path(__file__).parent.parent
+REPEATS = 5
+
+
+def cost() -> Table:
+    """Starts rooms, spawns, command lines and one default run (a minute or two); returns a row for each goal."""
+    _tell("starting processes")
+    room, spawned = _in_turn(_seconds_of_room(), _seconds_of_spawn)
+    _tell("starting command lines")
+    collect, torch_alone = _in_turn(
+        _seconds_of("-m", "pytest", "--benchmark", "--collect-only", "-q"), _seconds_of("-c", "import torch, pytest_benchmark")
+    )
+    help_text, typer_alone = _in_turn(_seconds_of("-m", "analysis", "--help"), _seconds_of("-c", "import typer"))
+    _tell("one default run, a minute or two")
+    wall, measured = _default_run()
+    rows = [
+        _row("a clean room is ready sooner than a spawned process with torch", f"{spawned / room:.0f} times",
+             "at least 15 times", spawned / room >= 15, f"{room * 1000:.0f} ms against {spawned * 1000:.0f} ms"),
+        _row("share of the default run inside rounds and memory passes", f"{measured / wall:.0%}",
+             "at least 50%", measured / wall >= 0.5, f"{measured:.0f} s of {wall:.0f} s"),
+        _row("pytest --benchmark --collect-only over importing torch", f"{collect - torch_alone:.2f} s",
+             "at most 0.50 s", collect - torch_alone <= 0.5, f"{collect:.2f} s against {torch_alone:.2f} s"),
+        _row("python -m analysis --help over importing typer", f"{help_text - typer_alone:.2f} s",
+             "at most 0.30 s", help_text - typer_alone <= 0.3, f"{help_text:.2f} s against {typer_alone:.2f} s"),
+    ]  # fmt: skip
+    columns = [Column("cost", text=True), Column("found"), Column("goal"), Column("", text=True), Column("from", text=True)]
+    return Table(columns, (), [Section("", (), rows)], [f"medians of {REPEATS} in turn; one default run"])
+
+
+def _row(what: str, found: str, goal: str, reached: bool, figures: str) -> list[str]:
+    return [what, found, goal, "reached" if reached else "MISSED", figures]
+
+
+def _in_turn(one: Callable[[], float], other: Callable[[], float]) -> tuple[float, float]:
+    """Medians of both, run alternately, after one uncounted run of each."""
+    one(), other()
+    pairs = [(one(), other()) for _ in range(REPEATS)]
+    return statistics.median(pair[0] for pair in pairs), statistics.median(pair[1] for pair in pairs)
+
+
+def _seconds_of_room() -> Callable[[], float]:
+    rooms = CleanRooms(timeout_seconds=60)
+
+    def seconds() -> float:
+        start = time.perf_counter()
+        rooms.run(torch_is_loaded)
+        return time.perf_counter() - start
+
+    return seconds
+
+
+def _seconds_of_spawn() -> float:
+    context = multiprocessing.get_context("spawn")
+    receiver, sender = context.Pipe(duplex=False)
+    start = time.perf_counter()
+    process = context.Process(target=_spawned, args=(sender,))
+    process.start()
+    receiver.recv()
+    elapsed = time.perf_counter() - start
+    process.join()
+    return elapsed
+
+
+def torch_is_loaded(*, announce: Announce) -> bool:
+    """The task of a room that is ready: imports what every measurement needs."""
+    del announce
+    import torch
+
+    return torch.is_grad_enabled()
+
+
+def _spawned(sender: multiprocessing.connection.Connection) -> None:
+    import torch
+
+    sender.send(torch.is_grad_enabled())
+
+
+def _seconds_of(*arguments: str) -> Callable[[], float]:
+    def seconds() -> float:
+        start = time.perf_counter()
+        subprocess.run([sys.executable, *arguments], cwd=ROOT, check=True, capture_output=True)  # noqa: S603 - our own
+        return time.perf_counter() - start
+
+    return seconds
+
+
+def _default_run() -> tuple[float, float]:
+    """Wall seconds of `pytest --benchmark` as a whole process, and those inside rounds and memory passes."""
+    with tempfile.TemporaryDirectory() as folder:
+        seconds = _seconds_of("-m", "pytest", "--benchmark", f"--benchmark-storage=file://{folder}")()
+        (run,) = Path(folder).glob("*/*.json")
+        conditions = json.loads(run.read_text())["gradtax"]["conditions"]
+    return seconds, conditions["measured_seconds"]
+
+
+def _tell(text: str) -> None:
+    print(f"{text} ...", file=sys.stderr, flush=True)  # noqa: T201 - progress of a command
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.selfcheck", description="What the suite itself costs and how far it can be believed."
+    )
+    commands = {"cost": (cost, "start-up times and the share of a run that measures (two to three minutes)")}
+    chosen = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, (_, help_text) in commands.items():
+        chosen.add_parser(name, help=help_text, description=help_text)
+    table, _ = commands[parser.parse_args(arguments).command]
+    print(terminal(table()))  # noqa: T201 - the table is what this command is for
+
+
+if __name__ == "__main__":
+    main()
