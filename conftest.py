@@ -62,6 +62,7 @@ def pytest_configure(config: pytest.Config) -> None:
             in_process=chosen.in_process,
         )  # fmt: skip
         _choose_storage(config)
+        config.pluginmanager.unregister(name="hypothesispytest")  # loads hypothesis, for a second, only to say nothing
         config.stash[SESSION] = Session(parsed)
     except (options.OptionError, ModelError) as error:
         raise pytest.UsageError(str(error)) from error

@@ -17,8 +17,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from analysis.render import Column, Section, Table, terminal
-from benchmarks.measure.timing import Announce
 from benchmarks.room import CleanRooms
+from benchmarks.tasks import describe_machine
 
 ROOT = Path(__file__).parent.parent
 REPEATS = 5
@@ -65,7 +65,7 @@ def _seconds_of_room() -> Callable[[], float]:
 
     def seconds() -> float:
         start = time.perf_counter()
-        rooms.run(torch_is_loaded)
+        rooms.run(describe_machine, ("cpu",), 1)
         return time.perf_counter() - start
 
     return seconds
@@ -81,14 +81,6 @@ def _seconds_of_spawn() -> float:
     elapsed = time.perf_counter() - start
     process.join()
     return elapsed
-
-
-def torch_is_loaded(*, announce: Announce) -> bool:
-    """The task of a room that is ready: imports what every measurement needs."""
-    del announce
-    import torch
-
-    return torch.is_grad_enabled()
 
 
 def _spawned(sender: multiprocessing.connection.Connection) -> None:

@@ -100,7 +100,8 @@ def time_group(
         if TRACKED.name in lanes:
             lanes[PLACEBO] = job.step(workload, TRACKED.name)
         limits = Limits(budget, timeout, partial(_settled, precision=precision))
-        return time_lanes(lanes, Stopwatch(DEVICES[job.group.device]()), limits, random.Random(0), announce)
+        with preserved(workload.module):
+            return time_lanes(lanes, Stopwatch(DEVICES[job.group.device]()), limits, random.Random(0), announce)
 
 
 def try_own(spec: str, sizes: Sequence[str], *, announce: Announce) -> tuple[Source, ...] | str:

@@ -1,0 +1,218 @@
+"""Proves that every format shows the same figures, marks what is no evidence, and lets no name break its markup."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from typing import Any
+
+import pytest
+from builders import make_group, make_result
+from hypothesis import given
+from hypothesis import strategies as st
+
+from analysis.render import FORMATS, WIDTH, Table, comma_separated, json_lines, latex, markdown, summary_table, terminal
+from benchmarks.modes import MODES
+from benchmarks.record import Interval, Kernels, Memory, ModelFacts, Result, Unmeasured, tidy_rows
+
+LSTM = {"model": "lstm_1", "device": "cuda"}
+OFF = Interval(1.05, 1.03, 1.07)
+RESULTS = [
+    *make_group(),
+    make_result("tracked", case=LSTM, trusted=False, placebo=OFF, seconds=0.0125, memory=Memory(2**21, 1, 2**20, 0, 3 * 2**20)),
+    make_result(
+        "inference_mode", case=LSTM, trusted=False, placebo=OFF, memory=Memory(), kernels=Kernels(same_as_tracked=False)
+    ),
+]
+UNMEASURED = [Unmeasured(make_result("frozen", case={"size": "large"}).case, "out_of_memory", "no 64 GiB here")]
+
+
+def table(*results: Result, unmeasured: tuple[Unmeasured, ...] = ()) -> Table:
+    return summary_table(tidy_rows(results), unmeasured)
+
+
+def test_the_terminal_shows_a_section_per_group_and_what_to_make_of_it() -> None:
+    expected = """\
+  mode            per call  speedup  99 % interval  verdict       peak  ratio     saved       RSS
+
+mlp tiny   forward, cpu, float32, resident   16,640 parameters, float32[8, 64]
+  tracked         125.0 us        1                 baseline  10.0 KiB   1.00  8.00 KiB  4.00 KiB
+  no_grad         100.0 us     1.25   [1.24, 1.26]  faster    4.00 KiB   0.40       0 B       0 B
+
+lstm_1 tiny   forward, cuda, float32, resident   16,640 parameters, float32[8, 64]
+  UNTRUSTED: identical code read 1.05 [1.03, 1.07] instead of 1
+  tracked          12.5 ms        1                 baseline  2.00 MiB   1.00  1.00 MiB  3.00 MiB
+  inference_mode  100.0 us     1.25   [1.24, 1.26]  faster?          -      -         -         -
+
+measured: forward; cpu, cuda; float32; resident
+speedup: time of tracked over time of the mode, from pairs; above 1 the mode is faster than tracking
+ratio: peak tensor memory over tracked's; saved: kept for backward; RSS: what the process grew by
+RSS on cuda: what the caching allocator reserved
+verdict?: the group is untrusted, its speedups are no evidence
+other kernels than tracked, so not tracking alone: lstm_1 tiny inference_mode
+not measured: mlp large cpu float32 frozen: out_of_memory: no 64 GiB here"""
+    assert terminal(table(*RESULTS, unmeasured=tuple(UNMEASURED))) == expected
+
+
+def test_markdown_shows_one_table_whose_extra_columns_tell_the_groups_apart() -> None:
+    expected = """\
+| model  | size | device | mode           | per call | speedup | 99 % interval | verdict  |     peak | ratio |    saved |      RSS |
+| ------ | ---- | ------ | -------------- | -------: | ------: | ------------: | -------- | -------: | ----: | -------: | -------: |
+| mlp    | tiny | cpu    | tracked        | 125.0 us |       1 |               | baseline | 10.0 KiB |  1.00 | 8.00 KiB | 4.00 KiB |
+| mlp    | tiny | cpu    | no_grad        | 100.0 us |    1.25 |  [1.24, 1.26] | faster   | 4.00 KiB |  0.40 |      0 B |      0 B |
+| lstm_1 | tiny | cuda   | tracked        |  12.5 ms |       1 |               | baseline | 2.00 MiB |  1.00 | 1.00 MiB | 3.00 MiB |
+| lstm_1 | tiny | cuda   | inference_mode | 100.0 us |    1.25 |  [1.24, 1.26] | faster?  |        - |     - |        - |        - |
+
+- measured: forward; cpu, cuda; float32; resident
+"""
+    assert markdown(table(*RESULTS)).startswith(expected)
+
+
+def test_latex_shows_a_booktabs_tabular_with_the_notes_as_comments() -> None:
+    expected = r"""
+\begin{tabular}{lllrrrlrrrr}
+\toprule
+model & size & mode & per call & speedup & 99 \% interval & verdict & peak & ratio & saved & RSS \\
+\midrule
+mlp & tiny & tracked & 125.0 us & 1 &  & baseline & 10.0 KiB & 1.00 & 8.00 KiB & 4.00 KiB \\
+mlp & tiny & no\_grad & 100.0 us & 1.25 & [1.24, 1.26] & faster & 4.00 KiB & 0.40 & 0 B & 0 B \\
+\bottomrule
+\end{tabular}
+% measured: forward; cpu; float32; resident
+"""
+    text = latex(table(*make_group(), unmeasured=tuple(UNMEASURED)))
+    assert text.startswith(expected.lstrip())
+    assert all(line.startswith("% ") for line in text.partition("\\end{tabular}\n")[2].splitlines())
+
+
+@st.composite
+def groups(draw: st.DrawFn) -> list[Result]:
+    """All modes of one group with figures that one could measure: speedups below 10, times below 1000 s, memory below 1 TiB."""
+
+    def interval() -> Interval:
+        estimate, noise = draw(st.floats(0.1, 9.4)), draw(st.floats(0, 0.5))
+        return Interval(estimate, estimate * (1 - noise), estimate * (1 + noise))
+
+    tracked_peak = draw(st.integers(1, 2**36))
+    size = st.none() | st.integers(0, 2**40 - 2**30)
+    facts = ModelFacts(draw(st.integers(0, 10**12)), 4, [draw(st.sampled_from(["float32[8, 64]", "int64[4, 1024] " * 9]))])
+    results = []
+    for mode in MODES:
+        figures: dict[str, Any] = {
+            "seconds": draw(st.integers(1, 999)) * draw(st.sampled_from([1e-9, 1e-6, 1e-3, 1.0])),
+            "memory": Memory(tracked_peak * draw(st.integers(0, 64)) // 8, 0, draw(size), draw(size), draw(size)),
+            "placebo": interval(),
+            "trusted": draw(st.booleans()),
+            "model": facts,
+        }
+        figures |= {} if mode == "tracked" else {"speedup": draw(st.none() | st.just(interval())), "verdict": "unclear"}
+        results.append(make_result(mode, **figures))
+    return results
+
+
+@given(groups())
+def test_headings_and_rows_of_the_built_in_modes_fit_the_terminal(group: list[Result]) -> None:
+    lines = terminal(table(*group)).partition("\nmeasured: ")[0].splitlines()
+    assert sum(line.split()[:1] == [mode] for line in lines for mode in MODES) == len(MODES)
+    assert max(len(line) for line in lines) <= WIDTH == 100
+
+
+@given(groups())
+def test_csv_and_json_hold_the_figures_themselves(group: list[Result]) -> None:
+    rows = tidy_rows(group)
+    assert json.loads(json_lines(table(*group))) == rows
+    read = list(csv.DictReader(io.StringIO(comma_separated(table(*group)))))
+    assert read == [{name: "" if value is None else str(value) for name, value in row.items()} for row in rows]
+    assert [float(row["seconds"]) for row in read] == [result.seconds for result in group]
+
+
+def test_csv_keeps_texts_that_hold_commas_quotes_and_line_ends() -> None:
+    name = 'my "model", the\nsecond'
+    (read,) = csv.DictReader(io.StringIO(comma_separated(table(make_result(case={"model": name})))))
+    assert read["model"] == name
+
+
+def cells(line: str) -> list[str]:
+    """The cells of a line of Markdown as GitHub reads them: split at bare pipes, backslashes taken off."""
+    assert re.fullmatch(r"\|(?: (?:\\.|[^|\\])* \|)+", line)
+    return [re.sub(r"\\(.)", r"\1", cell).strip() for cell in re.findall(r"((?:\\.|[^|\\])*)\|", line)[1:]]
+
+
+names = st.text(st.characters(codec="ascii", categories=["L", "N", "P", "S"]), min_size=1)
+
+
+@given(names)
+def test_a_name_in_markdown_stays_one_cell_that_reads_the_same(name: str) -> None:
+    header, _, row = markdown(table(make_result(case={"model": name}))).splitlines()[:3]
+    assert len(cells(row)) == len(cells(header))
+    assert cells(row)[0] == name
+
+
+@pytest.mark.parametrize(
+    ("name", "escaped"),
+    [
+        ("a|b", r"a\|b"), ("<script>x", r"\<script>x"), ("_a_", r"\_a\_"), ("my_net", "my_net"), ("a*b*", r"a\*b\*"),
+        ("`a`", r"\`a\`"), ("[a](b)", r"[a\](b)"), ("a\\", "a\\\\"), ("R&D 50%", "R&D 50%"),
+    ],
+)  # fmt: skip
+def test_markdown_shows_markup_in_names_and_notes_as_it_stands(name: str, escaped: str) -> None:
+    case = make_result(case={"model": name}).case
+    text = markdown(table(make_result(case={"model": name}), unmeasured=(Unmeasured(case, "crashed", f"in {name} too"),)))
+    assert f"\n| {escaped} " in text
+    assert f"crashed: in {escaped} too" in text
+
+
+@given(names)
+def test_a_name_in_latex_holds_no_command_but_its_own_escapes(name: str) -> None:
+    row = latex(table(make_result(case={"model": name}))).splitlines()[4]
+    words = "textbackslash|textasciitilde|textasciicircum|textless|textgreater"
+    assert row.endswith(r" \\")
+    assert re.fullmatch(
+        rf"(?:\\(?:{words})\{{\}}|\\[&%$#_{{}}]|[^\\~^<>&%$#_{{}}])*", row.removesuffix(r" \\").partition(" & ")[0]
+    )
+    assert len(re.findall(r"(?<!\\)&", row)) == 10
+
+
+def test_latex_shows_its_special_characters_as_themselves() -> None:
+    row = latex(table(make_result(case={"model": r"<script>a_b&c 5%$#{}~^\|"}))).splitlines()[4]
+    expected = r"\textless{}script\textgreater{}a\_b\&c 5\%\$\#\{\}\textasciitilde{}\textasciicircum{}\textbackslash{}| & tiny & no\_grad &"
+    assert row.startswith(expected)
+
+
+@pytest.mark.parametrize("name", ["terminal", "markdown", "latex"])
+def test_verdicts_of_an_untrusted_group_are_never_shown_without_saying_so(name: str) -> None:
+    untrusted = FORMATS[name](table(*(make_result(mode, trusted=False) for mode in MODES)))
+    assert untrusted.count("faster?") == len(MODES) - 1
+    assert not re.search(r"faster\b(?!\?| than)", untrusted)
+    assert "baseline?" not in untrusted
+    assert "the group is untrusted" in untrusted
+    trusted = FORMATS[name](table(*make_group()))
+    assert "faster?" not in trusted
+    assert "untrusted" not in trusted.lower()
+
+
+@pytest.mark.parametrize("name", ["terminal", "markdown", "latex"])
+@pytest.mark.parametrize("results", [[], make_group()])
+def test_cases_that_were_not_measured_are_listed_with_their_reason(name: str, results: list[Result]) -> None:
+    text = FORMATS[name](table(*results, unmeasured=tuple(UNMEASURED)))
+    (line,) = [line for line in text.splitlines() if "not measured" in line]
+    assert all(word in line.replace("\\", "") for word in ("mlp large", "frozen", "out_of_memory", "no 64 GiB here"))
+
+
+@pytest.mark.parametrize("name", ["terminal", "markdown", "latex"])
+def test_what_is_missing_is_a_dash_and_never_a_zero(name: str) -> None:
+    lost = make_result("detach", speedup=None, placebo=None, trusted=False, verdict="unclear", memory=Memory())
+    (line,) = [line for line in FORMATS[name](table(lost)).splitlines() if "detach" in line]
+    shown = re.sub(r"[|&]| \\\\", " ", line.partition("detach")[2]).split()
+    assert shown == ["100", "us", "-", "-", "unclear?", "-", "-", "-", "-"]
+
+
+def test_a_group_without_its_baseline_says_why_it_is_untrusted() -> None:
+    assert "UNTRUSTED: tracked could not be measured" in terminal(table(make_result(placebo=None, trusted=False)))
+
+
+def test_a_run_without_rows_shows_no_sections() -> None:
+    assert terminal(table()).startswith("\nspeedup: ")
+    assert json_lines(table()) == "[]"

@@ -1,0 +1,191 @@
+"""From a group to its results: who is examined, who is timed, what becomes of the rest; and the door for notebooks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from benchmarks import suite
+from benchmarks.failure import Failure
+from benchmarks.measure.timing import Timings
+from benchmarks.models import Source
+from benchmarks.options import OptionError, RunOptions
+from benchmarks.record import Contract, Group, Kernels, Memory, ModelFacts, Result
+from benchmarks.suite import Outcome, Planned, measure, measure_model
+from benchmarks.tasks import Examination, examine, time_group
+
+GROUP = Group("forward", "mlp", "tiny", "cpu", "float32", "resident")
+MODES = ("tracked", "no_grad", "inference_mode")
+HOLDS = Contract(holds=True)
+
+
+class StandInRooms:
+    """Answers tasks from a script: what each mode's examination finds, and how long each lane's calls take."""
+
+    fresh = True
+
+    def __init__(
+        self, seconds: dict[str, float], examinations: dict[str, Contract | Failure], lost: Sequence[Failure] = ()
+    ) -> None:
+        self.seconds = seconds
+        self.examinations = examinations
+        self.lost = list(lost)
+        self.with_tracked: dict[str, bool] = {}
+        self.timed: list[list[str]] = []
+
+    def run(self, task: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        if task is examine:
+            mode = args[1]
+            self.with_tracked[mode] = kwargs["with_tracked"]
+            found = self.examinations.get(mode, HOLDS)
+            if isinstance(found, Failure):
+                raise found
+            return Examination(found, Kernels(same_as_tracked=True), Memory(1, 2, 3, 4), ModelFacts(1, 4, []), 0.25)
+        assert task is time_group
+        modes: list[str] = args[1]
+        self.timed.append(modes)
+        if self.lost:
+            raise self.lost.pop(0)
+        lanes = [*modes, "placebo"] if "tracked" in modes else modes
+        seconds = {lane: [self.seconds[lane]] * 20 for lane in lanes}
+        return Timings(2, 4, 1.5, seconds, {}, dict.fromkeys(lanes, 0.5))
+
+
+def measured(rooms: StandInRooms, modes: tuple[str, ...] = MODES) -> tuple[dict[str, Result], dict[str, str], Outcome]:
+    outcome = measure(Planned(GROUP, Source("mlp", "tiny"), modes), RunOptions(devices=("cpu",)), rooms)
+    results = {timed.result.case.mode: timed.result for timed in outcome.measured}
+    return results, {one.case.mode: one.status for one in outcome.unmeasured}, outcome
+
+
+SECONDS = {"tracked": 3.0, "placebo": 3.0, "no_grad": 2.0, "inference_mode": 3.003}
+
+
+def test_speedups_are_against_tracked_and_seconds_are_per_call() -> None:
+    results, unmeasured, outcome = measured(StandInRooms(SECONDS, {}))
+    assert {mode: result.verdict for mode, result in results.items()} == {
+        "tracked": "baseline", "no_grad": "faster", "inference_mode": "same",
+    }  # fmt: skip
+    speedup = results["no_grad"].speedup
+    assert speedup is not None
+    assert speedup.estimate == pytest.approx(1.5)
+    assert (results["no_grad"].seconds, results["no_grad"].page_faults) == (1.0, 0.5)
+    assert all(result.trusted for result in results.values())
+    assert unmeasured == {}
+    assert outcome.measured_seconds == 3 * 0.25 + 1.5
+
+
+def test_a_placebo_that_reads_faster_marks_the_group_untrusted() -> None:
+    results, _, _ = measured(StandInRooms({**SECONDS, "placebo": 2.9}, {}))
+    assert not any(result.trusted for result in results.values())
+    assert results["no_grad"].placebo is not None
+    assert results["no_grad"].placebo.estimate == pytest.approx(3.0 / 2.9)
+
+
+def test_a_mode_that_was_not_asked_for_is_not_reported_though_tracked_is_measured_for_comparison() -> None:
+    rooms = StandInRooms(SECONDS, {})
+    results, unmeasured, _ = measured(rooms, ("no_grad",))
+    assert (list(results), unmeasured) == (["no_grad"], {})
+    assert rooms.timed == [["tracked", "no_grad"]]
+    assert results["no_grad"].verdict == "faster"
+
+
+def test_a_lane_that_breaks_its_contract_is_known_before_the_rest_are_timed() -> None:
+    rooms = StandInRooms(SECONDS, {"no_grad": Contract(holds=False, broken=["a", "b"])})
+    results, unmeasured, outcome = measured(rooms)
+    assert unmeasured == {"no_grad": "broken_contract"}
+    assert outcome.unmeasured[0].reason == "a; b"
+    assert rooms.timed == [["tracked", "inference_mode"]]
+    assert list(results) == ["tracked", "inference_mode"]
+
+
+def test_without_tracked_the_others_go_on_without_comparison() -> None:
+    rooms = StandInRooms(SECONDS, {"tracked": Failure("out_of_memory", "needs 2 GiB")})
+    results, unmeasured, _ = measured(rooms, ("no_grad", "inference_mode"))
+    assert rooms.with_tracked == {"tracked": True, "no_grad": False, "inference_mode": False}
+    assert unmeasured == {"tracked": "out_of_memory"}, "told though not asked for: it is why there are no speedups"
+    assert {(result.speedup, result.verdict, result.trusted, result.placebo) for result in results.values()} == {
+        (None, "unclear", False, None)
+    }
+
+
+def test_a_lane_lost_while_timing_is_left_out_and_the_rest_timed_again() -> None:
+    rooms = StandInRooms(SECONDS, {}, [Failure("crashed", "SIGSEGV", "no_grad")])
+    results, unmeasured, _ = measured(rooms)
+    assert rooms.timed == [["tracked", "no_grad", "inference_mode"], ["tracked", "inference_mode"]]
+    assert (list(results), unmeasured) == (["tracked", "inference_mode"], {"no_grad": "crashed"})
+
+
+def test_a_lost_placebo_is_trackeds_loss() -> None:
+    _, unmeasured, _ = measured(StandInRooms(SECONDS, {}, [Failure("crashed", "SIGSEGV", "placebo")]))
+    assert unmeasured == {"tracked": "crashed"}
+
+
+def test_a_failure_of_no_lane_in_particular_is_everyones() -> None:
+    rooms = StandInRooms(SECONDS, {}, [Failure("timed_out", "3 rounds")])
+    results, unmeasured, _ = measured(rooms)
+    assert (results, unmeasured) == ({}, dict.fromkeys(MODES, "timed_out"))
+    assert len(rooms.timed) == 1
+
+
+def test_nothing_is_timed_when_only_tracked_is_left_and_was_not_asked_for() -> None:
+    rooms = StandInRooms(SECONDS, {"no_grad": Failure("crashed", "")})
+    results, unmeasured, _ = measured(rooms, ("no_grad",))
+    assert (results, unmeasured, rooms.timed) == ({}, {"no_grad": "crashed"}, [])
+
+
+def test_where_pages_cannot_be_kept_the_resident_cases_are_unsupported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(suite.allocator, "unavailable", lambda: "no glibc")
+    results, unmeasured, _ = measured(StandInRooms(SECONDS, {}))
+    assert (results, unmeasured) == ({}, dict.fromkeys(MODES, "unsupported"))
+
+
+def test_a_live_module_is_measured_in_three_lines() -> None:
+    module, inputs = nn.Sequential(nn.Linear(256, 256), nn.Linear(256, 256)), torch.randn(64, 256)
+    result = measure_model(module, inputs, modes="tracked,no_grad", budget=0.05)
+    assert result["tracked"].memory.peak_tensor_bytes == 2 * 65536
+    assert result["tracked"].memory.peak_rss_bytes is None
+    assert result["no_grad"].case.size == "own"
+    assert "Sequential own" in repr(result)
+    assert "no_grad" in repr(result)
+    with pytest.raises(KeyError, match="detach"):
+        result["detach"]
+
+
+def test_a_live_module_is_left_as_it_was() -> None:
+    module = nn.Sequential(nn.Linear(8, 8), nn.BatchNorm1d(8), nn.Dropout(0.5)).train()
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    inputs = torch.randn(4, 8)
+    random_state, threads = torch.get_rng_state(), torch.get_num_threads()
+    measure_model(module, inputs, modes="frozen,detached_parameters,detach", budget=0.05)
+    assert module.training
+    assert all(parameter.requires_grad and parameter.grad is None for parameter in module.parameters())
+    assert torch.equal(torch.get_rng_state(), random_state)
+    assert torch.get_num_threads() == threads
+    assert torch.is_grad_enabled()
+    assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
+
+
+def test_a_spec_is_measured_in_clean_rooms_with_resident_memory(tmp_path: Path) -> None:
+    path = tmp_path / "own.py"
+    path.write_text("import torch\ndef net():\n    return torch.nn.Linear(4, 4), torch.randn(2**20, 4)\n")
+    result = measure_model(f"{path}:net", modes="no_grad", budget=0.05)
+    resident = result["no_grad"].memory.peak_rss_bytes
+    assert resident is not None
+    assert resident == pytest.approx(16 * 2**20, rel=0.02, abs=256 * 1024)
+
+
+def test_wrong_use_is_told_in_words() -> None:
+    module, inputs = nn.Linear(2, 2), torch.randn(1, 2)
+    with pytest.raises(TypeError, match="inputs are missing"):
+        measure_model(module)
+    with pytest.raises(TypeError, match="nothing to track"):
+        measure_model(nn.ReLU(), inputs)
+    with pytest.raises(TypeError, match="inputs must be a tensor"):
+        measure_model(module, [inputs])  # type: ignore[arg-type]
+    with pytest.raises(OptionError, match="--budget 0"):
+        measure_model(module, inputs, budget=0)
