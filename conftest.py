@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import pytest
@@ -22,7 +22,9 @@ from benchmarks.session import Session
 from benchmarks.suite import Outcome
 
 ROOT = Path(__file__).parent
+RESULTS = ROOT / "results"
 SESSION = pytest.StashKey[Session]()
+SAVED_BEFORE = pytest.StashKey[set[Path]]()
 PLUGIN_STORAGE = "file://./.benchmarks"
 
 
@@ -63,38 +65,52 @@ def pytest_configure(config: pytest.Config) -> None:
         )  # fmt: skip
         _choose_storage(config)
         config.pluginmanager.unregister(name="hypothesispytest")  # loads hypothesis, for a second, only to say nothing
+        config.stash[SAVED_BEFORE] = _saved_runs(config)
         config.stash[SESSION] = Session(parsed)
     except (options.OptionError, ModelError) as error:
         raise pytest.UsageError(str(error)) from error
 
 
 def _choose_storage(config: pytest.Config) -> None:
-    """Sets pytest-benchmark's options where the user left them at their defaults. Raises OptionError for a folder that cannot be written."""
+    """Sets pytest-benchmark's options where the user left them at their defaults. Raises OptionError for a place that cannot be written."""
     chosen = config.option
+    if getattr(chosen, "dist", "no") != "no":
+        raise options.OptionError("-n: measurements side by side disturb each other; run --benchmark without pytest-xdist")
     if chosen.benchmark_storage == PLUGIN_STORAGE:
-        chosen.benchmark_storage = f"file://{ROOT / 'results'}"
+        chosen.benchmark_storage = f"file://{RESULTS}"
     if chosen.benchmark_disable or chosen.collectonly:
         return
-    chosen.benchmark_save_data = True
     commit, _, when = get_tag().partition("_")
+    chosen.benchmark_save_data = True
     chosen.benchmark_autosave = chosen.benchmark_autosave or f"{commit[:8]}_{when}"
     chosen.benchmark_quiet = not (chosen.benchmark_compare or chosen.benchmark_histogram or chosen.benchmark_verbose)
     folder = _storage_folder(config)
     if folder is not None:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            probe = folder / f".writable-{os.getpid()}"
-            probe.touch()
-            probe.unlink()
-        except OSError as error:
-            raise options.OptionError(
-                f"--benchmark-storage {folder}: runs cannot be saved there: {error.strerror}; name a folder that can be written"
-            ) from error
+        _require_writable("--benchmark-storage", folder)
+    if chosen.benchmark_json:
+        _require_writable("--benchmark-json", chosen.benchmark_json.parent)
+
+
+def _require_writable(option: str, folder: Path) -> None:
+    """Before minutes of measuring, not after them."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        reason = f"{option} {folder}: runs cannot be saved there: {error.strerror}; name a folder that can be written"
+        raise options.OptionError(reason) from error
 
 
 def _storage_folder(config: pytest.Config) -> Path | None:
+    """Where runs are saved, None where that is no folder (elasticsearch)."""
     storage: str = config.option.benchmark_storage
     return None if "://" in storage and not storage.startswith("file://") else Path(storage.removeprefix("file://"))
+
+
+def _saved_runs(config: pytest.Config) -> set[Path]:
+    folder = _storage_folder(config)
+    return set(folder.glob("*/[0-9][0-9][0-9][0-9]_*.json")) if folder else set()
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
@@ -230,17 +246,16 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
         terminalreporter.section("what gradient tracking costs")
         for line in terminal(table).splitlines():
             write(line)
-    folder = _storage_folder(config)
-    if folder is None or config.option.benchmark_disable:
-        return
-    run = max(folder.glob("*/[0-9][0-9][0-9][0-9]_*.json"), key=lambda path: path.stat().st_mtime, default=None)
-    if run is None:
-        return
-    run.with_suffix(".md").write_text(markdown(table) + "\n")
+    for run in _saved_runs(config) - config.stash[SAVED_BEFORE]:
+        _show_saved(run, markdown(table), write)
+
+
+def _show_saved(run: Path, table: str, write: Callable[[str], None]) -> None:
+    run.with_suffix(".md").write_text(f"{table}\n")
     write("")
     write(f"saved: {_short(run)}")
     write("       and the table above beside it, as Markdown (.md)")
-    name = run.name[:4] if run.parent.parent == Path.cwd() / "results" else _short(run)
+    name = run.name[:4] if run.parent.parent == RESULTS and Path.cwd() == ROOT else _short(run)
     write(f"next:  python -m analysis summarise {name} --format latex")
     write("       pytest --benchmark --model path/to/file.py:function     a model of your own")
 

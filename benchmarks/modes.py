@@ -84,7 +84,10 @@ def _frozen(module: nn.Module, run: Run) -> Step:
     """A twin of the module that shares every value with it, but whose parameters do not require grad."""
     shared: dict[int, Any] = {id(p): nn.Parameter(p.detach(), requires_grad=False) for p in module.parameters()}
     shared.update((id(buffer), buffer) for buffer in module.buffers())
-    twin = copy.deepcopy(module, shared)
+    try:
+        twin = copy.deepcopy(module, shared)
+    except Exception as error:
+        raise NotImplementedError(f"the module cannot be copied: {error}") from error
     return lambda: run(twin)
 
 

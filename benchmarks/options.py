@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import multiprocessing
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -59,6 +60,8 @@ def parse(
     in_process: bool = False,
 ) -> RunOptions:
     """The options as they stand on the command line; None is the default. Raises OptionError."""
+    if not in_process and "forkserver" not in multiprocessing.get_all_start_methods():
+        raise OptionError("clean rooms need a fork server, which this system lacks; --in-process measures without them")
     return RunOptions(
         models=_names("--models", models, MODELS, () if own_models else tuple(MODELS)),
         own=_own(own_models, models),

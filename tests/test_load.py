@@ -35,8 +35,11 @@ def test_a_saved_run_comes_back_as_the_rows_that_were_measured(path: Path) -> No
 
 
 def test_benchmarks_of_other_tests_are_skipped_and_counted(path: Path) -> None:
-    run = load(saved_run(path, make_group(), foreign=3))
-    assert (run.foreign, len(run.frame)) == (3, 2)
+    saved = json.loads(saved_run(path, make_group(), foreign=3).read_text())
+    saved["benchmarks"] += [saved_benchmark("x", info) for info in ({}, {"schema": 1}, {"schema": 3}, {"case": "upper"})]
+    path.write_text(json.dumps(saved))
+    run = load(path)
+    assert (run.foreign, len(run.frame)) == (7, 2)
 
 
 def test_a_run_of_other_tests_alone_is_an_empty_frame(path: Path) -> None:
@@ -47,7 +50,8 @@ def test_a_run_of_other_tests_alone_is_an_empty_frame(path: Path) -> None:
 
 def test_a_file_that_pytest_benchmark_saved_without_us_is_read(path: Path) -> None:
     path.write_text(json.dumps({"benchmarks": [saved_benchmark("test_other", {})], "version": "4.0.0"}))
-    assert load(path).foreign == 1
+    run = load(path)
+    assert (run.foreign, run.unmeasured) == (1, [])
 
 
 def test_bytes_stay_integers_and_missing_bytes_stay_missing(path: Path) -> None:
@@ -70,10 +74,10 @@ def test_truth_values_stay_truth_values(path: Path) -> None:
 
 def test_a_summary_puts_tracked_first_in_groups_that_keep_their_order(path: Path) -> None:
     lstm, mlp = {"model": "lstm"}, {"model": "mlp"}
-    shuffled = [("no_grad", lstm), ("detach", mlp), ("tracked", mlp), ("frozen", lstm), ("tracked", lstm), ("no_grad", mlp)]
+    shuffled = [("no_grad", mlp), ("detach", lstm), ("tracked", lstm), ("frozen", mlp), ("tracked", mlp), ("no_grad", lstm)]
     frame = summarise(load(saved_run(path, [make_result(mode, case=case) for mode, case in shuffled])).frame)
     assert [(row["model"], row["mode"]) for row in rows_of(frame)] == [
-        ("lstm", "tracked"), ("lstm", "no_grad"), ("lstm", "frozen"), ("mlp", "tracked"), ("mlp", "detach"), ("mlp", "no_grad"),
+        ("mlp", "tracked"), ("mlp", "no_grad"), ("mlp", "frozen"), ("lstm", "tracked"), ("lstm", "detach"), ("lstm", "no_grad"),
     ]  # fmt: skip
     assert list(frame) == list(tidy_rows(make_group())[0])
 
@@ -184,18 +188,16 @@ def test_a_run_in_which_any_one_value_is_another_gives_a_run_or_a_refusal(
 
 @pytest.fixture
 def results(tmp_path: Path) -> Path:
-    """A folder of runs: 0001 and 0002 of one machine, 0002 of another, which is the newest but one."""
-    saved = ["a/0001_old.json", "a/0002_x.json", "b/0002_y.json", "a/0003_newest.json"]
-    for age, name in enumerate(reversed(saved)):
-        run = saved_run(tmp_path / "results" / name)
-        os.utime(run, (10_000 - age, 10_000 - age))
+    """A folder of runs of two machines, whose age is not the order of their numbers."""
+    from_old_to_new = ["a/0002_x.json", "a/0003_x.json", "b/0002_y.json", "b/0001_y.json"]
+    for time, name in enumerate(from_old_to_new):
+        os.utime(saved_run(tmp_path / "results" / name), (time, time))
     (tmp_path / "results/a/notes.json").write_text("not a run")
     return tmp_path / "results"
 
 
 @pytest.mark.parametrize(
-    ("run", "found"),
-    [("latest", "a/0003_newest.json"), ("0001", "a/0001_old.json"), ("1", "a/0001_old.json"), ("2", "b/0002_y.json")],
+    ("run", "found"), [("latest", "b/0001_y.json"), ("0003", "a/0003_x.json"), ("1", "b/0001_y.json"), ("2", "b/0002_y.json")]
 )
 def test_a_run_is_found_by_number_or_as_the_latest(results: Path, run: str, found: str) -> None:
     assert find_run(run, results) == results / found
@@ -206,7 +208,7 @@ def test_a_run_is_found_by_its_path(results: Path) -> None:
 
 
 def test_a_number_that_does_not_exist_is_refused_with_those_that_do(results: Path) -> None:
-    with pytest.raises(RunFileError, match=r"no run 0009 under .*results.*0001, 0002, 0002, 0003"):
+    with pytest.raises(RunFileError, match=r"no run 0009 under .*results.*0002, 0003, 0002, 0001"):
         find_run("9", results)
 
 

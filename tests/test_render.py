@@ -213,6 +213,11 @@ def test_a_group_without_its_baseline_says_why_it_is_untrusted() -> None:
     assert "UNTRUSTED: tracked could not be measured" in terminal(table(make_result(placebo=None, trusted=False)))
 
 
+def test_only_kernels_that_are_known_to_differ_are_called_other() -> None:
+    for same in (True, None):
+        assert "other kernels" not in terminal(table(make_result(kernels=Kernels(same))))
+
+
 def test_a_run_without_rows_shows_no_sections() -> None:
     assert terminal(table()).startswith("\nspeedup: ")
     assert json_lines(table()) == "[]"

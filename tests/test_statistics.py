@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Sequence
+from fractions import Fraction
 
 import numpy as np
 import numpy.typing as npt
@@ -107,6 +108,11 @@ def heavy_tails(rng: RNG, n: int) -> Floats:
     return rng.standard_t(2, n)
 
 
+def correlated_with_outliers(rng: RNG, n: int) -> Floats:
+    """Outliers so large that the correlation of the rest does not show in the values, only in their signs."""
+    return autoregressive(0.5)(rng, n) + 1000 * rng.choice([-1, 0, 1], n, p=[0.02, 0.96, 0.02])
+
+
 def covered(draw: Callable[[RNG, int], Floats], n: int, repeats: int = 300) -> float:
     """The share of seeded repeats in which the interval contains the true median, 0."""
     rng = np.random.default_rng(20260101)
@@ -116,7 +122,14 @@ def covered(draw: Callable[[RNG, int], Floats], n: int, repeats: int = 300) -> f
 
 @pytest.mark.parametrize(
     ("draw", "rounds"),
-    [(white, 200), (autoregressive(0.5), 200), (drift, 200), (heavy_tails, 200), (autoregressive(0.9), 1000)],
+    [
+        (white, 200),
+        (autoregressive(0.5), 200),
+        (drift, 200),
+        (heavy_tails, 200),
+        (autoregressive(0.9), 1000),
+        (correlated_with_outliers, 200),
+    ],
 )
 def test_the_interval_covers_the_median_of_correlated_drifting_and_heavy_tailed_rounds(
     draw: Callable[[RNG, int], Floats], rounds: int
@@ -136,11 +149,13 @@ def test_the_interval_covers_the_ratio_when_bursts_slow_one_lane_tenfold() -> No
     assert hits / 300 >= 0.97
 
 
-def test_the_interval_of_independent_rounds_is_as_wide_as_the_sign_test_says() -> None:
-    """Two-sided 99 % quantile times the median's standard error, sqrt(pi / 2n), for normal noise."""
+@pytest.mark.parametrize("weight", [0.0, 0.5])
+def test_the_interval_is_as_wide_as_theory_says_and_no_wider(weight: float) -> None:
+    """The median's standard error is sqrt(pi t / 2n) for normal noise, t the autocorrelation time of signs (arcsine law)."""
+    sign_time = 1 + 2 * sum(2 / math.pi * math.asin(weight**lag) for lag in range(1, 50))
     rng = np.random.default_rng(20260101)
-    widths = [high - low for low, high in (median_interval(white(rng, 1000)) for _ in range(100))]
-    assert np.mean(widths) == pytest.approx(2 * 2.576 * math.sqrt(math.pi / 2000), rel=0.15)
+    widths = [high - low for low, high in (median_interval(autoregressive(weight)(rng, 1000)) for _ in range(100))]
+    assert np.mean(widths) == pytest.approx(2 * 2.576 * math.sqrt(math.pi * sign_time / 2000), rel=0.2)
 
 
 def test_the_interval_of_the_fewest_rounds_is_what_was_seen_and_of_less_it_is_more() -> None:
@@ -160,7 +175,19 @@ def test_the_autocorrelation_time_of_a_long_series_is_what_theory_says(weight: f
 
 @given(st.floats(-1e3, 1e3), st.integers(1, 50))
 def test_a_constant_series_counts_every_round(value: float, n: int) -> None:
-    assert autocorrelation_time(np.full(n, float(np.float32(value)))) == 1.0
+    with np.errstate(all="raise"):
+        assert autocorrelation_time(np.full(n, float(np.float32(value)))) == 1.0
+
+
+@given(st.lists(st.sampled_from([-1, 1]), min_size=4, max_size=30).filter(lambda signs: len(set(signs)) > 1))
+def test_the_autocorrelation_time_of_a_short_series_is_what_the_definition_says(signs: list[int]) -> None:
+    """Geyer's initial monotone sequence in exact fractions, without Fourier transforms."""
+    n = len(signs)
+    centred = [sign - Fraction(sum(signs), n) for sign in signs]
+    products = [sum(a * b for a, b in zip(centred, centred[lag:], strict=False)) for lag in range(n)]
+    pairs = [(products[lag] + products[lag + 1]) / products[0] for lag in range(0, n - 1, 2)]
+    monotone = itertools.accumulate(itertools.takewhile(lambda pair: pair > 0, pairs), min)
+    assert autocorrelation_time(np.array(signs, float)) == pytest.approx(max(1.0, float(2 * sum(monotone) - 1)))
 
 
 def test_rounds_that_alternate_count_no_more_than_independent_ones() -> None:

@@ -8,16 +8,19 @@ from typing import Any
 
 import pytest
 import torch
+from stand_ins import FakeCuda
 from torch import nn
 
-from benchmarks import suite
+from benchmarks import suite, tasks
+from benchmarks.device import Cuda
 from benchmarks.failure import Failure
 from benchmarks.measure.timing import Timings
-from benchmarks.models import Source
+from benchmarks.models import Source, Workload
 from benchmarks.options import OptionError, RunOptions
 from benchmarks.record import Contract, Group, Kernels, Memory, ModelFacts, Result
+from benchmarks.room import ThisProcess, nobody
 from benchmarks.suite import Outcome, Planned, measure, measure_model
-from benchmarks.tasks import Examination, examine, time_group
+from benchmarks.tasks import Examination, Job, examine, time_group
 
 GROUP = Group("forward", "mlp", "tiny", "cpu", "float32", "resident")
 MODES = ("tracked", "no_grad", "inference_mode")
@@ -189,3 +192,15 @@ def test_wrong_use_is_told_in_words() -> None:
         measure_model(module, [inputs])  # type: ignore[arg-type]
     with pytest.raises(OptionError, match="--budget 0"):
         measure_model(module, inputs, budget=0)
+
+
+def test_the_whole_way_through_a_cuda_device_is_the_same_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tasks, "DEVICES", {"cuda": lambda: Cuda(FakeCuda())})
+    workload = Workload.of(nn.Linear(8, 8), torch.randn(4, 8))
+    job = Job(Group("forward", "linear", "own", "cuda", "float32", "resident"), lambda: workload, threads=1)
+    options = RunOptions(devices=("cuda",), budget=0.05)
+    outcome = suite._measure(job, ("tracked", "no_grad"), options, ThisProcess(), nobody)
+    results = [timed.result for timed in outcome.measured]
+    assert [result.case.device for result in results] == ["cuda", "cuda"]
+    assert all(result.device_seconds is not None for result in results)
+    assert all(result.memory.peak_rss_bytes is None and result.memory.peak_reserved_bytes is not None for result in results)

@@ -53,7 +53,8 @@ class ModelOutput(OrderedDict[str, Any]):
         super().__setattr__(key, value)
 
     def __reduce__(self) -> Any:
-        make, _, *rest = super().__reduce__()
+        reduced: Any = super().__reduce__()
+        make, _, *rest = reduced
         return make, tuple(getattr(self, field.name) for field in dataclasses.fields(self)), *rest
 
 
@@ -78,7 +79,9 @@ def branches(children: st.SearchStrategy[Tree]) -> st.SearchStrategy[Tree]:
         several.map(lambda tree: (tuple(tree[0]), tree[1])),
         several.map(lambda tree: ({f"key {i}": value for i, value in enumerate(tree[0])}, tree[1])),
         several.map(lambda tree: (OrderedDict(enumerate(tree[0])), tree[1])),
-        *(two.map(lambda tree, kind=kind: (kind(*tree[0]), tree[1])) for kind in (Pair, Frozen, Slotted)),
+        two.map(lambda tree: (Pair(*tree[0]), tree[1])),
+        two.map(lambda tree: (Frozen(*tree[0]), tree[1])),
+        two.map(lambda tree: (Slotted(*tree[0]), tree[1])),
         two.map(lambda tree: (ModelOutput(*tree[0]), tree[1])),
     )
 

@@ -1,0 +1,158 @@
+"""Every mode, in every scenario, does what it promises and leaves the gradient mode, the model and its own later calls alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from benchmarks.measure.graph import call_recording_saved, histories
+from benchmarks.models import MODELS, Workload
+from benchmarks.models.workload import Family
+from benchmarks.modes import DEFAULT_MODES, DETACHED_PARAMETERS, FROZEN, INFERENCE_MODE, MODES, TRACKED, Mode
+from benchmarks.scenarios import SCENARIOS
+from benchmarks.tree import tensors
+
+every_mode = pytest.mark.parametrize("mode", MODES.values(), ids=MODES)
+every_family = pytest.mark.parametrize("family", MODELS.values(), ids=MODELS)
+every_scenario = pytest.mark.parametrize("scenario", SCENARIOS.values(), ids=SCENARIOS)
+
+
+class Normed(nn.Module):
+    """Has tied weights, and a batch norm that moves its statistics."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(4, 4)
+        self.tied = nn.Linear(4, 4)
+        self.tied.weight = self.linear.weight
+        self.norm = nn.BatchNorm1d(4)
+
+    def forward(self, x: torch.Tensor) -> Any:
+        return self.norm(self.tied(self.linear(x)))
+
+
+class Raising(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(2, 2)
+
+    def forward(self, x: torch.Tensor) -> Any:
+        self.linear(x)
+        raise ValueError("inside")
+
+
+@every_scenario
+@every_mode
+@every_family
+def test_a_mode_gives_trackeds_output_and_keeps_its_promises(
+    scenario: Callable[[Workload, Mode], Any], mode: Mode, family: Family
+) -> None:
+    workload = family.workload("tiny")
+    expected = list(tensors(scenario(workload, TRACKED)()))
+    output, saved = call_recording_saved(scenario(workload, mode))
+    torch.testing.assert_close(list(tensors(output)), expected, check_stride=True)
+    assert bool(histories(output)) == mode.history
+    assert bool(saved) == mode.records
+    assert torch.is_grad_enabled()
+    assert not torch.is_inference_mode_enabled()
+
+
+@every_mode
+@pytest.mark.parametrize("enabled", [True, False])
+def test_the_gradient_mode_of_before_is_restored(mode: Mode, enabled: bool) -> None:
+    step = mode.bind(nn.Linear(2, 2), lambda model: model(torch.ones(1, 2)))
+    with torch.set_grad_enabled(enabled):
+        step()
+        assert torch.is_grad_enabled() == enabled
+
+
+@every_mode
+def test_the_gradient_mode_is_restored_when_the_model_raises(mode: Mode) -> None:
+    step = mode.bind(Raising(), lambda model: model(torch.ones(1, 2)))
+    for _ in range(2):
+        with pytest.raises(ValueError, match="inside"):
+            step()
+        assert torch.is_grad_enabled()
+        assert not torch.is_inference_mode_enabled()
+
+
+@every_mode
+def test_a_step_that_is_called_again_inside_itself_does_not_leak_its_mode(mode: Mode) -> None:
+    depth = 0
+
+    def run(model: Callable[..., Any]) -> Any:
+        nonlocal depth
+        depth += 1
+        if depth < 3:
+            step()
+        return model(torch.ones(1, 2))
+
+    step = mode.bind(nn.Linear(2, 2), run)
+    output = step()
+    assert depth == 3
+    assert bool(histories(output)) == mode.history
+    assert torch.is_grad_enabled()
+    assert not torch.is_inference_mode_enabled()
+
+
+@every_mode
+def test_every_tensor_of_a_nested_output_is_without_history_where_promised(mode: Mode) -> None:
+    step = mode.bind(nn.Linear(2, 2), lambda model: {"a": model(torch.ones(1, 2)), "b": [(model(torch.ones(2, 2)), None)]})
+    assert len(histories(step())) == (2 if mode.history else 0)
+
+
+@every_mode
+def test_a_mode_leaves_the_models_parameters_as_they_were(mode: Mode) -> None:
+    module = Normed()
+    before = [(name, id(parameter), parameter._version) for name, parameter in module.named_parameters()]
+    mode.bind(module, lambda model: model(torch.ones(3, 4)))()
+    assert [(name, id(parameter), parameter._version) for name, parameter in module.named_parameters()] == before
+    assert all(parameter.requires_grad and parameter.grad is None for parameter in module.parameters())
+
+
+@every_mode
+def test_buffers_move_in_the_model_itself_whatever_the_mode(mode: Mode) -> None:
+    module = Normed()
+    mode.bind(module, lambda model: model(torch.ones(3, 4)))()
+    assert module.norm.num_batches_tracked is not None
+    assert module.norm.num_batches_tracked.item() == 1
+
+
+def test_frozen_runs_a_twin_that_shares_every_value_and_requires_no_grad() -> None:
+    module = Normed()
+    seen: list[Any] = []
+    FROZEN.bind(module, seen.append)()
+    twin = seen[0]
+    assert twin is not module
+    assert [p.data_ptr() for p in twin.parameters()] == [p.data_ptr() for p in module.parameters()]
+    assert twin.tied.weight is twin.linear.weight
+    assert [b.data_ptr() for b in twin.buffers()] == [b.data_ptr() for b in module.buffers()]
+    assert not any(p.requires_grad for p in twin.parameters())
+    assert all(p.requires_grad for p in module.parameters())
+
+
+@pytest.mark.parametrize("mode", [FROZEN, DETACHED_PARAMETERS], ids=lambda mode: mode.name)
+def test_modes_with_parameters_of_their_own_follow_the_models(mode: Mode) -> None:
+    module = nn.Linear(2, 2)
+    step = mode.bind(module, lambda model: model(torch.ones(1, 2)))
+    with torch.no_grad():
+        module.weight.fill_(3)
+        module.bias.zero_()
+    assert step().tolist() == [[6, 6]]
+
+
+def test_inference_mode_gives_inference_tensors_and_no_other_mode_does() -> None:
+    outputs = {
+        name: mode.bind(nn.Linear(2, 2), lambda model: model(torch.ones(1, 2)))().is_inference() for name, mode in MODES.items()
+    }
+    assert [name for name, inference in outputs.items() if inference] == [INFERENCE_MODE.name]
+
+
+def test_the_four_modes_of_the_question_are_run_unless_asked_otherwise() -> None:
+    assert DEFAULT_MODES == ("tracked", "no_grad", "inference_mode", "detach")
+    assert set(DEFAULT_MODES) <= set(MODES)
+    assert [mode.name for mode in MODES.values()] == list(MODES)
