@@ -246,7 +246,8 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
         terminalreporter.section("what gradient tracking costs")
         for line in terminal(table).splitlines():
             write(line)
-    for run in _saved_runs(config) - config.stash[SAVED_BEFORE]:
+    before = config.stash[SAVED_BEFORE]
+    for run in _saved_runs(config) - before:
         _show_saved(run, markdown(table), write)
 
 

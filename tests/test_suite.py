@@ -142,7 +142,7 @@ def test_nothing_is_timed_when_only_tracked_is_left_and_was_not_asked_for() -> N
 
 
 def test_where_pages_cannot_be_kept_the_resident_cases_are_unsupported(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(suite.allocator, "unavailable", lambda: "no glibc")
+    monkeypatch.setattr("benchmarks.allocator.unavailable", lambda: "no glibc")
     results, unmeasured, _ = measured(StandInRooms(SECONDS, {}))
     assert (results, unmeasured) == ({}, dict.fromkeys(MODES, "unsupported"))
 
