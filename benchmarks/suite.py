@@ -18,7 +18,7 @@ from analysis.render import summary_table, terminal
 from benchmarks import allocator
 from benchmarks.failure import Failure
 from benchmarks.measure.timing import Timings
-from benchmarks.models import OWN_SIZE, Source, Workload, own
+from benchmarks.models import MODELS, OWN_SIZE, Source, Workload, own
 from benchmarks.models.workload import Inputs
 from benchmarks.modes import TRACKED
 from benchmarks.options import RunOptions, parse
@@ -59,7 +59,7 @@ def plan(options: RunOptions, rooms: Rooms) -> list[Planned]:
 
     Raises own.ModelError for a user's model that does not suit.
     """
-    sources = [Source(model, size) for model in options.models for size in options.sizes]
+    sources = [Source(model, size) for model in options.models for size in options.sizes if size in MODELS[model].sizes]
     for spec in options.own:
         sources += _own_sources(spec, options.sizes, rooms)
     return [

@@ -95,9 +95,15 @@ def test_generators_are_seeded_inside_and_put_back_afterwards_also_after_an_exce
     start_generators()
     expected = list(draws())
     start_generators()
-    with pytest.raises(ValueError, match="inside"), seeded(3):
-        first = list(draws())
-        raise ValueError("inside")
+    first: list[float] = []
+
+    def draw_and_raise() -> None:
+        with seeded(3):
+            first.extend(draws())
+            raise ValueError("inside")
+
+    with pytest.raises(ValueError, match="inside"):
+        draw_and_raise()
     assert list(draws()) == expected
     with seeded(3):
         assert list(draws()) == first != expected

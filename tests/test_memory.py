@@ -1,0 +1,268 @@
+"""Tensor bytes are exact to the byte, saved bytes count each storage once, and resident memory is measured or admitted unknown."""
+
+from __future__ import annotations
+
+import os
+import threading
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from stand_ins import FakeCuda, Lane
+from torch import nn
+
+from benchmarks import allocator
+from benchmarks.device import Cpu, Cuda
+from benchmarks.measure import memory
+from benchmarks.measure.graph import call_recording_saved, histories, saved_bytes
+from benchmarks.measure.memory import measure_memory, peak_rss_bytes, sampled_rss_bytes
+from benchmarks.measure.profile import profile_call
+from benchmarks.measure.timing import Announce
+from benchmarks.modes import DETACH, INFERENCE_MODE, NO_GRAD, TRACKED, Mode, Step
+from benchmarks.record import Memory
+from benchmarks.room import CleanRooms
+
+U = 64 * 256 * 4
+"""Bytes of one activation: float32 (64, 256)."""
+MIB = 2**20
+
+
+def chain(depth: int, mode: Mode) -> Step:
+    module = nn.Sequential(*[nn.Linear(256, 256) for _ in range(depth)])
+    x = torch.ones(64, 256)
+    return mode.bind(module, lambda model: model(x))
+
+
+@pytest.mark.parametrize(
+    ("mode", "peaks", "held"),
+    [
+        (TRACKED, [U, 4 * U, 16 * U], [U, 4 * U, 16 * U]),
+        (DETACH, [U, 4 * U, 16 * U], [U, U, U]),
+        (NO_GRAD, [U, 2 * U, 2 * U], [U, U, U]),
+        (INFERENCE_MODE, [U, 2 * U, 2 * U], [U, U, U]),
+    ],
+    ids=lambda value: value.name if isinstance(value, Mode) else "",
+)
+def test_a_chain_of_linear_layers_is_exact_to_the_byte(mode: Mode, peaks: list[int], held: list[int]) -> None:
+    for depth, peak_bytes, held_bytes in zip((1, 4, 16), peaks, held, strict=True):
+        step = chain(depth, mode)
+        found = {(call.peak_bytes, call.held_bytes) for call in (profile_call(step) for _ in range(10))}
+        assert found == {(peak_bytes, held_bytes)}
+
+
+def test_temporaries_inside_an_operator_count() -> None:
+    x = torch.ones(64, 256)
+    call = profile_call(lambda: torch.logsumexp(x, dim=1))
+    assert call.held_bytes == 64 * 4
+    assert call.peak_bytes > x.nbytes + 64 * 4
+
+
+def test_a_tensor_freed_before_the_next_is_allocated_does_not_add_up() -> None:
+    def step() -> torch.Tensor:
+        for _ in range(5):
+            torch.empty(1000, dtype=torch.uint8)
+        return torch.empty(300, dtype=torch.uint8)
+
+    call = profile_call(step)
+    assert (call.peak_bytes, call.held_bytes) == (1000, 300)
+
+
+def test_the_operators_that_ran_are_named() -> None:
+    x = torch.ones(4, 4)
+    operators = profile_call(lambda: torch.relu(x @ x)).operators
+    assert {"aten::mm", "aten::relu"} <= operators
+    assert all(name.startswith("aten::") for name in operators)
+
+
+def test_profiling_writes_nothing_to_standard_error_and_leaves_it_open(capfd: pytest.CaptureFixture[str]) -> None:
+    def fails() -> None:
+        raise ValueError("inside")
+
+    profile_call(lambda: torch.ones(4))
+    with pytest.raises(ValueError, match="inside"):
+        profile_call(fails)
+    os.write(2, b"heard")
+    assert capfd.readouterr() == ("", "heard")
+
+
+class Keeps(torch.autograd.Function):
+    """Saves for backward what the test wants saved."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, *kept: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(*kept)
+        return x.sum()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> Any:
+        raise NotImplementedError
+
+
+W = torch.ones(2, requires_grad=True)
+
+
+def keeping(*kept: torch.Tensor) -> Step:
+    def step() -> Any:
+        return Keeps.apply(W, *kept)  # type: ignore[no-untyped-call]
+
+    return step
+
+
+def test_a_storage_saved_under_several_views_counts_once() -> None:
+    big = torch.ones(100, 10)
+    assert saved_bytes(keeping(big, big.T, big.view(-1), big[:50], big[50:]), []) == 4000
+
+
+def test_a_slice_counts_as_the_whole_storage_that_it_keeps_alive() -> None:
+    assert saved_bytes(keeping(torch.ones(1000)[:1]), []) == 4000
+
+
+def test_an_expanded_tensor_counts_as_what_is_stored_and_not_as_its_shape() -> None:
+    assert saved_bytes(keeping(torch.ones(1).expand(1000, 1000)), []) == 4
+
+
+def test_a_sparse_tensor_counts_with_its_indices() -> None:
+    sparse = torch.sparse_coo_tensor(torch.tensor([[1, 5]]), torch.ones(2), (1000,), check_invariants=True).coalesce()
+    assert saved_bytes(keeping(sparse), []) == 2 * 8 + 2 * 4
+
+
+def test_an_empty_tensor_counts_nothing() -> None:
+    assert saved_bytes(keeping(torch.ones(0)), []) == 0
+
+
+def test_parameters_buffers_and_inputs_are_left_apart_also_through_views() -> None:
+    parameter, buffer, x, kept = nn.Parameter(torch.ones(10)), torch.ones(20), torch.ones(30), torch.ones(40)
+    step = keeping(parameter, buffer[5:], x.view(3, 10), kept)
+    assert saved_bytes(step, [parameter, buffer, x]) == 160
+    assert saved_bytes(step, [x[:1]]) == 40 + 80 + 160
+    assert saved_bytes(step, []) == 40 + 80 + 120 + 160
+
+
+def test_tensors_of_one_size_saved_one_after_the_other_count_each() -> None:
+    """They are dropped by the model at once: only what is kept alive for counting keeps their addresses apart."""
+
+    def step() -> None:
+        for _ in range(8):
+            (W.expand(5, 2) * torch.ones(5, 2)).sum()
+
+    assert saved_bytes(step, []) == 8 * 40
+
+
+@pytest.mark.parametrize("mode", [TRACKED, DETACH], ids=lambda mode: mode.name)
+def test_a_chain_keeps_the_inputs_of_its_layers(mode: Mode) -> None:
+    module = nn.Sequential(*[nn.Linear(256, 256) for _ in range(4)])
+    x = torch.ones(64, 256)
+    step = mode.bind(module, lambda model: model(x))
+    assert saved_bytes(step, [*module.parameters(), x]) == 3 * U
+    assert saved_bytes(step, module.parameters()) == 4 * U
+
+
+@pytest.mark.parametrize("mode", [NO_GRAD, INFERENCE_MODE], ids=lambda mode: mode.name)
+def test_nothing_is_saved_without_tracking(mode: Mode) -> None:
+    output, saved = call_recording_saved(chain(4, mode))
+    assert saved == []
+    assert histories(output) == []
+
+
+def test_histories_name_the_nodes_that_an_output_hangs_on() -> None:
+    tracked = W * 2
+    assert histories([tracked, {"detached": tracked.detach(), "leaf": W, "sum": tracked.sum()}]) == [
+        "MulBackward0",
+        "SumBackward0",
+    ]
+    with torch.no_grad():
+        view = W.view(1, 2)
+    assert view.requires_grad
+    assert histories(view) == []
+
+
+class Meter:
+    """A process's resident memory as a script, called from the sampler's thread; `seen` is set after so many samples."""
+
+    def __init__(self, sizes: list[int], then: int) -> None:
+        self._sizes, self._then = iter(sizes), then
+        self._left = len(sizes)
+        self.seen = threading.Event()
+
+    def __call__(self) -> int:
+        self._left -= 1
+        if self._left == 0:
+            self.seen.set()
+        return next(self._sizes, self._then)
+
+
+def test_a_rise_during_the_call_is_found_by_sampling() -> None:
+    """The first value is the level before the call; the highest is in the middle of it."""
+    meter = Meter([1000, *[1000] * 20, 1700, *[1200] * 20], then=1200)
+    assert sampled_rss_bytes(lambda: meter.seen.wait(60), meter, sample_seconds=0) == 700
+
+
+def test_a_call_too_short_for_the_sampler_is_unknown_and_not_zero() -> None:
+    assert sampled_rss_bytes(lambda: None, Meter([1000], then=1000), sample_seconds=0.2) is None
+
+
+def test_the_sampler_takes_over_where_the_kernels_mark_cannot_be_reset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "_CLEAR_REFS", tmp_path / "not there" / "clear_refs")
+    calls: list[Step] = []
+
+    def sampled(step: Step, rss: Any) -> int:
+        assert rss() > MIB
+        calls.append(step)
+        return 77
+
+    monkeypatch.setattr(memory, "sampled_rss_bytes", sampled)
+    step = chain(1, TRACKED)
+    assert peak_rss_bytes(step) == (77, "sampler")
+    assert calls == [step]
+
+
+def test_the_kernels_mark_is_reset_before_the_call_and_read_after_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reset, status = tmp_path / "clear_refs", tmp_path / "status"
+    monkeypatch.setattr(memory, "_CLEAR_REFS", reset)
+    monkeypatch.setattr(memory, "_STATUS", status)
+    monkeypatch.setattr("psutil.Process.memory_info", lambda _: type("Info", (), {"rss": 1000 * 1024})())
+
+    def step() -> None:
+        assert reset.read_text() == "5"
+        status.write_text("VmPeak:\t 9999 kB\nVmHWM:\t    1234 kB\nVmRSS:\t 1111 kB\n")
+
+    assert peak_rss_bytes(step) == (234 * 1024, "kernel")
+
+
+def rises(blocks: int, *, announce: Announce) -> list[tuple[int | None, str]]:
+    """In a room: what several calls that allocate so many MiB each read one after the other."""
+    allocator.return_pages()
+
+    def step() -> list[torch.Tensor]:
+        return [torch.ones(MIB // 4) for _ in range(blocks)]
+
+    step()
+    return [peak_rss_bytes(step) for _ in range(3)]
+
+
+def test_64_mib_in_a_room_that_returns_its_pages_read_as_64_mib_again_and_again() -> None:
+    if allocator.unavailable() is not None or not os.access("/proc/self/clear_refs", os.W_OK):
+        pytest.skip("needs glibc, and a kernel whose high-water mark can be reset")
+    for size, method in CleanRooms(60).run(rises, 64):
+        assert method == "kernel"
+        assert size == pytest.approx(64 * MIB, abs=2 * MIB)
+
+
+def test_resident_memory_is_measured_only_in_a_process_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first layer's input needs no gradient, so its weight is not saved."""
+    monkeypatch.setattr(memory, "peak_rss_bytes", lambda _: (55, "kernel"))
+    step = chain(4, TRACKED)
+    profiled = profile_call(step)
+    shared = Memory(peak_tensor_bytes=4 * U, held_tensor_bytes=4 * U, saved_bytes=4 * U + 3 * 256 * 256 * 4)
+    assert measure_memory(step, profiled, Cpu(), [], own_process=False) == shared
+    alone = replace(shared, peak_rss_bytes=55, rss_method="kernel")
+    assert measure_memory(step, profiled, Cpu(), [], own_process=True) == alone
+
+
+def test_on_a_gpu_the_allocators_statistics_take_the_place_of_the_profile_and_resident_memory_is_left_out() -> None:
+    cuda = FakeCuda(resting_bytes=1500)
+    lane = Lane(cuda, peak_bytes=8000, held_bytes=500)
+    found = measure_memory(lane, profile_call(lambda: torch.ones(9)), Cuda(cuda), [], own_process=True)
+    assert found == Memory(peak_tensor_bytes=8000, held_tensor_bytes=500, saved_bytes=0, peak_reserved_bytes=8192)
