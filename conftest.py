@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryFile
+from textwrap import shorten
 from typing import Any
 
 import pytest
@@ -174,7 +175,8 @@ class TerminalProgress:
         if self._reporter.isatty:
             self._show(self._line, final=True)
         for one in outcome.unmeasured:
-            self._show(f"    {one.case.mode}: {one.status}: {one.reason}", final=True)
+            text = shorten(f"{one.case.mode}: {one.status}: {one.reason}", WIDTH - 4, placeholder=" ...")
+            self._show(f"    {text}", final=True)
 
     def _show(self, line: str, *, final: bool = False) -> None:
         with self._capture.global_and_fixture_disabled():

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -124,7 +125,7 @@ def _notes(rows: Sequence[Row], unmeasured: Sequence[Unmeasured]) -> list[str]:
 
 
 def terminal(table: Table) -> str:
-    """Plain text in at most 100 columns, but for notes that quote longer texts; no colours, no cursor movement."""
+    """Plain text in at most 100 columns; no colours, no cursor movement."""
     rows = [[column.title for column in table.columns], *(row for section in table.sections for row in section.rows)]
     widths = [max(len(row[number]) for row in rows) for number in range(len(table.columns))]
     gap = "  " if sum(widths) + 2 * len(widths) <= WIDTH else " "
@@ -134,7 +135,8 @@ def terminal(table: Table) -> str:
     for section in table.sections:
         lines += ["", *(_shortened(line) for line in section.heading.splitlines())]
         lines += [_line(row, widths, table.columns, gap) for row in section.rows]
-    return "\n".join([*lines, "", *table.notes])
+    notes = [line for note in table.notes for line in textwrap.wrap(note, WIDTH, subsequent_indent="  ")]
+    return "\n".join([*lines, "", *notes])
 
 
 def _line(cells: Sequence[str], widths: Sequence[int], columns: Sequence[Column], gap: str) -> str:

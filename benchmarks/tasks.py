@@ -64,14 +64,14 @@ def examine(job: Job, mode_name: str, *, with_tracked: bool, own_process: bool, 
         allocator.return_pages()
     announce.lane(mode_name)
     mode, device = MODES[mode_name], DEVICES[job.group.device]()
-    with threads(job.threads):
-        workload = job.build()
-        module = workload.module
+    workload = job.build()
+    module, inputs = workload.module, workload.input_tensors()
+    with _settings(job.threads):
         step, tracked = job.step(workload, mode_name), job.step(workload, TRACKED.name)
-        seen = observe(step, module)
+        seen = observe(step, module, inputs)
         own.check_output(job.group.model, seen.output)
-        reference = reference_after(mode, tracked, module) if with_tracked else None
-        with preserved(module):
+        reference = reference_after(mode, tracked, module, inputs) if with_tracked else None
+        with preserved(module, inputs):
             start = time.perf_counter()
             profiled = profile_call(step)
             memory_seconds = time.perf_counter() - start
@@ -81,8 +81,8 @@ def examine(job: Job, mode_name: str, *, with_tracked: bool, own_process: bool, 
         del seen, reference
         memory = None
         if contract.holds:
-            apart = [*module.parameters(), *module.buffers(), *workload.input_tensors()]
-            with preserved(module):
+            apart = [*module.parameters(), *module.buffers(), *inputs]
+            with preserved(module, inputs):
                 start = time.perf_counter()
                 memory = measure_memory(step, profiled, device, apart, own_process=own_process)
                 memory_seconds += time.perf_counter() - start
@@ -94,14 +94,13 @@ def time_group(
 ) -> Timings:
     """Times `modes` together, with the placebo where the tracked mode is among them; freed pages are kept from here on."""
     allocator.keep_pages()
-    with threads(job.threads):
-        workload = job.build()
+    workload = job.build()
+    with _settings(job.threads), preserved(workload.module, workload.input_tensors()):
         lanes = {mode: job.step(workload, mode) for mode in modes}
         if TRACKED.name in lanes:
             lanes[PLACEBO] = job.step(workload, TRACKED.name)
         limits = Limits(budget, timeout, partial(_settled, precision=precision))
-        with preserved(workload.module):
-            return time_lanes(lanes, Stopwatch(DEVICES[job.group.device]()), limits, random.Random(0), announce)
+        return time_lanes(lanes, Stopwatch(DEVICES[job.group.device]()), limits, random.Random(0), announce)
 
 
 def try_own(spec: str, sizes: Sequence[str], *, announce: Announce) -> tuple[Source, ...] | str:
@@ -132,10 +131,10 @@ def _try_source(model: own.OwnModel, source: Source) -> None:
     own.check_output(model.spec, output)
 
 
-def describe_machine(devices: Sequence[str], thread_count: int, *, announce: Announce) -> dict[str, Any]:
+def describe_machine(devices: Sequence[str], threads: int, *, announce: Announce) -> dict[str, Any]:
     """The machine's facts, asked for in a room so that asking a GPU what it is does not open it in the parent."""
     del announce
-    with threads(thread_count):
+    with _settings(threads):
         return machine_facts(devices)
 
 
@@ -160,11 +159,12 @@ def _compare_kernels(
 
 
 @contextmanager
-def threads(count: int) -> Iterator[None]:
-    """torch computes with `count` threads inside."""
+def _settings(threads: int) -> Iterator[None]:
+    """torch computes with so many threads inside, and gradients are on, whatever the user's file has set."""
     before = torch.get_num_threads()
-    torch.set_num_threads(count)
+    torch.set_num_threads(threads)
     try:
-        yield
+        with torch.enable_grad():
+            yield
     finally:
         torch.set_num_threads(before)

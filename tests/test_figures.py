@@ -6,10 +6,12 @@ import math
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analysis.figures import bytes_text, interval_text, ratio_text, relative_noise, seconds_text
+
+QUICK = settings(deadline=None, derandomize=True, database=None)
 
 SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 BYTES = {"B": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
@@ -45,6 +47,7 @@ def test_a_time_is_shown_in_the_unit_and_to_the_digit_that_suit_it(
     assert seconds_text(seconds, noise) == text
 
 
+@QUICK
 @given(st.floats(1e-9, 900.0), noises)
 def test_a_time_is_never_shown_finer_than_its_noise(seconds: float, noise: float) -> None:
     number, unit = seconds_text(seconds, noise).split(" ")
@@ -64,6 +67,7 @@ def test_bytes_are_shown_in_the_unit_that_suits_them(size: int | None, text: str
     assert bytes_text(size) == text
 
 
+@QUICK
 @given(st.integers(0, 2**50))
 def test_bytes_are_exact_below_a_kibibyte_and_right_to_three_digits_above(size: int) -> None:
     number, unit = bytes_text(size).split(" ")
@@ -93,6 +97,7 @@ def test_both_ends_of_an_interval_are_shown_to_the_same_digit(low: float | None,
     assert interval_text(low, high) == text
 
 
+@QUICK
 @given(st.floats(0.1, 20.0), noises, noises)
 def test_a_ratio_and_its_interval_stop_at_the_same_digit(ratio: float, below: float, above: float) -> None:
     low, high = ratio * (1 - below), ratio * (1 + above)

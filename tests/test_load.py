@@ -11,12 +11,14 @@ from typing import Any
 
 import pytest
 from builders import make_group, make_result, saved_benchmark, saved_run
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analysis.load import Run, RunFileError, find_run, load, rows_of
 from analysis.summarise import summarise
 from benchmarks.record import Kernels, Memory, Unmeasured, tidy_rows, to_json
+
+QUICK = settings(deadline=None, derandomize=True, database=None)
 
 GONE = Unmeasured(make_result("frozen").case, "crashed", "exit code -9")
 
@@ -170,11 +172,13 @@ def assert_whole_run_or_named_refusal(path: Path, value: Any) -> None:
         assert str(found).startswith(f"{path}: ")
 
 
+@QUICK
 @given(json_values)
 def test_any_json_value_gives_a_run_or_a_refusal(tmp_path_factory: pytest.TempPathFactory, value: Any) -> None:
     assert_whole_run_or_named_refusal(tmp_path_factory.getbasetemp() / "any.json", value)
 
 
+@QUICK
 @given(st.sampled_from(list(places(GOOD))), json_values)
 def test_a_run_in_which_any_one_value_is_another_gives_a_run_or_a_refusal(
     tmp_path_factory: pytest.TempPathFactory, place: tuple[str | int, ...], value: Any

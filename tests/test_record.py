@@ -12,7 +12,7 @@ from typing import get_args
 import msgspec
 import pytest
 from builders import make_group, make_result
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.record import (
@@ -31,6 +31,8 @@ from benchmarks.record import (
     to_json,
 )
 
+QUICK = settings(deadline=None, derandomize=True, database=None)
+
 words = st.text(max_size=8)
 cases = st.builds(Case, *[words] * 7)
 numbers = st.floats(allow_nan=False, allow_infinity=False)
@@ -48,6 +50,7 @@ results = st.builds(
 )
 
 
+@QUICK
 @given(cases)
 def test_a_case_is_its_group_and_a_mode(case: Case) -> None:
     assert case.group.case(case.mode) == case
@@ -70,11 +73,13 @@ def test_records_cannot_be_changed(record: Result | Case | Group) -> None:
         setattr(record, dataclasses.fields(record)[0].name, "other")
 
 
+@QUICK
 @given(results)
 def test_a_result_comes_back_from_json_as_it_was(result: Result) -> None:
     assert msgspec.json.decode(json.dumps(to_json(result), allow_nan=False), type=Result) == result
 
 
+@QUICK
 @given(st.builds(Unmeasured, cases, st.sampled_from(get_args(Status)), words))
 def test_an_unmeasured_case_comes_back_from_json_as_it_was(unmeasured: Unmeasured) -> None:
     assert msgspec.json.decode(json.dumps(to_json(unmeasured)), type=Unmeasured) == unmeasured
@@ -118,6 +123,7 @@ def test_a_tidy_row_holds_every_figure_under_a_name_with_its_unit() -> None:
     }  # fmt: skip
 
 
+@QUICK
 @given(st.lists(results, max_size=4))
 def test_tidy_rows_keep_order_and_columns_whatever_is_missing(found: list[Result]) -> None:
     rows = tidy_rows(iter(found))

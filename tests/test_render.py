@@ -10,12 +10,14 @@ from typing import Any
 
 import pytest
 from builders import make_group, make_result
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from analysis.render import FORMATS, WIDTH, Table, comma_separated, json_lines, latex, markdown, summary_table, terminal
 from benchmarks.modes import MODES
 from benchmarks.record import Interval, Kernels, Memory, ModelFacts, Result, Unmeasured, tidy_rows
+
+QUICK = settings(max_examples=50, deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow])
 
 LSTM = {"model": "lstm_1", "device": "cuda"}
 OFF = Interval(1.05, 1.03, 1.07)
@@ -112,6 +114,7 @@ def groups(draw: st.DrawFn) -> list[Result]:
     return results
 
 
+@QUICK
 @given(groups())
 def test_headings_and_rows_of_the_built_in_modes_fit_the_terminal(group: list[Result]) -> None:
     lines = terminal(table(*group)).partition("\nmeasured: ")[0].splitlines()
@@ -119,6 +122,7 @@ def test_headings_and_rows_of_the_built_in_modes_fit_the_terminal(group: list[Re
     assert max(len(line) for line in lines) <= WIDTH == 100
 
 
+@QUICK
 @given(groups())
 def test_csv_and_json_hold_the_figures_themselves(group: list[Result]) -> None:
     rows = tidy_rows(group)
@@ -143,6 +147,7 @@ def cells(line: str) -> list[str]:
 names = st.text(st.characters(codec="ascii", categories=["L", "N", "P", "S"]), min_size=1)
 
 
+@QUICK
 @given(names)
 def test_a_name_in_markdown_stays_one_cell_that_reads_the_same(name: str) -> None:
     header, _, row = markdown(table(make_result(case={"model": name}))).splitlines()[:3]
@@ -164,6 +169,7 @@ def test_markdown_shows_markup_in_names_and_notes_as_it_stands(name: str, escape
     assert f"crashed: in {escaped} too" in text
 
 
+@QUICK
 @given(names)
 def test_a_name_in_latex_holds_no_command_but_its_own_escapes(name: str) -> None:
     row = latex(table(make_result(case={"model": name}))).splitlines()[4]

@@ -10,7 +10,7 @@ from fractions import Fraction
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.record import Interval
@@ -22,6 +22,8 @@ from benchmarks.statistics import (
     verdict,
     within_precision,
 )
+
+QUICK = settings(deadline=None, derandomize=True, database=None)
 
 Floats = npt.NDArray[np.float64]
 Pairs = list[tuple[float, float]]
@@ -45,6 +47,7 @@ def ends(interval: Interval) -> tuple[float, float, float]:
     return interval.low, interval.estimate, interval.high
 
 
+@QUICK
 @given(st.lists(st.tuples(seconds, seconds), min_size=1, max_size=60))
 def test_the_interval_contains_the_estimate(pairs: Pairs) -> None:
     low, estimate, high = ends(paired_ratio(*split(pairs)))
@@ -52,6 +55,7 @@ def test_the_interval_contains_the_estimate(pairs: Pairs) -> None:
     assert estimate <= high * (1 + 1e-12)
 
 
+@QUICK
 @given(st.lists(st.tuples(seconds, seconds), min_size=1, max_size=60))
 def test_the_estimate_is_the_median_of_the_ratios_on_a_log_scale(pairs: Pairs) -> None:
     ordered = sorted(baseline / other for baseline, other in pairs)
@@ -59,6 +63,7 @@ def test_the_estimate_is_the_median_of_the_ratios_on_a_log_scale(pairs: Pairs) -
     assert paired_ratio(*split(pairs)).estimate == pytest.approx(middle, rel=1e-9)
 
 
+@QUICK
 @given(series, st.floats(0.01, 100), st.floats(0.01, 100))
 def test_scaling_both_series_scales_nothing_and_scaling_one_scales_the_ratio(pairs: Pairs, both: float, one: float) -> None:
     baseline, other = split(pairs)
@@ -67,6 +72,7 @@ def test_scaling_both_series_scales_nothing_and_scaling_one_scales_the_ratio(pai
     assert ends(paired_ratio([x * one for x in baseline], other)) == pytest.approx([x * one for x in expected], rel=1e-9)
 
 
+@QUICK
 @given(series)
 def test_swapping_the_series_inverts_the_ratio_and_swaps_the_ends(pairs: Pairs) -> None:
     baseline, other = split(pairs)
@@ -110,7 +116,8 @@ def heavy_tails(rng: RNG, n: int) -> Floats:
 
 def correlated_with_outliers(rng: RNG, n: int) -> Floats:
     """Outliers so large that the correlation of the rest does not show in the values, only in their signs."""
-    return autoregressive(0.5)(rng, n) + 1000 * rng.choice([-1, 0, 1], n, p=[0.02, 0.96, 0.02])
+    outliers: Floats = 1000 * rng.choice([-1.0, 0.0, 1.0], n, p=[0.02, 0.96, 0.02])
+    return autoregressive(0.5)(rng, n) + outliers
 
 
 def covered(draw: Callable[[RNG, int], Floats], n: int, repeats: int = 300) -> float:
@@ -173,12 +180,14 @@ def test_the_autocorrelation_time_of_a_long_series_is_what_theory_says(weight: f
     assert found == pytest.approx((1 + weight) / (1 - weight), rel=0.15)
 
 
+@QUICK
 @given(st.floats(-1e3, 1e3), st.integers(1, 50))
 def test_a_constant_series_counts_every_round(value: float, n: int) -> None:
     with np.errstate(all="raise"):
         assert autocorrelation_time(np.full(n, float(np.float32(value)))) == 1.0
 
 
+@QUICK
 @given(st.lists(st.sampled_from([-1, 1]), min_size=4, max_size=30).filter(lambda signs: len(set(signs)) > 1))
 def test_the_autocorrelation_time_of_a_short_series_is_what_the_definition_says(signs: list[int]) -> None:
     """Geyer's initial monotone sequence in exact fractions, without Fourier transforms."""
@@ -210,12 +219,14 @@ def test_the_verdict_follows_from_where_the_interval_lies(low: float, high: floa
 near_one = st.floats(0.97, 1.03)
 
 
+@QUICK
 @given(st.lists(near_one, min_size=4, max_size=4).map(sorted))
 def test_a_narrower_interval_never_contradicts_a_wider_one(points: list[float]) -> None:
     wide, narrow = verdict(Interval(1.0, points[0], points[3])), verdict(Interval(1.0, points[1], points[2]))
     assert wide in ("unclear", narrow)
 
 
+@QUICK
 @given(st.lists(near_one, min_size=2, max_size=2).map(sorted))
 def test_exactly_one_verdict_fits_an_interval(points: list[float]) -> None:
     low, high = points

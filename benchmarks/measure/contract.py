@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -28,9 +28,9 @@ class Observation:
     left_grad_enabled: bool
 
 
-def observe(step: Step, module: nn.Module) -> Observation:
-    """Calls `step` once from a known random state. Buffers, random generators and the gradient mode are put back afterwards."""
-    with preserved(module), torch.enable_grad():
+def observe(step: Step, module: nn.Module, inputs: Iterable[torch.Tensor] = ()) -> Observation:
+    """Calls `step` once from a known state, which is put back afterwards: buffers, inputs, random generators, gradient mode."""
+    with preserved(module, inputs), torch.enable_grad():
         output, saved = call_recording_saved(step)
         return Observation(output, histories(output), len(saved), torch.is_grad_enabled())
 
@@ -56,10 +56,10 @@ def check_contract(mode: Mode, seen: Observation, reference: Observation | None)
     return Contract(holds=not broken, broken=broken)
 
 
-def reference_after(mode: Mode, step: Step, module: nn.Module) -> Observation:
+def reference_after(mode: Mode, step: Step, module: nn.Module, inputs: Iterable[torch.Tensor] = ()) -> Observation:
     """A tracked call after the mode's own. Raises Failure `broken_contract` if the mode left something that makes it fail."""
     try:
-        return observe(step, module)
+        return observe(step, module, inputs)
     except Exception as error:
         if is_out_of_memory(error):
             raise
@@ -68,8 +68,9 @@ def reference_after(mode: Mode, step: Step, module: nn.Module) -> Observation:
 
 
 @contextmanager
-def preserved(module: nn.Module) -> Iterator[None]:
-    """Random generators start from the same seed inside; afterwards they, and the module's buffers, are as before."""
+def preserved(module: nn.Module, inputs: Iterable[torch.Tensor] = ()) -> Iterator[None]:
+    """Random generators start from the same seed inside; afterwards they, the module's buffers and the inputs are as before."""
+    kept_inputs = [(tensor, tensor.detach().clone()) for tensor in inputs]
     kept = [
         (owner, name, buffer, buffer.detach().clone())
         for owner in module.modules()
@@ -83,6 +84,8 @@ def preserved(module: nn.Module) -> Iterator[None]:
             for owner, name, buffer, value in kept:
                 buffer.copy_(value)
                 setattr(owner, name, buffer)
+            for tensor, value in kept_inputs:
+                tensor.copy_(value)
 
 
 def equal_bits(output: Any, expected: Any) -> bool:

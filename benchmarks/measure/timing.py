@@ -16,6 +16,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import torch
+
 from benchmarks.device import Device
 from benchmarks.failure import Failure
 from benchmarks.modes import Step
@@ -196,9 +198,12 @@ def _still_falling(seconds: list[float]) -> bool:
 def _block(stopwatch: Stopwatch, name: str, step: Step, calls: int, announce: Announce) -> Block:
     announce.lane(name)
     try:
-        return stopwatch.block(step, calls)
+        block = stopwatch.block(step, calls)
     except Exception as error:
         raise Failure.of(error, lane=name) from error
+    if not torch.is_grad_enabled():  # the lanes after it would silently be untracked
+        raise Failure("broken_contract", "gradients were left off after the call", name)
+    return block
 
 
 @contextmanager
