@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from analysis.render import FORMATS, summary_table
+
+if TYPE_CHECKING:
+    from analysis import load
 
 app = typer.Typer(
     help="Turns saved runs into tables.\n\nExample: python -m analysis summarise latest --format markdown",
@@ -14,11 +17,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     no_args_is_help=True,
 )
-
-
-@app.callback()
-def commands() -> None:
-    """Keeps `summarise` a command of its own while it is the only one."""
 
 
 @app.command(help="The main table of a run: time, speedup, verdict and memory of every mode.\n\n"
@@ -29,18 +27,46 @@ def summarise(
 ) -> None:
     if format_ not in FORMATS:
         raise _usage_error(f"--format {format_}: unknown; choose from {', '.join(FORMATS)}")
-    from analysis import load, summarise  # pandas takes half a second, which --help need not wait for
+    from analysis import load, summarise
 
-    try:
-        found = load.load(load.find_run(run))
-    except load.RunFileError as error:
-        raise _usage_error(str(error)) from error
+    found = _loaded(run)
     if found.foreign:
         typer.echo(f"{found.path}: {found.foreign} benchmarks of other tests skipped", err=True)
     if found.frame.empty and not found.unmeasured:
         raise _usage_error(f"{found.path}: holds no results of this suite; `pytest --benchmark` makes a run that does")
     table = summary_table(load.rows_of(summarise.summarise(found.frame)), found.unmeasured)
     typer.echo(FORMATS[format_](table))
+
+
+@app.command(help="Where the bytes that a mode saves for backward go: by module, by operator, against theory.\n\n"
+             "Example: python -m analysis explain --model transformer --size small")  # fmt: skip
+def explain(
+    run: Annotated[str, typer.Argument(help="a file, a number such as 0007, or latest")] = "latest",
+    model: Annotated[str, typer.Option(help="only this model")] = "",
+    size: Annotated[str, typer.Option(help="only this size")] = "",
+    mode: Annotated[str, typer.Option(help="only this mode")] = "tracked",
+) -> None:
+    from analysis import explain as explaining
+
+    found = _loaded(run)
+    wanted = {"model": model, "size": size, "mode": mode}
+    chosen = [
+        result for result in found.results if all(value in ("", getattr(result.case, name)) for name, value in wanted.items())
+    ]
+    if not chosen:
+        asked = " ".join(f"--{name} {value}" for name, value in wanted.items() if value)
+        there = ", ".join(sorted({f"{result.case.model} {result.case.size}" for result in found.results})) or "nothing"
+        raise _usage_error(f"{found.path}: no case with {asked} (measured there: {there})")
+    typer.echo("\n\n".join(explaining.explain(result) for result in chosen))
+
+
+def _loaded(run: str) -> load.Run:
+    from analysis import load  # pandas takes half a second, which --help need not wait for
+
+    try:
+        return load.load(load.find_run(run))
+    except load.RunFileError as error:
+        raise _usage_error(str(error)) from error
 
 
 def _usage_error(message: str) -> typer.Exit:

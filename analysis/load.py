@@ -25,6 +25,7 @@ class Run:
     """One saved run. `frame` has a row per case with the columns of record.tidy_rows; `foreign` counts benchmarks that are not ours."""
 
     path: Path
+    results: list[Result]
     frame: pd.DataFrame
     unmeasured: list[Unmeasured]
     foreign: int
@@ -85,8 +86,8 @@ def load(path: Path) -> Run:
             f"{path}: schema {error} cannot be read by this version (it reads {SCHEMA}); update gradtax"
         ) from error
     frame = pd.DataFrame(tidy_rows(results))
-    frame = frame.astype({name: "Int64" for name in frame if str(name).endswith("_bytes")})
-    return Run(path, frame, file.gradtax.unmeasured, foreign=len(file.benchmarks) - len(results))
+    frame = frame.astype({name: "Int64" for name in frame if str(name).endswith(("_bytes", "_nodes"))})
+    return Run(path, results, frame, file.gradtax.unmeasured, foreign=len(file.benchmarks) - len(results))
 
 
 def rows_of(frame: pd.DataFrame) -> list[Row]:

@@ -65,8 +65,21 @@ class Interval:
 
 
 @dataclass(frozen=True, slots=True)
+class SavedBy:
+    """Bytes that one module (a dotted path) or one torch function saved for backward."""
+
+    name: str
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Memory:
-    """Bytes of one call above the level at its start; None where a meter does not exist or was not trusted."""
+    """Bytes of one call above the level at its start; None where a meter does not exist or was not trusted.
+
+    `expected_saved_bytes` is the closed form of a built-in model's `saved_bytes`, `opaque_saved_bytes` the part of them that lies in
+    library workspaces. `graph_nodes` hang on the output, and `graph_heap_bytes` are what the heap holds beyond tensors with the output
+    alive: nodes, Python objects, the allocator's rounding. `saved_by_module` and `saved_by_operator` each sum to `saved_bytes`, the largest first.
+    """
 
     peak_tensor_bytes: int | None = None
     held_tensor_bytes: int | None = None
@@ -74,6 +87,12 @@ class Memory:
     peak_rss_bytes: int | None = None
     peak_reserved_bytes: int | None = None
     rss_method: str | None = None
+    expected_saved_bytes: int | None = None
+    opaque_saved_bytes: int | None = None
+    graph_nodes: int | None = None
+    graph_heap_bytes: int | None = None
+    saved_by_module: list[SavedBy] = field(default_factory=list)
+    saved_by_operator: list[SavedBy] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +190,7 @@ def _tidy_row(result: Result, tracked_peak: int | None) -> Row:
         "trusted": result.trusted,
         "page_faults": result.page_faults,
         "device_seconds": result.device_seconds,
-        **asdict(result.memory),
+        **{name: value for name, value in asdict(result.memory).items() if not isinstance(value, list)},
         "peak_tensor_ratio": None if peak is None or not tracked_peak else peak / tracked_peak,
         "contract_holds": result.contract.holds,
         "same_kernels": result.kernels.same_as_tracked,

@@ -18,7 +18,7 @@ from benchmarks.measure.contract import Observation, check_contract, equal_bits,
 from benchmarks.measure.memory import measure_memory
 from benchmarks.measure.profile import profile_call
 from benchmarks.measure.timing import Announce, Limits, Stopwatch, Timings, time_lanes
-from benchmarks.models import OWN_SIZE, Source, Workload, own
+from benchmarks.models import DTYPES, OWN_SIZE, Source, Workload, own
 from benchmarks.modes import MODES, TRACKED, Mode, Step
 from benchmarks.record import Contract, Group, Kernels, Memory, ModelFacts
 from benchmarks.scenarios import SCENARIOS
@@ -81,10 +81,12 @@ def examine(job: Job, mode_name: str, *, with_tracked: bool, own_process: bool, 
         del seen, reference
         memory = None
         if contract.holds:
-            apart = [*module.parameters(), *module.buffers(), *inputs]
             with preserved(module, inputs):
                 start = time.perf_counter()
-                memory = measure_memory(step, profiled, device, apart, own_process=own_process)
+                expected = _expected_saved_bytes(job, mode, workload)
+                memory = measure_memory(
+                    step, profiled, device, workload, expected_saved_bytes=expected, own_process=own_process
+                )
                 memory_seconds += time.perf_counter() - start
     return Examination(contract, kernels, memory, workload.facts(), memory_seconds)
 
@@ -145,6 +147,21 @@ def _settled(seconds: Mapping[str, list[float]], precision: float) -> bool:
     return all(
         within_precision(paired_ratio(baseline, series), precision) for name, series in seconds.items() if name != TRACKED.name
     )
+
+
+def _expected_saved_bytes(job: Job, mode: Mode, workload: Workload) -> int | None:
+    """The closed forms hold for one forward pass on a CPU, and for the kernels that run in these two dtypes."""
+    group = job.group
+    if (
+        workload.closed_form is None
+        or (group.scenario, group.device) != ("forward", "cpu")
+        or group.dtype not in _CLOSED_FORM_DTYPES
+    ):
+        return None
+    return workload.closed_form(DTYPES[group.dtype].itemsize) if mode.records else 0
+
+
+_CLOSED_FORM_DTYPES = ("float32", "bfloat16")
 
 
 def _compare_kernels(

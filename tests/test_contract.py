@@ -205,6 +205,17 @@ def test_a_buffer_that_the_model_replaces_is_put_back_also_after_an_exception() 
     assert module.count.item() == 0
 
 
+@pytest.mark.parametrize("mode", [TRACKED, NO_GRAD, INFERENCE_MODE], ids=lambda mode: mode.name)
+def test_inputs_that_the_model_changes_in_place_are_put_back_before_the_next_mode(mode: Mode) -> None:
+    x = torch.ones(2, 3)
+    module = Net(lambda net, _: net.linear(x.mul_(2)) * 1)
+    first = observe(bound(mode, module), module, [x])
+    assert x.tolist() == [[1, 1, 1]] * 2
+    second = reference_after(mode, bound(TRACKED, module), module, [x])
+    assert torch.equal(first.output, second.output)
+    assert x.tolist() == [[1, 1, 1]] * 2
+
+
 def test_random_draws_are_the_same_in_every_mode_and_leave_no_trace() -> None:
     module = nn.Sequential(nn.Linear(3, 50), nn.Dropout(0.5)).train()
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Iterable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +18,13 @@ from torch import nn
 from benchmarks import allocator
 from benchmarks.device import Cpu, Cuda
 from benchmarks.measure import memory
-from benchmarks.measure.graph import call_recording_saved, histories, saved_bytes
+from benchmarks.measure.graph import call_recording_saved, graph_nodes, histories, saved_for_backward
 from benchmarks.measure.memory import measure_memory, peak_rss_bytes, sampled_rss_bytes
 from benchmarks.measure.profile import profile_call
 from benchmarks.measure.timing import Announce
+from benchmarks.models import Workload
 from benchmarks.modes import DETACH, INFERENCE_MODE, NO_GRAD, TRACKED, Mode, Step
-from benchmarks.record import Memory
+from benchmarks.record import SavedBy
 from benchmarks.room import CleanRooms
 
 U = 64 * 256 * 4
@@ -33,6 +36,10 @@ def chain(depth: int, mode: Mode) -> Step:
     module = nn.Sequential(*[nn.Linear(256, 256) for _ in range(depth)])
     x = torch.ones(64, 256)
     return mode.bind(module, lambda model: model(x))
+
+
+def saved_bytes(step: Step, apart: Iterable[torch.Tensor]) -> int:
+    return saved_for_backward(step, apart).total_bytes
 
 
 @pytest.mark.parametrize(
@@ -250,19 +257,64 @@ def test_64_mib_in_a_room_that_returns_its_pages_read_as_64_mib_again_and_again(
         assert size == pytest.approx(64 * MIB, abs=2 * MIB)
 
 
-def test_resident_memory_is_measured_only_in_a_process_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first layer's input needs no gradient, so its weight is not saved."""
+def test_resident_memory_and_the_heap_are_measured_only_in_a_process_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "peak_rss_bytes", lambda _: (55, "kernel"))
-    step = chain(4, TRACKED)
+    monkeypatch.setattr(memory, "_heap_bytes", partial(next, iter((1000, 1000 + 4 * U + 77) * 2)))
+    workload = Workload.of(nn.Sequential(*[nn.Linear(256, 256) for _ in range(4)]), torch.randn(64, 256))
+    step = TRACKED.bind(workload.module, workload.run)
+    step()
     profiled = profile_call(step)
-    shared = Memory(peak_tensor_bytes=4 * U, held_tensor_bytes=4 * U, saved_bytes=4 * U + 3 * 256 * 256 * 4)
-    assert measure_memory(step, profiled, Cpu(), [], own_process=False) == shared
-    alone = replace(shared, peak_rss_bytes=55, rss_method="kernel")
-    assert measure_memory(step, profiled, Cpu(), [], own_process=True) == alone
+    shared = measure_memory(step, profiled, Cpu(), workload, expected_saved_bytes=5, own_process=False)
+    assert (shared.peak_tensor_bytes, shared.held_tensor_bytes, shared.saved_bytes) == (4 * U, 4 * U, 3 * U)
+    assert (shared.peak_rss_bytes, shared.rss_method, shared.graph_heap_bytes) == (None, None, None)
+    assert (shared.expected_saved_bytes, shared.opaque_saved_bytes, shared.graph_nodes) == (5, 0, 4 + 3 * 4 - 0)
+    alone = measure_memory(step, profiled, Cpu(), workload, expected_saved_bytes=5, own_process=True)
+    assert alone == replace(shared, peak_rss_bytes=55, rss_method="kernel", graph_heap_bytes=77)
 
 
-def test_on_a_gpu_the_allocators_statistics_take_the_place_of_the_profile_and_resident_memory_is_left_out() -> None:
+def test_on_a_gpu_the_allocators_statistics_take_the_place_of_the_profile_and_resident_memory_is_left_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(memory, "graph_size", lambda _: (0, None))  # the stand-in's output holds no tensors
     cuda = FakeCuda(resting_bytes=1500)
     lane = Lane(cuda, peak_bytes=8000, held_bytes=500)
-    found = measure_memory(lane, profile_call(lambda: torch.ones(9)), Cuda(cuda), [], own_process=True)
-    assert found == Memory(peak_tensor_bytes=8000, held_tensor_bytes=500, saved_bytes=0, peak_reserved_bytes=8192)
+    workload = Workload.of(nn.Linear(2, 2), torch.ones(1, 2))
+    profiled = profile_call(lambda: torch.ones(9))
+    found = measure_memory(lane, profiled, Cuda(cuda), workload, expected_saved_bytes=None, own_process=True)
+    assert (found.peak_tensor_bytes, found.held_tensor_bytes, found.peak_reserved_bytes) == (8000, 500, 8192)
+    assert (found.peak_rss_bytes, found.graph_heap_bytes) == (None, None)
+
+
+def test_what_is_saved_is_told_by_module_and_by_operator_and_sums_to_the_total() -> None:
+    module = nn.Sequential(nn.Linear(4, 8), nn.Sequential(nn.ReLU(), nn.Linear(8, 2)))
+    x = torch.ones(3, 4)
+    saved = saved_for_backward(lambda: module(x).exp(), [*module.parameters(), x], module)
+    assert saved.total_bytes == 3 * 8 * 4 + 3 * 2 * 4
+    assert saved.by_module == [SavedBy("1.0", 96), SavedBy("(model)", 24)]
+    assert saved.by_operator == [SavedBy("relu", 96), SavedBy("exp", 24)]
+
+
+def test_the_smallest_savers_are_summed_as_the_rest() -> None:
+    module = nn.Sequential(*[nn.Sequential(nn.Linear(4, 4), nn.Sigmoid()) for _ in range(25)])
+    x = torch.ones(2, 4)
+    saved = saved_for_backward(lambda: module(x), [*module.parameters(), x], module)
+    assert len(saved.by_module) == 21
+    assert saved.by_module[-1] == SavedBy("(rest)", 5 * 32)
+    assert sum(part.bytes for part in saved.by_module) == saved.total_bytes == 25 * 32
+
+
+def test_finding_the_savers_leaves_no_hook_behind_even_after_an_exception() -> None:
+    module = nn.Linear(2, 2)
+    with pytest.raises(RuntimeError):
+        saved_for_backward(lambda: module(torch.ones(1, 3)), [], module)
+    saved = saved_for_backward(lambda: module(torch.ones(1, 2)).exp(), [], module)
+    assert [part.name for part in saved.by_module] == ["(model)"]
+    assert not torch.nn.modules.module._global_forward_hooks
+    assert not torch.nn.modules.module._global_forward_pre_hooks
+
+
+def test_the_nodes_of_a_graph_are_counted_once_each() -> None:
+    x = torch.ones(2, requires_grad=True)
+    assert graph_nodes(x) == 0
+    assert graph_nodes(x * 2) == 2
+    assert graph_nodes((x * 2, x * 3)) == 3

@@ -93,11 +93,17 @@ def test_the_saved_keys_are_those_of_the_data_contract() -> None:
         "speedup": ["estimate", "high", "low"],
         "placebo": ["estimate", "high", "low"],
         "memory": [
+            "expected_saved_bytes",
+            "graph_heap_bytes",
+            "graph_nodes",
             "held_tensor_bytes",
+            "opaque_saved_bytes",
             "peak_reserved_bytes",
             "peak_rss_bytes",
             "peak_tensor_bytes",
             "rss_method",
+            "saved_by_module",
+            "saved_by_operator",
             "saved_bytes",
         ],
         "contract": ["broken", "holds"],
@@ -118,7 +124,8 @@ def test_a_tidy_row_holds_every_figure_under_a_name_with_its_unit() -> None:
         "mode": "no_grad", "seconds": 100e-6, "speedup": 1.25, "speedup_low": 1.24, "speedup_high": 1.26, "verdict": "faster",
         "placebo": 1.001, "placebo_low": 0.996, "placebo_high": 1.006, "trusted": True, "page_faults": 0.0,
         "device_seconds": 9e-5, "peak_tensor_bytes": 4096, "held_tensor_bytes": 4096, "saved_bytes": 0, "peak_rss_bytes": 0,
-        "peak_reserved_bytes": None, "rss_method": "kernel", "peak_tensor_ratio": 0.4, "contract_holds": True,
+        "peak_reserved_bytes": None, "rss_method": "kernel", "expected_saved_bytes": None,
+            "opaque_saved_bytes": None, "graph_nodes": None, "graph_heap_bytes": None, "peak_tensor_ratio": 0.4, "contract_holds": True,
         "same_kernels": False, "parameters": 5, "parameter_bytes": 20, "inputs": "float32[8, 64] int64[8]",
     }  # fmt: skip
 

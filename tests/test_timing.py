@@ -12,7 +12,8 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+import torch
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from benchmarks.device import Cpu
@@ -25,7 +26,7 @@ TICK = 2.0**-10
 """About a millisecond. Sums of it are exact, and a block of it holds one call."""
 
 COSTS = st.lists(st.floats(2e-6, 2e-3), min_size=2, max_size=5)
-QUICK = settings(max_examples=25, deadline=None, derandomize=True, database=None)
+QUICK = settings(max_examples=25, deadline=None, derandomize=True, database=None, phases=[Phase.generate])
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -162,12 +163,13 @@ def test_cold_starts_do_not_reach_the_recorded_rounds(costs: list[float], cold: 
 
 
 def test_a_lane_that_keeps_getting_faster_is_warmed_up_for_no_more_than_a_quarter_of_the_budget() -> None:
-    cold = [0.9**call for call in range(-40, 0)]
+    cost, cold = TICK / 64, [0.9**call for call in range(-40, 0)]
     machine = Machine()
-    patient = machine.time({"lane": machine.lane("lane", TICK, cold)}, budget=4 * sum(cold) * TICK)
+    patient = machine.time({"lane": machine.lane("lane", cost, cold)}, budget=8 * sum(cold) * cost)
     assert patient.warmup_rounds >= 40
+    assert patient.calls == math.ceil(MIN_BLOCK_SECONDS / cost)
     machine = Machine()
-    hasty = machine.time({"lane": machine.lane("lane", TICK, cold)}, budget=4 * sum(cold[:20]) * TICK)
+    hasty = machine.time({"lane": machine.lane("lane", cost, cold)}, budget=4 * sum(cold[:20]) * cost)
     assert hasty.warmup_rounds == 21
 
 
@@ -249,6 +251,19 @@ def test_a_lane_that_raises_is_named_whenever_it_does(call: int) -> None:
         machine.time({"good": machine.lane("good", TICK), "bad": fails, "also good": machine.lane("also good", TICK)}, budget=1)
     assert (caught.value.lane, caught.value.status) == ("bad", "crashed")
     assert "boom" in caught.value.reason
+
+
+def test_a_lane_that_leaves_gradients_off_is_named_before_the_others_run_untracked() -> None:
+    machine, calls = Machine(), iter(range(1_000_000))
+
+    def leaks() -> None:
+        machine.now += TICK
+        if next(calls) == 6:
+            torch.set_grad_enabled(False)
+
+    with torch.enable_grad(), pytest.raises(Failure) as caught:
+        machine.time({"good": machine.lane("good", TICK), "leaks": leaks}, budget=1)
+    assert (caught.value.lane, caught.value.status) == ("leaks", "broken_contract")
 
 
 def test_a_timeout_before_the_fewest_rounds_is_a_failure_that_says_how_to_give_more() -> None:

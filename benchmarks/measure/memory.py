@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
-import torch
 
 from benchmarks.device import Device
-from benchmarks.measure.graph import saved_bytes
+from benchmarks.measure.graph import graph_nodes, saved_for_backward
 from benchmarks.measure.profile import CallProfile
+from benchmarks.models import Workload
 from benchmarks.modes import Step
 from benchmarks.record import Memory
 
@@ -26,23 +26,56 @@ _FEWEST_SAMPLES = 10
 
 
 def measure_memory(
-    step: Step, profiled: CallProfile, device: Device, apart: Iterable[torch.Tensor], *, own_process: bool
+    step: Step,
+    profiled: CallProfile,
+    device: Device,
+    workload: Workload,
+    *,
+    expected_saved_bytes: int | None,
+    own_process: bool,
 ) -> Memory:
     """All memory figures of `step`, which has been warmed up.
 
-    On a CPU the tensor bytes are those of `profiled`. Resident memory is measured on the CPU only, and only where this
-    process was started for this lane (`own_process`) and gives freed pages back: elsewhere it is None.
+    On a CPU the tensor bytes are those of `profiled`. Resident memory and the heap are measured on the CPU only, and only where this
+    process was started for this lane (`own_process`) and gives freed pages back: elsewhere they are None.
     """
-    rss, method = peak_rss_bytes(step) if own_process and device.memory() is None else (None, None)
+    alone = own_process and device.memory() is None
+    rss, method = peak_rss_bytes(step) if alone else (None, None)
     peak, held, reserved = device_bytes(step, device) or (profiled.peak_bytes, profiled.held_bytes, None)
+    nodes, heap = graph_size(step)
+    saved = saved_for_backward(step, workload.constants(), workload.module)
     return Memory(
         peak_tensor_bytes=peak,
         held_tensor_bytes=held,
-        saved_bytes=saved_bytes(step, apart),
+        saved_bytes=saved.total_bytes,
         peak_rss_bytes=rss,
         peak_reserved_bytes=reserved,
         rss_method=method,
+        expected_saved_bytes=expected_saved_bytes,
+        opaque_saved_bytes=saved.opaque_bytes,
+        graph_nodes=nodes,
+        graph_heap_bytes=heap - held if alone and heap is not None else None,
+        saved_by_module=saved.by_module,
+        saved_by_operator=saved.by_operator,
     )
+
+
+def graph_size(step: Step) -> tuple[int, int | None]:
+    """The autograd nodes that hang on the output of one call, and the bytes that the heap (tensors included) grew by with it alive.
+
+    The second is None where psutil cannot ask the allocator.
+    """
+    before = _heap_bytes()
+    output = step()
+    after = _heap_bytes()
+    return graph_nodes(output), None if before is None or after is None else after - before
+
+
+def _heap_bytes() -> int | None:
+    if not hasattr(psutil, "heap_info"):
+        return None
+    heap = psutil.heap_info()
+    return int(heap.heap_used + heap.mmap_used)
 
 
 def device_bytes(step: Step, device: Device) -> tuple[int, int, int] | None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from analysis.figures import bytes_text
 from analysis.render import Column, Section, Table, markdown
-from benchmarks.measure.graph import saved_bytes
+from benchmarks.measure.graph import saved_for_backward
 from benchmarks.models import MODELS
 
 
@@ -14,8 +16,7 @@ def table() -> Table:
     for family in MODELS.values():
         for size in family.sizes:
             workload = family.workload(size)
-            apart = [*workload.module.parameters(), *workload.module.buffers(), *workload.input_tensors()]
-            activations = saved_bytes(lambda workload=workload: workload.run(workload.module), apart)  # type: ignore[misc]
+            activations = saved_for_backward(partial(workload.run, workload.module), workload.constants()).total_bytes
             facts = workload.facts()
             row = [f"{facts.parameters:,}", " ".join(facts.inputs), bytes_text(activations)]
             sections.append(Section("", (family.name, size), [row]))

@@ -15,6 +15,14 @@ def build(batch: int, width: int, depth: int) -> tuple[nn.Module, torch.Tensor]:
     return nn.Sequential(*layers), torch.randn(batch, width)
 
 
+def saved_bytes(batch: int, width: int, depth: int, element_bytes: int) -> int:
+    """depth * batch * width * element_bytes: each ReLU keeps its result, which is also what the next Linear keeps as its input.
+
+    The first Linear keeps the model's input, and a Linear's own result is kept by nobody.
+    """
+    return depth * batch * width * element_bytes
+
+
 MLP = Family(
     name="mlp",
     summary="Linear and ReLU in turn",
@@ -25,4 +33,5 @@ MLP = Family(
         "large": {"batch": 1024, "width": 1024, "depth": 10},
     },
     build=build,
+    saved_bytes=saved_bytes,
 )

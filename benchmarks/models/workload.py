@@ -5,7 +5,8 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
@@ -28,11 +29,15 @@ Inputs = torch.Tensor | tuple[Any, ...] | dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """A module with the arguments of its forward pass."""
+    """A module with the arguments of its forward pass.
+
+    `closed_form(element_bytes)` is what a tracked pass saves for backward by theory, None where there is none.
+    """
 
     module: nn.Module
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
+    closed_form: Callable[[int], int] | None = None
 
     @classmethod
     def of(cls, module: nn.Module, inputs: Inputs) -> Workload:
@@ -54,10 +59,15 @@ class Workload:
         def move(tensor: torch.Tensor) -> torch.Tensor:
             return tensor.to(device, dtype if tensor.is_floating_point() else None)
 
-        return Workload(self.module.to(device, dtype), map_tensors(move, self.args), map_tensors(move, self.kwargs))
+        args, kwargs = map_tensors(move, self.args), map_tensors(move, self.kwargs)
+        return replace(self, module=self.module.to(device, dtype), args=args, kwargs=kwargs)
 
     def run(self, model: Callable[..., Any]) -> Any:
         return model(*self.args, **self.kwargs)
+
+    def constants(self) -> list[torch.Tensor]:
+        """Parameters, buffers and inputs: what is there before the call and stays after it."""
+        return [*self.module.parameters(), *self.module.buffers(), *self.input_tensors()]
 
     def input_tensors(self) -> list[torch.Tensor]:
         return list(tensors((self.args, list(self.kwargs.values()))))
@@ -73,18 +83,30 @@ class Workload:
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """A built-in model in every size. `build(**sizes[size])` returns the module and its inputs."""
+    """A built-in model in every size. `build(**sizes[size])` returns the module and its inputs.
+
+    `saved_bytes(**sizes[size], element_bytes=...)` is the closed form of what one tracked forward pass on a CPU keeps for backward, but
+    for workspaces that only the library knows the size of; None where there is no closed form.
+    """
 
     name: str
     summary: str
     sizes: Mapping[str, Mapping[str, int]]
     build: Callable[..., tuple[nn.Module, Inputs]]
+    saved_bytes: Callable[..., int] | None = None
 
     def workload(self, size: str) -> Workload:
         """The model in eval mode with parameters that require grad; the same values every time."""
         with seeded(0):
             module, inputs = self.build(**self.sizes[size])
-        return Workload.of(module.eval(), inputs)
+        workload = Workload.of(module.eval(), inputs)
+        if self.saved_bytes is None:
+            return workload
+        return replace(workload, closed_form=partial(_by_element, self.saved_bytes, self.sizes[size]))
+
+
+def _by_element(saved_bytes: Callable[..., int], size: Mapping[str, int], element_bytes: int) -> int:
+    return saved_bytes(**size, element_bytes=element_bytes)
 
 
 @contextmanager

@@ -1,0 +1,80 @@
+"""Where one case's saved bytes go: a tree of modules with bars, then operators, theory and kernels. A record in, text out."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+from analysis.figures import bytes_text
+from analysis.render import WIDTH
+from benchmarks.record import Kernels, Memory, Result, SavedBy
+
+_BAR_WIDTH = 24
+_PATH_WIDTH = WIDTH - _BAR_WIDTH - 22
+
+
+def explain(result: Result) -> str:
+    """At most 100 columns. A module's bytes include those of the modules inside it; shares are of all that was saved."""
+    memory, case = result.memory, result.case
+    total = memory.saved_bytes or 0
+    lines = [
+        f"{case.model} {case.size} {case.mode} ({case.scenario}, {case.device}, {case.dtype}): "
+        f"{bytes_text(memory.saved_bytes)} saved for backward"
+    ]
+    if total:
+        lines += ["", "by module", *_bars(_tree(memory.saved_by_module), total)]
+        lines += ["", "by operator", *_bars(((part.name, part.bytes) for part in memory.saved_by_operator), total)]
+    lines += ["", *_theory(memory), *_graph(memory), *_kernels(result.kernels)]
+    return "\n".join(lines)
+
+
+def _tree(parts: Iterable[SavedBy]) -> list[tuple[str, int]]:
+    """Every module on the way to a saver, indented below its parent, the largest first."""
+    sizes: Counter[tuple[str, ...]] = Counter()
+    for part in parts:
+        path = tuple(part.name.split("."))
+        for depth in range(1, len(path) + 1):
+            sizes[path[:depth]] += part.bytes
+
+    def rank(path: tuple[str, ...]) -> list[tuple[int, str]]:
+        return [(-sizes[path[:depth]], path[depth - 1]) for depth in range(1, len(path) + 1)]
+
+    return [("  " * (len(path) - 1) + path[-1], sizes[path]) for path in sorted(sizes, key=rank)]
+
+
+def _bars(parts: Iterable[tuple[str, int]], total: int) -> list[str]:
+    return [
+        f"  {name[:_PATH_WIDTH]:{_PATH_WIDTH}} {bytes_text(size):>9} {size / total:>5.1%} "
+        f"{'#' * max(1, round(_BAR_WIDTH * size / total))}".rstrip()
+        for name, size in parts
+    ]
+
+
+def _theory(memory: Memory) -> list[str]:
+    if memory.expected_saved_bytes is None or memory.saved_bytes is None:
+        return []
+    opaque = memory.opaque_saved_bytes or 0
+    beside = f" beside {bytes_text(opaque)} of library workspace" if opaque else ""
+    difference = memory.saved_bytes - opaque - memory.expected_saved_bytes
+    found = (
+        "exactly what was measured"
+        if difference == 0
+        else f"{abs(difference):,} B {'less' if difference > 0 else 'more'} than measured"
+    )
+    return [f"theory: {memory.expected_saved_bytes:,} B{beside}, {found}"]
+
+
+def _graph(memory: Memory) -> list[str]:
+    if memory.graph_nodes is None:
+        return []
+    heap = "" if memory.graph_heap_bytes is None else f", and {bytes_text(memory.graph_heap_bytes)} on the heap beyond tensors"
+    return [f"graph: {memory.graph_nodes:,} nodes hang on the output{heap}"]
+
+
+def _kernels(kernels: Kernels) -> list[str]:
+    if kernels.same_as_tracked is not False:
+        return []
+    changes = [
+        f"{word} {', '.join(names)}" for word, names in (("added", kernels.added), ("removed", kernels.removed)) if names
+    ]
+    return [f"kernels: not tracked's: {'; '.join(changes) or 'the same operators, other bits in the result'}"]
