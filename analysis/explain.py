@@ -17,10 +17,8 @@ def explain(result: Result) -> str:
     """At most 100 columns. A module's bytes include those of the modules inside it; shares are of all that was saved."""
     memory, case = result.memory, result.case
     total = memory.saved_bytes or 0
-    lines = [
-        f"{case.model} {case.size} {case.mode} ({case.scenario}, {case.device}, {case.dtype}): "
-        f"{bytes_text(memory.saved_bytes)} saved for backward"
-    ]
+    where = f"{case.model} {case.size} {case.mode} ({case.scenario}, {case.device}, {case.dtype})"
+    lines = [f"{where}: {bytes_text(memory.saved_bytes)} saved for backward"]
     if total:
         lines += ["", "by module", *_bars(_tree(memory.saved_by_module), total)]
         lines += ["", "by operator", *_bars(((part.name, part.bytes) for part in memory.saved_by_operator), total)]
@@ -36,8 +34,9 @@ def _tree(parts: Iterable[SavedBy]) -> list[tuple[str, int]]:
         for depth in range(1, len(path) + 1):
             sizes[path[:depth]] += part.bytes
 
-    def rank(path: tuple[str, ...]) -> list[tuple[int, str]]:
-        return [(-sizes[path[:depth]], path[depth - 1]) for depth in range(1, len(path) + 1)]
+    def rank(path: tuple[str, ...]) -> list[tuple[bool, int, str]]:
+        steps = (path[:depth] for depth in range(1, len(path) + 1))
+        return [(step[0].startswith("("), -sizes[step], step[-1]) for step in steps]
 
     return [("  " * (len(path) - 1) + path[-1], sizes[path]) for path in sorted(sizes, key=rank)]
 

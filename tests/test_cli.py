@@ -300,3 +300,20 @@ def test_the_flag_tells_the_cases_from_the_suites_own_tests(tmp_path: Path) -> N
     assert "tests/" not in cases.output
     own = type_in(tmp_path, "--collect-only", "-q", program=("pytest",))
     assert "test_case[" not in own.output
+
+
+def test_another_path_through_the_kernels_is_told_by_name(tmp_path: Path) -> None:
+    """nn.TransformerEncoderLayer in eval mode takes a fused path where gradients are off, and needs more memory there."""
+    path = tmp_path / "encoder.py"
+    path.write_text(
+        "import torch\ndef layer():\n"
+        "    return torch.nn.TransformerEncoderLayer(64, 8, batch_first=True).eval(), torch.randn(1, 1024, 64)\n"
+    )
+    done = type_in(tmp_path, "--model", f"{path}:layer", "--device", "cpu", "--budget", "0.1", "--modes", "tracked,no_grad")
+    tracked, no_grad = (one["extra_info"] for one in done.run()["benchmarks"])
+    assert no_grad["kernels"]["same_as_tracked"] is False
+    assert "aten::_transformer_encoder_layer_fwd" in no_grad["kernels"]["added"]
+    assert no_grad["memory"]["peak_tensor_bytes"] > tracked["memory"]["peak_tensor_bytes"]
+    assert "other kernels than tracked, so not tracking alone: layer own no_grad" in done.output
+    explained = type_in(tmp_path, "explain", str(done.saved[-1]), "--mode", "no_grad", program=("analysis",))
+    assert "added aten::_transformer_encoder_layer_fwd" in explained.output

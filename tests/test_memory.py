@@ -299,7 +299,7 @@ def test_the_smallest_savers_are_summed_as_the_rest() -> None:
     x = torch.ones(2, 4)
     saved = saved_for_backward(lambda: module(x), [*module.parameters(), x], module)
     assert len(saved.by_module) == 21
-    assert saved.by_module[-1] == SavedBy("(rest)", 5 * 32)
+    assert saved.by_module[-1] == SavedBy("(smaller ones, anywhere)", 5 * 32)
     assert sum(part.bytes for part in saved.by_module) == saved.total_bytes == 25 * 32
 
 

@@ -20,7 +20,7 @@ from benchmarks.tree import tensors
 StorageKey = tuple[torch.device, int]
 
 MOST_SAVERS = 20
-REST = "(rest)"
+REST = "(smaller ones, anywhere)"
 
 
 @dataclass(frozen=True, slots=True)
