@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections import Counter
 from collections.abc import Iterable
 
@@ -76,4 +77,5 @@ def _kernels(kernels: Kernels) -> list[str]:
     changes = [
         f"{word} {', '.join(names)}" for word, names in (("added", kernels.added), ("removed", kernels.removed)) if names
     ]
-    return [f"kernels: not tracked's: {'; '.join(changes) or 'the same operators, other bits in the result'}"]
+    text = f"kernels: not tracked's: {'; '.join(changes) or 'the same operators, other bits in the result'}"
+    return textwrap.wrap(text, WIDTH, subsequent_indent="  ")
