@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -66,6 +67,7 @@ def pytest_configure(config: pytest.Config) -> None:
         )  # fmt: skip
         _choose_storage(config)
         config.pluginmanager.unregister(name="hypothesispytest")  # loads hypothesis, for a second, only to say nothing
+        gc.freeze()  # pytest collects five times as it ends; torch's modules stay anyway
         config.stash[SAVED_BEFORE] = _saved_runs(config)
         config.stash[SESSION] = Session(parsed)
     except (options.OptionError, ModelError) as error:
