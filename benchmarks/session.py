@@ -83,7 +83,7 @@ class Session:
             "schema": SCHEMA,
             "unmeasured": [to_json(one) for one in self.unmeasured],
             "conditions": {
-                "command": sys.argv,
+                "command": ["pytest", *sys.argv[1:]],
                 "in_process": self.options.in_process,
                 "budget_seconds": self.options.budget,
                 "precision": self.options.precision,
