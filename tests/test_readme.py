@@ -1,0 +1,46 @@
+"""What the README quotes is what its commands print, and the files that it names are there."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from benchmarks.modes import MODES
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+def printed_by(*arguments: str) -> list[str]:
+    done = subprocess.run([sys.executable, "-m", *arguments], cwd=ROOT, capture_output=True, text=True, check=True)
+    return done.stdout.splitlines()
+
+
+def test_the_table_on_the_first_screen_is_that_of_the_reference_run() -> None:
+    table = re.search(r"```text\n(.*?)```", README, re.DOTALL)
+    assert table is not None
+    quoted = table[1].splitlines()
+    printed = iter(printed_by("analysis", "summarise", "results/reference/cpu.json"))
+    assert len(quoted) > 15
+    assert all(line in printed for line in quoted), "every line, and in their order"
+
+
+def test_the_table_of_models_is_the_one_that_the_command_prints() -> None:
+    table = re.search(r"<!-- models -->\n\n(.*?)\n\n<!-- end -->", README, re.DOTALL)
+    assert table is not None
+    assert table[1].splitlines() == printed_by("benchmarks.models")
+
+
+def test_every_mode_is_described_in_the_words_of_its_registry() -> None:
+    for mode in MODES.values():
+        row = re.search(rf"^\| `{mode.name}` \| (.*) \|$", README, re.MULTILINE)
+        assert row is not None
+        assert row[1].replace("`", "").startswith(mode.summary.removesuffix(": the baseline"))
+
+
+def test_links_lead_somewhere() -> None:
+    links = re.findall(r"\]\(([^)]+)\)", README)
+    assert links
+    assert all((ROOT / link).exists() for link in links if not link.startswith("http"))
