@@ -30,10 +30,10 @@ def summarise(
     from analysis import load, summarise
 
     found = _loaded(run)
-    if found.foreign:
-        typer.echo(f"{found.path}: {found.foreign} benchmarks of other tests skipped", err=True)
     if found.frame.empty and not found.unmeasured:
         raise _usage_error(f"{found.path}: holds no results of this suite; `pytest --benchmark` makes a run that does")
+    if found.foreign:
+        typer.echo(f"{found.path}: {found.foreign} benchmarks of other tests skipped", err=True)
     table = summary_table(load.rows_of(summarise.summarise(found.frame)), found.unmeasured)
     typer.echo(FORMATS[format_](table))
 

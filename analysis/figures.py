@@ -11,7 +11,10 @@ def seconds_text(seconds: float | None, relative_noise: float | None) -> str:
     """A time in ns, us, ms or s, to the first digit that `relative_noise` (a fraction of the value) leaves certain."""
     if seconds is None:
         return MISSING
-    unit, factor = next(((unit, factor) for unit, factor in _SECOND_UNITS if seconds * factor >= 1), _SECOND_UNITS[-1])
+    if seconds == 0:
+        return "0 s"
+    chosen = ((unit, factor) for unit, factor in _SECOND_UNITS if seconds * factor >= _NEARLY_ONE)
+    unit, factor = next(chosen, _SECOND_UNITS[-1])
     value = seconds * factor
     return f"{_rounded(value, value * relative_noise if relative_noise else value / 100)} {unit}"
 
@@ -22,7 +25,7 @@ def bytes_text(size: int | None) -> str:
         return MISSING
     value = float(size)
     for unit in ("B", "KiB", "MiB"):
-        if abs(value) < 1024:
+        if abs(value) < _NEARLY_1024:
             return f"{value:.0f} {unit}" if unit == "B" else f"{_three_digits(value)} {unit}"
         value /= 1024
     return f"{_three_digits(value)} GiB"
@@ -51,15 +54,18 @@ def relative_noise(low: float | None, high: float | None) -> float | None:
     return (high - low) / (high + low)
 
 
+_NEARLY_ONE, _NEARLY_1024 = 0.9995, 1023.5
+"""What is shown as 1 or as 1024 goes to the larger unit."""
+
 _SECOND_UNITS = (("s", 1.0), ("ms", 1e3), ("us", 1e6), ("ns", 1e9))
 
 
 def _rounded(value: float, noise: float) -> str:
-    """`value` up to the decimal of the first digit of `noise`, with at most four decimals."""
-    if noise <= 0:
-        return f"{value:.4f}"
-    return f"{value:.{min(4, max(0, -math.floor(math.log10(noise))))}f}"
+    """`value` up to the digit in which `noise` begins, with at most four decimals."""
+    digits = 4 if noise <= 0 else min(4, -math.floor(math.log10(noise)))
+    return f"{round(value, digits):.{max(0, digits)}f}"
 
 
 def _three_digits(value: float) -> str:
-    return f"{value:.{max(0, 2 - math.floor(math.log10(abs(value) or 1)))}f}"
+    rounded = abs(float(f"{value:.3g}")) or 1.0
+    return f"{value:.{max(0, 2 - math.floor(math.log10(rounded)))}f}"

@@ -33,17 +33,18 @@ class Run:
 
 class _Benchmark(msgspec.Struct):
     extra_info: msgspec.Raw
-    fullname: str = ""
 
 
 class _Marked(msgspec.Struct):
-    schema: int | None = None
+    """What tells our `extra_info` from other tests': a whole number as schema, and a case that is an object."""
+
+    schema: msgspec.Raw = msgspec.Raw()
     case: msgspec.Raw = msgspec.Raw()
 
 
 class _Gradtax(msgspec.Struct):
     schema: int = SCHEMA
-    unmeasured: list[Unmeasured] = msgspec.field(default_factory=list)
+    unmeasured: msgspec.Raw = msgspec.Raw(b"[]")
 
 
 class _File(msgspec.Struct):
@@ -53,7 +54,8 @@ class _File(msgspec.Struct):
 
 def find_run(run: str, folder: Path = RESULTS) -> Path:
     """The file of `run`: a path, a number such as `0007`, or `latest` (the newest under `folder`). Raises RunFileError."""
-    saved = sorted(folder.glob("*/[0-9][0-9][0-9][0-9]_*.json"), key=lambda path: (path.stat().st_mtime, path.name))
+    there = (path for path in folder.glob("*/[0-9][0-9][0-9][0-9]_*.json") if path.is_file())
+    saved = sorted(there, key=lambda path: (path.stat().st_mtime, path.name))
     if run == LATEST:
         if not saved:
             raise RunFileError(f"there is no saved run under {folder}/; `pytest --benchmark` makes one, or name a file")
@@ -65,8 +67,12 @@ def find_run(run: str, folder: Path = RESULTS) -> Path:
             raise RunFileError(f"there is no run {int(run):04} under {folder}/ (there: {known})")
         return numbered[-1]
     path = Path(run)
-    if not path.is_file():
-        raise RunFileError(f"{run}: no such file; a run is a path, a number such as 0007, or {LATEST}")
+    try:
+        what = None if path.is_file() else "this is a folder" if path.is_dir() else "no such file"
+    except OSError as error:
+        what = error.strerror
+    if what is not None:
+        raise RunFileError(f"{run}: {what}; a run is a file, a number such as 0007, or {LATEST}")
     return path
 
 
@@ -74,20 +80,28 @@ def load(path: Path) -> Run:
     """Reads one run. Benchmarks of other tests are counted and skipped. Raises RunFileError."""
     try:
         file = msgspec.json.decode(path.read_bytes(), type=_File)
+        _check(file.gradtax.schema)
         results = [result for one in file.benchmarks if (result := _result(one)) is not None]
+        unmeasured = msgspec.json.decode(file.gradtax.unmeasured, type=list[Unmeasured])
+        frame = _frame(tidy_rows(results))
     except OSError as error:
         raise RunFileError(f"{path}: cannot be read: {error.strerror}") from error
-    except msgspec.ValidationError as error:
+    except (msgspec.ValidationError, OverflowError, RecursionError) as error:
         raise RunFileError(f"{path}: not a run of this suite: {error}") from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise RunFileError(f"{path}: not JSON ({error}); expected a file that pytest-benchmark saved") from error
     except _SchemaError as error:
-        raise RunFileError(
-            f"{path}: schema {error} cannot be read by this version (it reads {SCHEMA}); update gradtax"
-        ) from error
-    frame = pd.DataFrame(tidy_rows(results))
-    frame = frame.astype({name: "Int64" for name in frame if str(name).endswith(("_bytes", "_nodes"))})
-    return Run(path, results, frame, file.gradtax.unmeasured, foreign=len(file.benchmarks) - len(results))
+        raise RunFileError(f"{path}: schema {error} cannot be read by this version, which reads {SCHEMA}") from error
+    return Run(path, results, frame, unmeasured, foreign=len(file.benchmarks) - len(results))
+
+
+def _frame(rows: list[Row]) -> pd.DataFrame:
+    """Counts and bytes as nullable integers from the start, so that none of them passes through a float."""
+    columns = {name: [row[name] for row in rows] for name in (rows[0] if rows else ())}
+    whole = ("_bytes", "_nodes", "parameters")
+    return pd.DataFrame(
+        {name: pd.array(values, dtype="Int64") if name.endswith(whole) else values for name, values in columns.items()}
+    )
 
 
 def rows_of(frame: pd.DataFrame) -> list[Row]:
@@ -101,10 +115,17 @@ class _SchemaError(Exception):
     pass
 
 
+def _check(schema: int) -> None:
+    if schema != SCHEMA:
+        raise _SchemaError(str(schema))
+
+
 def _result(benchmark: _Benchmark) -> Result | None:
-    marked = msgspec.json.decode(benchmark.extra_info, type=_Marked)
-    if marked.schema is None or not marked.case:
+    if not bytes(benchmark.extra_info).lstrip().startswith(b"{"):
         return None
-    if marked.schema != SCHEMA:
-        raise _SchemaError(str(marked.schema))
+    marked = msgspec.json.decode(benchmark.extra_info, type=_Marked)
+    schema = bytes(marked.schema)
+    if not (schema.removeprefix(b"-").isdigit() and bytes(marked.case).startswith(b"{")):
+        return None
+    _check(int(schema))
     return msgspec.json.decode(benchmark.extra_info, type=Result)

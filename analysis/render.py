@@ -8,7 +8,7 @@ import json
 import re
 import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, astuple, dataclass, field
 from types import MappingProxyType
 
 from analysis.figures import (
@@ -65,12 +65,18 @@ def summary_table(rows: Iterable[Row], unmeasured: Sequence[Unmeasured] = ()) ->
         key_titles=_GROUP,
         sections=sections,
         notes=_notes(rows, unmeasured),
-        raw=rows,
+        raw=[{**row, "status": MEASURED, "reason": None} for row in rows] + [_raw_unmeasured(one, rows) for one in unmeasured],
     )  # fmt: skip
 
 
+MEASURED = "measured"
 _ALWAYS_SHOWN = ("model", "size")
 _GROUP = ("scenario", "model", "size", "device", "dtype", "allocator")
+
+
+def _raw_unmeasured(one: Unmeasured, rows: Sequence[Row]) -> Row:
+    empty = dict.fromkeys(rows[0]) if rows else {}
+    return {**empty, **asdict(one.case), "status": one.status, "reason": one.reason}
 
 
 def _heading(group: Sequence[Row]) -> str:
@@ -114,37 +120,37 @@ def _notes(rows: Sequence[Row], unmeasured: Sequence[Unmeasured]) -> list[str]:
         notes.append("RSS on cuda: what the caching allocator reserved")
     if not all(row["trusted"] for row in rows):
         notes.append("verdict?: the group is untrusted, its speedups are no evidence")
-    changed = [f"{row['model']} {row['size']} {row['mode']}" for row in rows if row["same_kernels"] is False]
+    changed = dict.fromkeys(f"{row['model']} {row['size']} {row['mode']}" for row in rows if row["same_kernels"] is False)
     if changed:
         notes.append(f"other kernels than tracked, so not tracking alone: {', '.join(changed)}")
-    for one in unmeasured:
-        case = one.case
-        where = f"{case.model} {case.size} {case.device} {case.dtype} {case.mode}"
-        notes.append(f"not measured: {where}: {one.status}: {one.reason}")
-    return notes
+    return notes + [
+        f"not measured: {' '.join(astuple(one.case))}: {one.status}: {' '.join(one.reason.split())}" for one in unmeasured
+    ]
 
 
 def terminal(table: Table) -> str:
     """Plain text in at most 100 columns; no colours, no cursor movement."""
     rows = [[column.title for column in table.columns], *(row for section in table.sections for row in section.rows)]
     widths = [max(len(row[number]) for row in rows) for number in range(len(table.columns))]
-    gap = "  " if sum(widths) + 2 * len(widths) <= WIDTH else " "
+    needed = sum(widths) + len(widths) - 1
+    gap = "  " if needed + len(widths) + 1 <= WIDTH else " "
+    indent = "  " if needed + 2 <= WIDTH else ""
     lines = []
     if table.sections:
-        lines += [_line(rows[0], widths, table.columns, gap)]
+        lines += [_line(rows[0], widths, table.columns, gap, indent)]
     for section in table.sections:
         lines += ["", *(_shortened(line) for line in section.heading.splitlines())]
-        lines += [_line(row, widths, table.columns, gap) for row in section.rows]
+        lines += [_line(row, widths, table.columns, gap, indent) for row in section.rows]
     notes = [line for note in table.notes for line in textwrap.wrap(note, WIDTH, subsequent_indent="  ")]
     return "\n".join([*lines, "", *notes])
 
 
-def _line(cells: Sequence[str], widths: Sequence[int], columns: Sequence[Column], gap: str) -> str:
+def _line(cells: Sequence[str], widths: Sequence[int], columns: Sequence[Column], gap: str, indent: str = "") -> str:
     padded = [
         cell.ljust(width) if column.text else cell.rjust(width)
         for cell, width, column in zip(cells, widths, columns, strict=True)
     ]
-    return ("  " + gap.join(padded)).rstrip()
+    return (indent + gap.join(padded)).rstrip()
 
 
 def _shortened(line: str) -> str:
@@ -217,7 +223,8 @@ def _flat(table: Table) -> tuple[list[Column], list[list[str]]]:
 
 def _markdown_escaped(text: str) -> str:
     """Only what would be read as markup: underscores inside a word and brackets without a link are left as they are."""
-    return re.sub(r"([\\|*`<]|\b_|_\b|\](?=\())", r"\\\1", text)
+    text = re.sub(r"([\\|*`<~]|&(?=#?\w+;)|\](?=\())", r"\\\1", text)
+    return re.sub(r"(?<![^\W_])_+|_+(?![^\W_])", lambda found: r"\_" * len(found[0]), text)
 
 
 def _latex_escaped(text: str) -> str:

@@ -29,7 +29,10 @@ MARGIN = 0.01
 """Speedups within +-1 % count as no difference."""
 
 MIN_ROUNDS = 10
-"""The fewest rounds whose smallest and largest value enclose the median with 99 % confidence (1 - 2 * 0.5**10 = 99.8 %)."""
+"""With so few the interval is the whole range, which encloses the median with 1 - 2 * 0.5**10 = 99.8 % confidence if rounds are independent.
+
+Eight would reach 99 %; two more leave room for a little correlation. Where few rounds are strongly correlated the interval is too narrow
+(AR(1) of 0.9: 92 % of intervals hold the median at 50 rounds, 97 % at 200, 99 % at 1,000)."""
 
 _Z99 = 2.5758293035489004
 """Two-sided 99 % quantile of the normal distribution."""
@@ -39,13 +42,16 @@ def paired_ratio(baseline_seconds: Sequence[float], seconds: Sequence[float]) ->
     """Median of baseline / other over rounds, with its 99 % interval; above 1 the other is faster.
 
     Both are seconds per call, one value a round, in the order they were run: `baseline_seconds[i]` and `seconds[i]`
-    are from the same round. Raises ValueError if the lengths differ, there are no rounds, or a time is not positive.
+    are from the same round. Raises ValueError if the lengths differ, there are fewer than MIN_ROUNDS, or a time is not positive and finite.
     """
     baseline, other = np.asarray(baseline_seconds, float), np.asarray(seconds, float)
-    if baseline.shape != other.shape or baseline.size == 0:
-        raise ValueError(f"pairs need two equally long series of rounds, got {baseline.size} and {other.size}")
-    if not (np.all(baseline > 0) and np.all(other > 0)):
-        raise ValueError("times must be above 0 seconds")
+    if baseline.shape != other.shape or baseline.ndim != 1 or baseline.size < MIN_ROUNDS:
+        raise ValueError(
+            f"two equally long series of at least {MIN_ROUNDS} rounds are needed, got {baseline.size} and {other.size}"
+        )
+    both = np.concatenate((baseline, other))
+    if not (np.all(both > 0) and np.all(np.isfinite(both))):
+        raise ValueError("times must be finite and above 0 seconds")
     log_ratios = np.log(baseline) - np.log(other)
     low, high = median_interval(log_ratios)
     return Interval(float(np.exp(np.median(log_ratios))), math.exp(low), math.exp(high))

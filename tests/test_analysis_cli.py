@@ -78,7 +78,7 @@ def test_a_run_in_which_nothing_could_be_measured_says_what_happened() -> None:
     saved_run(Path("run.json"), unmeasured=[Unmeasured(make_result().case, "timed_out", "3 rounds in 300 s")])
     result = analysis("summarise", "run.json")
     assert result.exit_code == 0
-    assert "not measured: mlp tiny cpu float32 no_grad: timed_out: 3 rounds in 300 s" in result.stdout
+    assert "not measured: forward mlp tiny cpu float32 resident no_grad: timed_out: 3 rounds in 300 s" in result.stdout
 
 
 def test_an_unknown_format_is_refused_with_those_that_exist() -> None:

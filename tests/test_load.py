@@ -108,14 +108,16 @@ BAD: dict[str, tuple[str | bytes, str]] = {
     "a number": ("1", "not a run"),
     "an object of something else": ('{"commits": []}', "benchmarks"),
     "benchmarks of another type": (with_change("benchmarks", {}), "not a run"),
-    "extra_info of another type": (with_change("benchmarks.0.extra_info", [1]), "not a run"),
     "a text for seconds": (with_change("benchmarks.1.extra_info.seconds", "1e-4"), "seconds"),
     "a fraction of a byte": (with_change("benchmarks.1.extra_info.memory.saved_bytes", 1.5), "saved_bytes"),
     "an unknown verdict": (with_change("benchmarks.1.extra_info.verdict", "quicker"), "verdict"),
     "a case without a mode": (with_change("benchmarks.1.extra_info.case", {"scenario": "forward"}), "case"),
     "an unknown status": (with_change("gradtax.unmeasured.0.status", "lost"), "status"),
     "schema 7": (with_change("benchmarks.1.extra_info.schema", 7), "schema 7"),
-    "schema 7 with other fields": (with_change("benchmarks.1.extra_info", {"schema": 7, "case": 1}), "schema 7"),
+    "schema 7 with other fields": (with_change("benchmarks.1.extra_info", {"schema": 7, "case": {}}), "schema 7"),
+    "schema 7 of the whole run": (with_change("gradtax", {"schema": 7, "unmeasured": {}}), "schema 7"),
+    "a number of bytes that no machine has": (with_change("benchmarks.1.extra_info.memory.saved_bytes", 10**30), "not a run"),
+    "brackets without end": ('{"benchmarks": [], "other": ' + "[" * 100_000, "not a run"),
 }
 
 
@@ -140,7 +142,7 @@ def test_a_folder_or_a_missing_file_is_refused_by_name(path: Path) -> None:
 
 
 json_values = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
     max_leaves=12,
 )
@@ -219,3 +221,28 @@ def test_a_number_that_does_not_exist_is_refused_with_those_that_do(results: Pat
 def test_latest_of_nothing_says_how_to_make_a_run(tmp_path: Path) -> None:
     with pytest.raises(RunFileError, match=r"no saved run under .*pytest --benchmark"):
         find_run("latest", tmp_path)
+
+
+@pytest.mark.parametrize(
+    "foreign", [{"schema": "public"}, {"schema": 2, "case": "upper"}, {"schema": True, "case": {}}, [1], 5, None]
+)
+def test_extra_info_of_another_test_is_none_of_ours_whatever_it_holds(path: Path, foreign: Any) -> None:
+    path.write_text(with_change("benchmarks.0.extra_info", foreign))
+    assert load(path).foreign == json.loads(path.read_text())["benchmarks"].__len__() - len(load(path).results) > 0
+
+
+def test_a_name_that_cannot_be_asked_for_and_a_link_to_nowhere_are_refused_or_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "machine").mkdir()
+    (tmp_path / "machine" / "0001_gone.json").symlink_to(tmp_path / "nowhere.json")
+    with pytest.raises(RunFileError, match="there is no saved run"):
+        find_run("latest", tmp_path)
+    with pytest.raises(RunFileError, match="File name too long"):
+        find_run("x" * 300)
+    with pytest.raises(RunFileError, match="this is a folder"):
+        find_run(str(tmp_path))
+
+
+def test_bytes_beside_missing_ones_are_exact_at_any_size(path: Path) -> None:
+    exact = 2**53 + 1
+    saved_run(path, [make_result("tracked", memory=Memory(exact)), make_result(memory=Memory())])
+    assert [row["peak_tensor_bytes"] for row in rows_of(load(path).frame)] == [exact, None]

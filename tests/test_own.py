@@ -116,7 +116,7 @@ def test_a_file_imports_its_neighbours(folder: Path) -> None:
 def test_a_file_may_define_dataclasses_under_postponed_annotations(folder: Path) -> None:
     source = (
         "from __future__ import annotations\nfrom dataclasses import dataclass\n" + HEAD + "@dataclass(slots=True)\n"
-        "class Out:\n    logits: torch.Tensor\n    loss: torch.Tensor | None = None\n"
+        "class Out:\n    logits: torch.Tensor\n    count: int = 0\n"
         "class Net(nn.Linear):\n    def forward(self, x):\n        return Out(super().forward(x))\n"
         "def build():\n    return Net(3, 2), torch.ones(1, 3)\n"
     )
@@ -155,7 +155,7 @@ WRONG_FUNCTIONS = {
     "raises": ("def build():\n    raise ValueError('no weights here')\n", ["ValueError: no weights here", "model.py:4", SHAPE]),
     "needs another argument": ("def build(width):\n    pass\n", ["(width)", SHAPE]),
     "needs another argument beside size": ("def build(size, *, width):\n    pass\n", ["size, width", SHAPE]),
-    "cannot take size by name": ("def build(size, /):\n    pass\n", [SHAPE]),
+    "cannot take size by name": ("def build(size, /):\n    pass\n", ["takes (size)", SHAPE]),
     "is no function": ("build = nn.Sequential\nbuild = 3\n", ["not a function", SHAPE]),
     "is not there": ("def make():\n    pass\ndef other():\n    pass\n", ["no such function", "make, other", SHAPE]),
     "returns None": ("def build():\n    pass\n", ["NoneType", SHAPE]),

@@ -54,7 +54,7 @@ ratio: peak tensor memory over tracked's; saved: kept for backward; RSS: what th
 RSS on cuda: what the caching allocator reserved
 verdict?: the group is untrusted, its speedups are no evidence
 other kernels than tracked, so not tracking alone: lstm_1 tiny inference_mode
-not measured: mlp large cpu float32 frozen: out_of_memory: no 64 GiB here"""
+not measured: forward mlp large cpu float32 resident frozen: out_of_memory: no 64 GiB here"""
     assert terminal(table(*RESULTS, unmeasured=tuple(UNMEASURED))) == expected
 
 
@@ -127,7 +127,7 @@ def test_every_line_of_the_built_in_modes_fits_the_terminal(group: list[Result])
 @QUICK
 @given(groups())
 def test_csv_and_json_hold_the_figures_themselves(group: list[Result]) -> None:
-    rows = tidy_rows(group)
+    rows = [{**row, "status": "measured", "reason": None} for row in tidy_rows(group)]
     assert json.loads(json_lines(table(*group))) == rows
     read = list(csv.DictReader(io.StringIO(comma_separated(table(*group)))))
     assert read == [{name: "" if value is None else str(value) for name, value in row.items()} for row in rows]
@@ -160,7 +160,7 @@ def test_a_name_in_markdown_stays_one_cell_that_reads_the_same(name: str) -> Non
 @pytest.mark.parametrize(
     ("name", "escaped"),
     [
-        ("a|b", r"a\|b"), ("<script>x", r"\<script>x"), ("_a_", r"\_a\_"), ("my_net", "my_net"), ("a*b*", r"a\*b\*"),
+        ("a|b", r"a\|b"), ("<script>x", r"\<script>x"), ("_a_", r"\_a\_"), ("__a__.b", r"\_\_a\_\_.b"), ("~~a~~", r"\~\~a\~\~"), ("&lt;", r"\&lt;"), ("my_net", "my_net"), ("a*b*", r"a\*b\*"),
         ("`a`", r"\`a\`"), ("[a](b)", r"[a\](b)"), ("a\\", "a\\\\"), ("R&D 50%", "R&D 50%"),
     ],
 )  # fmt: skip
@@ -229,3 +229,18 @@ def test_only_kernels_that_are_known_to_differ_are_called_other() -> None:
 def test_a_run_without_rows_shows_no_sections() -> None:
     assert terminal(table()).startswith("\nspeedup: ")
     assert json_lines(table()) == "[]"
+
+
+def test_csv_and_json_tell_what_was_not_measured_and_why() -> None:
+    lost = Unmeasured(make_result().case, "crashed", "SIGSEGV")
+    (row,) = json.loads(json_lines(table(unmeasured=(lost,))))
+    assert (row["mode"], row["status"], row["reason"]) == ("no_grad", "crashed", "SIGSEGV")
+    read = list(csv.DictReader(io.StringIO(comma_separated(table(make_result("tracked"), unmeasured=(lost,))))))
+    assert [(row["mode"], row["status"], row["seconds"]) for row in read] == [
+        ("tracked", "measured", str(make_result("tracked").seconds)), ("no_grad", "crashed", ""),
+    ]  # fmt: skip
+
+
+def test_a_reason_of_several_lines_stays_inside_the_comment_in_latex() -> None:
+    text = latex(table(unmeasured=(Unmeasured(make_result().case, "crashed", "x\n\\input{evil}"),)))
+    assert all(line.startswith("%") for line in text.splitlines() if "evil" in line)

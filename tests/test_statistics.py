@@ -32,7 +32,7 @@ RNG = np.random.Generator
 TRUTH = 1.25
 
 seconds = st.floats(1e-7, 1e2)
-distinct_ratios = st.lists(st.integers(100, 10_000), min_size=1, max_size=60, unique=True)
+distinct_ratios = st.lists(st.integers(100, 10_000), min_size=MIN_ROUNDS, max_size=60, unique=True)
 series = st.tuples(distinct_ratios, st.randoms(use_true_random=False)).map(
     lambda drawn: [(ratio / 1000 * other, other) for ratio in drawn[0] for other in (drawn[1].uniform(1e-6, 1e-1),)]
 )
@@ -48,7 +48,7 @@ def ends(interval: Interval) -> tuple[float, float, float]:
 
 
 @QUICK
-@given(st.lists(st.tuples(seconds, seconds), min_size=1, max_size=60))
+@given(st.lists(st.tuples(seconds, seconds), min_size=MIN_ROUNDS, max_size=60))
 def test_the_interval_contains_the_estimate(pairs: Pairs) -> None:
     low, estimate, high = ends(paired_ratio(*split(pairs)))
     assert 0 < low <= estimate * (1 + 1e-12)
@@ -56,7 +56,7 @@ def test_the_interval_contains_the_estimate(pairs: Pairs) -> None:
 
 
 @QUICK
-@given(st.lists(st.tuples(seconds, seconds), min_size=1, max_size=60))
+@given(st.lists(st.tuples(seconds, seconds), min_size=MIN_ROUNDS, max_size=60))
 def test_the_estimate_is_the_median_of_the_ratios_on_a_log_scale(pairs: Pairs) -> None:
     ordered = sorted(baseline / other for baseline, other in pairs)
     middle = math.sqrt(ordered[len(pairs) // 2] * ordered[(len(pairs) - 1) // 2])
@@ -83,12 +83,13 @@ def test_swapping_the_series_inverts_the_ratio_and_swaps_the_ends(pairs: Pairs) 
 @pytest.mark.parametrize(
     ("baseline", "other"),
     [
-        ([], []), ([1.0], []), ([1.0, 1.0], [1.0]), ([1.0], [1.0, 1.0]),
-        ([0.0, 1.0], [1.0, 1.0]), ([1.0, 1.0], [1.0, 0.0]), ([-1.0], [1.0]), ([1.0], [-1e-9]), ([math.nan], [1.0]),
+        ([], []), ([1.0] * 10, []), ([1.0] * 11, [1.0] * 10), ([1.0] * 9, [1.2] * 9),
+        ([0.0] + [1.0] * 9, [1.0] * 10), ([1.0] * 10, [1.0] * 9 + [0.0]), ([-1.0] * 10, [1.0] * 10),
+        ([1.0] * 10, [math.nan] * 10), ([math.inf] * 10, [1.0] * 10),
     ],
 )  # fmt: skip
 def test_series_that_are_no_pairs_of_times_are_refused(baseline: list[float], other: list[float]) -> None:
-    with pytest.raises(ValueError, match=r"equally long|above 0 seconds"):
+    with pytest.raises(ValueError, match=r"equally long series of at least 10 rounds|finite and above 0 seconds"):
         paired_ratio(baseline, other)
 
 
