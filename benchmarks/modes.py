@@ -92,10 +92,16 @@ def _frozen(module: nn.Module, run: Run) -> Step:
 
 
 def _detached_parameters(module: nn.Module, run: Run) -> Step:
-    detached = {name: parameter.detach() for name, parameter in module.named_parameters()}
+    """Each parameter is given once per module that owns it: functional_call leaves one behind, untracked, that is swapped twice."""
+    values = {id(parameter): parameter.detach() for parameter in module.parameters()}
+    detached = {
+        f"{path}.{name}" if path else name: values[id(parameter)]
+        for path, owner in module.named_modules()
+        for name, parameter in owner.named_parameters(recurse=False, remove_duplicate=False)
+    }
 
     def model(*args: Any, **kwargs: Any) -> Any:
-        return torch.func.functional_call(module, detached, args, kwargs)
+        return torch.func.functional_call(module, detached, args, kwargs, tie_weights=False)
 
     return lambda: run(model)
 

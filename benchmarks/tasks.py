@@ -14,6 +14,7 @@ import torch
 
 from benchmarks import allocator
 from benchmarks.device import DEVICES, machine_facts
+from benchmarks.failure import Failure
 from benchmarks.measure.contract import Observation, check_contract, equal_bits, observe, preserved, reference_after
 from benchmarks.measure.memory import measure_memory
 from benchmarks.measure.profile import profile_call
@@ -71,6 +72,8 @@ def examine(job: Job, mode_name: str, *, with_tracked: bool, own_process: bool, 
         seen = observe(step, module, inputs)
         own.check_output(job.group.model, seen.output)
         reference = reference_after(mode, tracked, module, inputs) if with_tracked else None
+        if reference is not None and mode is not TRACKED and not reference.histories:
+            raise Failure("broken_contract", f"a tracked call after {mode_name} is not tracked")
         with preserved(module, inputs):
             start = time.perf_counter()
             profiled = profile_call(step)

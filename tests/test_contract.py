@@ -13,7 +13,7 @@ from torch import nn
 
 from benchmarks.failure import Failure
 from benchmarks.measure.contract import Observation, check_contract, equal_bits, observe, preserved, reference_after
-from benchmarks.modes import DETACH, INFERENCE_MODE, MODES, NO_GRAD, TRACKED, Mode, Step
+from benchmarks.modes import DETACH, DETACHED_PARAMETERS, INFERENCE_MODE, MODES, NO_GRAD, TRACKED, Mode, Step
 
 X = torch.ones(2, 3)
 
@@ -251,3 +251,18 @@ def test_running_out_of_memory_in_the_tracked_call_is_not_blamed_on_the_mode() -
 
     with pytest.raises(MemoryError):
         reference_after(NO_GRAD, full, Net())
+
+
+def test_a_layer_that_goes_by_two_names_stays_tracked_after_detached_parameters() -> None:
+    layer, x = nn.Linear(4, 4), torch.ones(1, 4)
+    module = nn.Sequential(layer, layer)
+    DETACHED_PARAMETERS.bind(module, lambda model: model(x))()
+    assert module(x).grad_fn is not None
+    assert isinstance(module[0].weight, nn.Parameter)
+
+
+def test_inputs_changed_in_place_are_put_back_and_expanded_ones_are_let_be() -> None:
+    module, x = nn.Linear(2, 2), torch.zeros(1, 2)
+    expanded = torch.ones(1, 2).expand(3, 2)
+    observe(lambda: module(x.add_(1)) + module(expanded).sum(), module, [x, expanded])
+    assert x.tolist() == [[0.0, 0.0]]

@@ -318,3 +318,23 @@ def test_the_nodes_of_a_graph_are_counted_once_each() -> None:
     assert graph_nodes(x) == 0
     assert graph_nodes(x * 2) == 2
     assert graph_nodes((x * 2, x * 3)) == 3
+
+
+def test_the_sampler_ends_with_the_step_even_if_it_raises_and_never_reads_below_zero() -> None:
+    def fails() -> None:
+        raise ValueError("no such layer")
+
+    before = threading.active_count()
+    with pytest.raises(ValueError, match="no such layer"):
+        sampled_rss_bytes(fails, lambda: 5)
+    assert threading.active_count() == before
+    seen = threading.Event()
+    readings = iter([1000, *[500] * 20])
+
+    def rss() -> int:
+        value = next(readings, None)
+        if value is None:
+            seen.set()
+        return value or 500
+
+    assert sampled_rss_bytes(lambda: seen.wait(10), rss) == 0

@@ -175,3 +175,12 @@ def test_a_source_builds_its_model_in_the_dtype_asked_for() -> None:
     assert {tensor.dtype for tensor in values(workload).values()} == {torch.bfloat16}
     with pytest.raises(KeyError):
         Source("no such model", "tiny").workload()
+
+
+def test_complex_values_stay_complex_on_their_way_to_a_device_and_a_dtype() -> None:
+    module = nn.Module()
+    module.register_buffer("rotation", torch.tensor([1 + 2j]))
+    module.weight = nn.Parameter(torch.ones(2, dtype=torch.float64))
+    moved = Workload.of(module, torch.ones(1)).to("cpu", torch.float32).module
+    assert moved.get_buffer("rotation").tolist() == [1 + 2j]
+    assert moved.get_parameter("weight").dtype is torch.float32

@@ -281,3 +281,17 @@ def test_outputs_without_tensors_are_refused_by_their_type(output: Any, said: st
     assert message.startswith("model.py:build: the model's output")
     assert said in message
     assert "expected tensors, or tuples, lists, dicts or dataclasses of" in message
+
+
+def test_a_value_that_does_not_suit_beside_a_tensor_is_refused() -> None:
+    with pytest.raises(ModelError, match="got ndarray"):
+        check_output("net.py:net", (torch.ones(1), np.ones(2)))
+
+
+def test_a_function_that_leaves_the_program_or_has_no_signature_is_told_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "leaves.py"
+    path.write_text("import sys\ndef net():\n    sys.exit(3)\n")
+    with pytest.raises(ModelError, match=r"leaves.py:net: the function raised SystemExit: 3"):
+        load(f"{path}:net").workload("own")
+    with pytest.raises(ModelError, match=r"builtins:dict: .*expected a function of no arguments"):
+        load("builtins:dict")

@@ -204,3 +204,16 @@ def test_the_whole_way_through_a_cuda_device_is_the_same_code(monkeypatch: pytes
     assert [result.case.device for result in results] == ["cuda", "cuda"]
     assert all(result.device_seconds is not None for result in results)
     assert all(result.memory.peak_rss_bytes is None and result.memory.peak_reserved_bytes is not None for result in results)
+
+
+def test_a_mode_that_leaves_the_model_untracked_for_the_next_call_breaks_its_contract() -> None:
+    class Forgets(nn.Linear):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            if not torch.is_grad_enabled():
+                self.requires_grad_(requires_grad=False)
+            return super().forward(x)
+
+    result = measure_model(Forgets(4, 4), torch.randn(2, 4), modes="tracked,no_grad", budget=0.05)
+    assert [(one.case.mode, one.reason) for one in result.unmeasured] == [
+        ("no_grad", "a tracked call after no_grad is not tracked")
+    ]

@@ -126,11 +126,13 @@ def sampled_rss_bytes(step: Step, rss: Callable[[], int], sample_seconds: float 
     sampler = threading.Thread(target=sample, daemon=True)
     before = rss()
     sampler.start()
-    output = step()
-    done.set()
-    sampler.join()
+    try:
+        output = step()
+    finally:
+        done.set()
+        sampler.join()
     del output
-    return max(samples) - before if len(samples) >= _FEWEST_SAMPLES else None
+    return max(0, max(samples) - before) if len(samples) >= _FEWEST_SAMPLES else None
 
 
 def _high_water_bytes() -> int:

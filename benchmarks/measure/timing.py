@@ -187,7 +187,7 @@ def warm_up(lanes: Mapping[str, Step], stopwatch: Stopwatch, cap_seconds: float,
             continue
         if stopwatch.clock() - start > cap_seconds or not any(_still_falling(series) for series in seconds.values()):
             break
-    fastest = min(statistics.median(series[-3:]) for series in seconds.values())
+    fastest = min(min(series) for series in seconds.values())
     return rounds, max(1, math.ceil(MIN_BLOCK_SECONDS / fastest)) if fastest > 0 else 1
 
 
@@ -208,7 +208,7 @@ def _block(stopwatch: Stopwatch, name: str, step: Step, calls: int, announce: An
 
 @contextmanager
 def garbage_collector_off() -> Iterator[None]:
-    """Collects once, then keeps the collector off; what was alive before is left out of later collections."""
+    """Collects once, then keeps the collector off inside."""
     was_enabled = gc.isenabled()
     gc.collect()
     gc.disable()

@@ -46,7 +46,7 @@ class OwnModel:
         try:
             with seeded(0):
                 returned = self.function(size=size) if self.sized else self.function()
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             if is_out_of_memory(error):
                 raise
             raise ModelError(f"{self.spec}: the function raised {describe(error)}; {EXPECTED}") from error
@@ -70,7 +70,7 @@ def check_output(spec: str, output: Any) -> None:
     """Raises ModelError unless `output` holds at least one tensor and nothing but tensors, containers and plain values."""
     expected = "expected tensors, or tuples, lists, dicts or dataclasses of tensors"
     try:
-        found = any(True for _ in tensors(output))
+        found = list(tensors(output))
     except TypeError as error:
         raise ModelError(f"{spec}: the model's output does not suit: {error}") from error
     if not found:
@@ -97,7 +97,10 @@ def load(spec: str) -> OwnModel:
         more = ", ..." if len(defined) > _MOST_NAMES else ""
         offered = f" (defined there: {', '.join(defined[:_MOST_NAMES])}{more})" if defined else ""
         raise ModelError(f"{spec}: {found} in {place}{offered}; {EXPECTED}")
-    parameters = inspect.signature(function).parameters.values()
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except ValueError as error:
+        raise ModelError(f"{spec}: {error}; {EXPECTED}") from error
     needed = [p.name for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
     if set(needed) - {"size"} or any(p.name == "size" and p.kind is p.POSITIONAL_ONLY for p in parameters):
         raise ModelError(f"{spec}: the function takes ({', '.join(needed)}); {EXPECTED}")

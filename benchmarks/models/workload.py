@@ -60,7 +60,8 @@ class Workload:
             return tensor.to(device, dtype if tensor.is_floating_point() else None)
 
         args, kwargs = map_tensors(move, self.args), map_tensors(move, self.kwargs)
-        return replace(self, module=self.module.to(device, dtype), args=args, kwargs=kwargs)
+        module: nn.Module = self.module._apply(move)  # type: ignore[no-untyped-call]  # .to makes complex real
+        return replace(self, module=module, args=args, kwargs=kwargs)
 
     def run(self, model: Callable[..., Any]) -> Any:
         return model(*self.args, **self.kwargs)
