@@ -36,13 +36,13 @@ def cost() -> Table:
     _tell("one default run, a minute or two")
     wall, measured = _default_run()
     rows = [
-        _row("a clean room is ready sooner than a spawned process with torch", f"{spawned / room:.0f} times",
+        _row("a clean room is ready sooner than a spawn with torch", f"{spawned / room:.0f} times",
              "at least 15 times", spawned / room >= 15, f"{room * 1000:.0f} ms against {spawned * 1000:.0f} ms"),
-        _row("share of the default run inside rounds and memory passes", f"{measured / wall:.0%}",
+        _row("share of a default run that measures", f"{measured / wall:.0%}",
              "at least 50%", measured / wall >= 0.5, f"{measured:.0f} s of {wall:.0f} s"),
-        _row("pytest --benchmark --collect-only over importing torch", f"{collect - torch_alone:.2f} s",
+        _row("--benchmark --collect-only over import torch", f"{collect - torch_alone:.2f} s",
              "at most 0.50 s", collect - torch_alone <= 0.5, f"{collect:.2f} s against {torch_alone:.2f} s"),
-        _row("python -m analysis --help over importing typer", f"{help_text - typer_alone:.2f} s",
+        _row("analysis --help over import typer", f"{help_text - typer_alone:.2f} s",
              "at most 0.30 s", help_text - typer_alone <= 0.3, f"{help_text:.2f} s against {typer_alone:.2f} s"),
     ]  # fmt: skip
     columns = [Column("cost", text=True), Column("found"), Column("goal"), Column("", text=True), Column("from", text=True)]
