@@ -126,7 +126,7 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 def pytest_sessionstart(session: pytest.Session) -> None:
     if SESSION in session.config.stash and session.config.option.verbose <= 0:
         reporter: Any = session.config.pluginmanager.get_plugin("terminalreporter")
-        reporter.showfspath = False  # the groups are the progress
+        reporter.showfspath = reporter._show_progress_info = False  # the groups are the progress
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -193,14 +193,9 @@ class TerminalProgress:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_report_teststatus(report: pytest.TestReport, config: pytest.Config) -> tuple[str, str, str] | None:
-    """Progress is told by group; a dot per case beside it would say nothing. `-v` lists the cases."""
-    if (
-        SESSION in config.stash
-        and config.option.verbose <= 0
-        and report.when == "call"
-        and report.outcome in ("passed", "skipped")
-    ):
-        return report.outcome, "", ""
+    """Progress is told by group; a letter per case beside it would say nothing. `-v` lists the cases."""
+    if SESSION in config.stash and config.option.verbose <= 0 and report.when == "call":
+        return report.outcome, "", "FAILED" if report.failed else ""  # the word is for the list at the end
     return None
 
 

@@ -1,8 +1,11 @@
-"""From options to groups, and from a group to its results. The door for notebooks and scripts is `measure_model`.
+"""From options to groups, and from a group to its results. The door for notebooks and scripts is `measure_model`:
 
+```python
 from benchmarks.suite import measure_model
+
 result = measure_model(module, inputs)
 print(result)
+```
 """
 
 from __future__ import annotations

@@ -218,6 +218,7 @@ def test_a_lane_that_crashes_fails_and_one_out_of_memory_is_skipped_while_the_re
     assert "killed by SIGSEGV (broken.py:19)" in done.output
     assert "MemoryError: no room for weights" in done.output
     assert "Traceback" not in done.output
+    assert not [line for line in done.output.splitlines() if line.startswith(("F", "s")) and "%]" in line], "no letters"
 
 
 def test_a_lane_that_hangs_is_given_up_and_one_that_torch_refuses_is_unsupported(broken: Path, tmp_path: Path) -> None:
