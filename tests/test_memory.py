@@ -338,3 +338,28 @@ def test_the_sampler_ends_with_the_step_even_if_it_raises_and_never_reads_below_
         return value or 500
 
     assert sampled_rss_bytes(lambda: seen.wait(10), rss) == 0
+
+
+def test_where_the_savers_cannot_be_found_all_is_the_models() -> None:
+    calls = iter(range(2))
+
+    class Shy(nn.Linear):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            if next(calls) > 0:
+                raise AssertionError("watched")
+            return super().forward(x).exp()
+
+    module, x = Shy(2, 2), torch.ones(3, 2)
+    saved = saved_for_backward(lambda: module(x), [*module.parameters(), x], module)
+    assert saved.total_bytes == 24
+    assert saved.by_module == saved.by_operator == [SavedBy("(model)", 24)]
+
+
+def test_a_module_without_length_is_no_absent_module() -> None:
+    class Unmeasurable(nn.Linear):
+        def __len__(self) -> int:
+            raise TypeError("does not support len()")
+
+    module = Unmeasurable(2, 2)
+    saved = saved_for_backward(lambda: module(torch.ones(1, 2)).exp(), [], module)
+    assert sorted(part.name for part in saved.by_operator) == ["exp", "linear"]

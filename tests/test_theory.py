@@ -39,7 +39,7 @@ def test_the_closed_form_holds_for_any_size(name: str, dtype: torch.dtype) -> No
     assert family.saved_bytes is not None
     closed_form = family.saved_bytes
 
-    @settings(max_examples=25, deadline=None)
+    @settings(max_examples=12, deadline=None)
     @given(SIZES[name])
     def holds(size: dict[str, int]) -> None:
         module, inputs = family.build(**size)

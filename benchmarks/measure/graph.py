@@ -20,6 +20,7 @@ from benchmarks.tree import tensors
 StorageKey = tuple[torch.device, int]
 
 MOST_SAVERS = 20
+_MODEL = "(model)"
 REST = "(smaller ones, anywhere)"
 
 
@@ -40,26 +41,47 @@ def saved_for_backward(step: Step, apart: Iterable[torch.Tensor], module: nn.Mod
     """What one call of `step` keeps for backward, but for the storages of `apart` (parameters, buffers, inputs).
 
     Every storage counts once, for the first that saves it: the path of the submodule of `module` that was running, and the torch
-    function that was.
+    function that was. They are found by a second call. Where that does not work (torch.compile does not trace what watches it) or
+    comes to another sum, all is the model's.
     """
     known = {key for tensor in apart for key, _ in _storages(tensor)}
     sizes: dict[StorageKey, int] = {}
     opaque: set[StorageKey] = set()
+
+    def note(tensor: torch.Tensor) -> None:
+        for key, size in _storages(tensor):
+            if key not in known:
+                sizes[key] = size
+                if tensor.dtype is torch.uint8:
+                    opaque.add(key)
+
+    call_recording_saved(step, note)
+    total = sum(sizes.values())
+    try:
+        modules, operators = _savers(step, known, module)
+    except Exception:  # noqa: BLE001 - the step itself has just run without
+        modules, operators = Counter(), Counter()
+    if modules.total() != total:
+        modules = operators = Counter({_MODEL: total})
+    return Saved(total, sum(sizes[key] for key in opaque), _largest(modules), _largest(operators))
+
+
+def _savers(step: Step, known: set[StorageKey], module: nn.Module | None) -> tuple[Counter[str], Counter[str]]:
+    """Bytes saved by module path and by torch function in one call."""
+    seen = set(known)
     modules: Counter[str] = Counter()
     operators: Counter[str] = Counter()
     with _running(module) as where:
 
         def note(tensor: torch.Tensor) -> None:
             for key, size in _storages(tensor):
-                if key not in known and key not in sizes:
-                    sizes[key] = size
+                if key not in seen:
+                    seen.add(key)
                     modules[where.module()] += size
                     operators[where.operator()] += size
-                    if tensor.dtype is torch.uint8:
-                        opaque.add(key)
 
         call_recording_saved(step, note)
-    return Saved(sum(sizes.values()), sum(sizes[key] for key in opaque), _largest(modules), _largest(operators))
+    return modules, operators
 
 
 def call_recording_saved(step: Step, note: Callable[[torch.Tensor], object] = id) -> tuple[Any, list[torch.Tensor]]:
@@ -101,7 +123,7 @@ class _Where(TorchFunctionMode):
 
     def __init__(self, module: nn.Module | None) -> None:
         super().__init__()
-        self._names = {id(part): name for name, part in module.named_modules()} if module else {}
+        self._names = {id(part): name for name, part in module.named_modules()} if module is not None else {}
         self._modules: list[nn.Module] = []
         self._operators: list[str] = []
 
@@ -121,8 +143,8 @@ class _Where(TorchFunctionMode):
     def module(self) -> str:
         """Its dotted path; the model itself is `(model)`, and a module that is no part of it goes by its class."""
         if not self._modules:
-            return "(model)"
-        return self._names.get(id(self._modules[-1]), type(self._modules[-1]).__name__) or "(model)"
+            return _MODEL
+        return self._names.get(id(self._modules[-1]), type(self._modules[-1]).__name__) or _MODEL
 
     def operator(self) -> str:
         return self._operators[-1] if self._operators else "(other)"
@@ -144,7 +166,7 @@ def _running(module: nn.Module | None) -> Iterator[_Where]:
 
 
 def _largest(sizes: Counter[str]) -> list[SavedBy]:
-    ordered = [SavedBy(name, size) for name, size in sizes.most_common()]
+    ordered = [SavedBy(name, size) for name, size in sizes.most_common() if size]
     rest = sum(one.bytes for one in ordered[MOST_SAVERS:])
     return [*ordered[:MOST_SAVERS], *([SavedBy(REST, rest)] if rest else [])]
 
