@@ -29,7 +29,7 @@ $(SETUP): pyproject.toml constraints.txt
 	@touch $@
 
 help: setup
-	@$(RUN) pytest --help | sed -n '/^gradtax/,/^[a-z].*:$$/p'
+	@$(RUN) pytest --help | sed -n '/^gradtax/,/^$$/p'
 
 clean:
 	rm -rf $(VENV) *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
