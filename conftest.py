@@ -44,11 +44,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     add("--device", metavar="NAMES", help=f"{', '.join(DEVICES)} (default: the accelerator if there is one, else cpu)")
     add("--dtype", metavar="NAMES", help=f"{', '.join(DTYPES)} (default: float32)")
     add("--allocator", metavar="NAMES", help=f"how the CPU's memory is kept while timing: {', '.join(ALLOCATORS)}")
-    add("--threads", metavar="N", default="1", help="threads that torch computes with (default: 1)")
-    add("--budget", metavar="SECONDS", default="4", help="timing per group (default: 4)")
-    add("--precision", metavar="FRACTION", default="0.01",
-        help="stop timing a group once the 99 %% interval of every speedup is within this fraction (default: 0.01)")  # fmt: skip
-    add("--timeout", metavar="SECONDS", default="300", help="give a process of a group up after this long (default: 300)")
+    add("--threads", metavar="N", default=f"{options.THREADS}", help="threads that torch computes with (default: %(default)s)")
+    add("--budget", metavar="SECONDS", default=f"{options.BUDGET_SECONDS:g}", help="timing per group (default: %(default)s)")
+    add("--precision", metavar="FRACTION", default=f"{options.PRECISION:g}",
+        help="stop timing a group once the 99 %% interval of every speedup is within this fraction (default: %(default)s)")  # fmt: skip
+    add("--timeout", metavar="SECONDS", default=f"{options.TIMEOUT_SECONDS:g}",
+        help="give a process of a group up after this long (default: %(default)s)")  # fmt: skip
     add("--in-process", action="store_true", help="no clean room: everything in this process, for debuggers and profilers")
 
 

@@ -199,13 +199,13 @@ def comma_separated(table: Table) -> str:
     return text.getvalue().rstrip("\n")
 
 
-def json_lines(table: Table) -> str:
+def json_list(table: Table) -> str:
     """A JSON list of the figures themselves: seconds and bytes, unrounded."""
     return json.dumps(table.raw, indent=2)
 
 
 FORMATS: Mapping[str, Callable[[Table], str]] = MappingProxyType(
-    {"terminal": terminal, "markdown": markdown, "csv": comma_separated, "latex": latex, "json": json_lines}
+    {"terminal": terminal, "markdown": markdown, "csv": comma_separated, "latex": latex, "json": json_list}
 )
 
 

@@ -14,6 +14,7 @@ from benchmarks.scenarios import SCENARIOS
 
 DEFAULT_SIZES = ("tiny", "small", "medium")
 ALL = "all"
+THREADS, BUDGET_SECONDS, PRECISION, TIMEOUT_SECONDS = 1, 4.0, 0.01, 300.0
 
 
 class OptionError(Exception):
@@ -36,10 +37,10 @@ class RunOptions:
     devices: tuple[str, ...] = field(default_factory=lambda: (default_device(),))
     dtypes: tuple[str, ...] = ("float32",)
     allocators: tuple[str, ...] = ALLOCATORS
-    threads: int = 1
-    budget: float = 4.0
-    precision: float = 0.01
-    timeout: float = 300.0
+    threads: int = THREADS
+    budget: float = BUDGET_SECONDS
+    precision: float = PRECISION
+    timeout: float = TIMEOUT_SECONDS
     in_process: bool = False
 
 
@@ -53,10 +54,10 @@ def parse(
     device: str | None = None,
     dtype: str | None = None,
     allocator: str | None = None,
-    threads: str = "1",
-    budget: str = "4",
-    precision: str = "0.01",
-    timeout: str = "300",
+    threads: str = f"{THREADS}",
+    budget: str = f"{BUDGET_SECONDS:g}",
+    precision: str = f"{PRECISION:g}",
+    timeout: str = f"{TIMEOUT_SECONDS:g}",
     in_process: bool = False,
 ) -> RunOptions:
     """The options as they stand on the command line; None is the default. Raises OptionError."""

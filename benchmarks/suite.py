@@ -24,7 +24,7 @@ from benchmarks.measure.timing import Timings
 from benchmarks.models import MODELS, OWN_SIZE, Source, Workload, own
 from benchmarks.models.workload import Inputs
 from benchmarks.modes import TRACKED
-from benchmarks.options import RunOptions, parse
+from benchmarks.options import BUDGET_SECONDS, PRECISION, THREADS, TIMEOUT_SECONDS, RunOptions, parse
 from benchmarks.record import Case, Group, Interval, Result, Timed, Unmeasured, Verdict, tidy_rows
 from benchmarks.room import CleanRooms, Listen, Rooms, ThisProcess, nobody
 from benchmarks.statistics import paired_ratio, verdict
@@ -42,6 +42,9 @@ class Planned:
     @property
     def cases(self) -> list[Case]:
         return [self.group.case(mode) for mode in self.modes]
+
+    def job(self, threads: int) -> Job:
+        return Job(self.group, partial(self.source.workload, self.group.device, self.group.dtype), threads)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,14 +96,12 @@ def measure(planned: Planned, options: RunOptions, rooms: Rooms, listen: Listen 
 
     A mode that fails is left out and reported as Unmeasured; the others go on, without a speedup if tracked is what failed.
     """
-    build = partial(planned.source.workload, planned.group.device, planned.group.dtype)
-    return _measure(Job(planned.group, build, options.threads), planned.modes, options, rooms, listen)
+    return _measure(planned.job(options.threads), planned.modes, options, rooms, listen)
 
 
 def check(planned: Planned, options: RunOptions, rooms: Rooms) -> Outcome:
     """Runs each mode and checks its contract; times nothing and measures nothing."""
-    build = partial(planned.source.workload, planned.group.device, planned.group.dtype)
-    failures, _ = _examine(Job(planned.group, build, options.threads), planned.modes, rooms, nobody)
+    failures, _ = _examine(planned.job(options.threads), planned.modes, rooms, nobody)
     return Outcome(unmeasured=_unmeasured(planned.group, failures))
 
 
@@ -218,10 +219,10 @@ def measure_model(
     name: str | None = None,
     modes: str | None = None,
     sizes: str | None = None,
-    threads: int = 1,
-    budget: float = 4.0,
-    precision: float = 0.01,
-    timeout: float = 300.0,
+    threads: int = THREADS,
+    budget: float = BUDGET_SECONDS,
+    precision: float = PRECISION,
+    timeout: float = TIMEOUT_SECONDS,
     listen: Listen = nobody,
 ) -> Measurement:
     """What tracking costs `model`, measured as `pytest --benchmark` does.

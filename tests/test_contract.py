@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -266,3 +266,18 @@ def test_inputs_changed_in_place_are_put_back_and_expanded_ones_are_let_be() -> 
     expanded = torch.ones(1, 2).expand(3, 2)
     observe(lambda: module(x.add_(1)) + module(expanded).sum(), module, [x, expanded])
     assert x.tolist() == [[0.0, 0.0]]
+
+
+def test_an_expanded_buffer_is_let_be_and_one_that_was_replaced_is_put_back() -> None:
+    module = nn.Linear(2, 2)
+    expanded, counter = torch.ones(1, 2).expand(3, 2), torch.zeros(1)
+    module.register_buffer("expanded", expanded)
+    module.register_buffer("counter", counter)
+
+    def step() -> torch.Tensor:
+        module.counter = torch.ones(1)
+        return cast("torch.Tensor", module(expanded))
+
+    observe(step, module)
+    assert module.get_buffer("counter") is counter
+    assert counter.item() == 0

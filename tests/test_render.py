@@ -13,7 +13,7 @@ from builders import make_group, make_result
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from analysis.render import FORMATS, WIDTH, Table, comma_separated, json_lines, latex, markdown, summary_table, terminal
+from analysis.render import FORMATS, WIDTH, Table, comma_separated, json_list, latex, markdown, summary_table, terminal
 from benchmarks.modes import MODES
 from benchmarks.record import Interval, Kernels, Memory, ModelFacts, Result, Unmeasured, tidy_rows
 
@@ -128,7 +128,7 @@ def test_every_line_of_the_built_in_modes_fits_the_terminal(group: list[Result])
 @given(groups())
 def test_csv_and_json_hold_the_figures_themselves(group: list[Result]) -> None:
     rows = [{**row, "status": "measured", "reason": None} for row in tidy_rows(group)]
-    assert json.loads(json_lines(table(*group))) == rows
+    assert json.loads(json_list(table(*group))) == rows
     read = list(csv.DictReader(io.StringIO(comma_separated(table(*group)))))
     assert read == [{name: "" if value is None else str(value) for name, value in row.items()} for row in rows]
     assert [float(row["seconds"]) for row in read] == [result.seconds for result in group]
@@ -228,12 +228,12 @@ def test_only_kernels_that_are_known_to_differ_are_called_other() -> None:
 
 def test_a_run_without_rows_shows_no_sections() -> None:
     assert terminal(table()).startswith("\nspeedup: ")
-    assert json_lines(table()) == "[]"
+    assert json_list(table()) == "[]"
 
 
 def test_csv_and_json_tell_what_was_not_measured_and_why() -> None:
     lost = Unmeasured(make_result().case, "crashed", "SIGSEGV")
-    (row,) = json.loads(json_lines(table(unmeasured=(lost,))))
+    (row,) = json.loads(json_list(table(unmeasured=(lost,))))
     assert (row["mode"], row["status"], row["reason"]) == ("no_grad", "crashed", "SIGSEGV")
     read = list(csv.DictReader(io.StringIO(comma_separated(table(make_result("tracked"), unmeasured=(lost,))))))
     assert [(row["mode"], row["status"], row["seconds"]) for row in read] == [

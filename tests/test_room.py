@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -52,11 +51,11 @@ def is_killed(*, announce: Announce) -> None:
 
 
 def hangs(where: str, *, announce: Announce) -> None:
-    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    child = subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"])
     Path(where).write_text(f"{os.getpid()} {child.pid}")
     announce.lane("two")
     while True:
-        time.sleep(1)
+        signal.pause()
 
 
 def prints(*, announce: Announce) -> None:

@@ -70,23 +70,18 @@ def reference_after(mode: Mode, step: Step, module: nn.Module, inputs: Iterable[
 @contextmanager
 def preserved(module: nn.Module, inputs: Iterable[torch.Tensor] = ()) -> Iterator[None]:
     """Random generators start from the same seed inside; afterwards they, the module's buffers and the inputs are as before."""
-    kept_inputs = [(tensor, tensor.detach().clone()) for tensor in inputs]
-    kept = [
-        (owner, name, buffer, buffer.detach().clone())
-        for owner in module.modules()
-        for name, buffer in owner.named_buffers(recurse=False)
-    ]
+    buffers = [(owner, name, buffer) for owner in module.modules() for name, buffer in owner.named_buffers(recurse=False)]
+    values = [(tensor, tensor.detach().clone()) for tensor in (*(buffer for _, _, buffer in buffers), *inputs)]
     try:
         with seeded(0):
             yield
     finally:
         with torch.no_grad():
-            for owner, name, buffer, value in kept:
-                buffer.copy_(value)
-                setattr(owner, name, buffer)
-            for tensor, value in kept_inputs:
-                if not bool(_same(tensor, value).all()):  # an expanded input can be compared, but not written to
+            for tensor, value in values:
+                if not bool(_same(tensor, value).all()):  # an expanded tensor can be compared, but not written to
                     tensor.copy_(value)
+        for owner, name, buffer in buffers:
+            setattr(owner, name, buffer)
 
 
 def equal_bits(output: Any, expected: Any) -> bool:
