@@ -122,11 +122,24 @@ class ModelFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class ProcessReading:
+    """What one of several processes read of a case, from `rounds` rounds. `seconds` is the median per call."""
+
+    rounds: int
+    seconds: float
+    speedup: Interval | None
+    placebo: Interval | None
+
+
+@dataclass(frozen=True, slots=True)
 class Result:
     """What one case measured: a benchmark's `extra_info` in the saved run.
 
     `speedup` is seconds(tracked) / seconds(mode) from pairs, None where tracked itself could not be measured.
     `device_seconds` is the median time per call between two CUDA events, None on a CPU. `page_faults` is per call.
+    `cold_seconds` is the first call in a fresh process, None where the process was not fresh. `warmup_calls` were made until the lane
+    was stationary. `discarded_placebos` are the readings of timings that were done again because they were untrusted. `processes`
+    holds one reading per process where there were several.
     """
 
     case: Case
@@ -141,6 +154,10 @@ class Result:
     kernels: Kernels
     model: ModelFacts
     device_seconds: float | None = None
+    cold_seconds: float | None = None
+    warmup_calls: int | None = None
+    discarded_placebos: list[Interval] = field(default_factory=list)
+    processes: list[ProcessReading] = field(default_factory=list)
     schema: int = SCHEMA
 
 
@@ -190,6 +207,10 @@ def _tidy_row(result: Result, tracked_peak: int | None) -> Row:
         "trusted": result.trusted,
         "page_faults": result.page_faults,
         "device_seconds": result.device_seconds,
+        "cold_seconds": result.cold_seconds,
+        "warmup_calls": result.warmup_calls,
+        "discarded": len(result.discarded_placebos),
+        "processes": max(1, len(result.processes)),
         **{name: value for name, value in asdict(result.memory).items() if not isinstance(value, list)},
         "peak_tensor_ratio": None if peak is None or not tracked_peak else peak / tracked_peak,
         "contract_holds": result.contract.holds,

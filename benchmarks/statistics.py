@@ -34,8 +34,15 @@ MIN_ROUNDS = 10
 Eight would reach 99 %; two more leave room for a little correlation. Where few rounds are strongly correlated the interval is too narrow
 (AR(1) of 0.9: 92 % of intervals hold the median at 50 rounds, 97 % at 200, 99 % at 1,000)."""
 
+_LOOKS_GROW_BY = 1.25
+
 _Z99 = 2.5758293035489004
 """Two-sided 99 % quantile of the normal distribution."""
+
+
+def next_look(rounds: int) -> int:
+    """After how many rounds the intervals are looked at again: the gaps grow, since every look is a chance to stop by luck."""
+    return math.ceil(rounds * _LOOKS_GROW_BY)
 
 
 def paired_ratio(baseline_seconds: Sequence[float], seconds: Sequence[float]) -> Interval:

@@ -21,12 +21,11 @@ import torch
 from benchmarks.device import Device
 from benchmarks.failure import Failure
 from benchmarks.modes import Step
-from benchmarks.statistics import MIN_ROUNDS
+from benchmarks.statistics import MIN_ROUNDS, next_look
 
 MIN_BLOCK_SECONDS = 200e-6
 """A lane's share of a round lasts at least this long, so that reading the clock (about 0.1 us) does not show."""
 
-_LOOKS_GROW_BY = 1.25
 _MIN_WARMUP_ROUNDS, _MAX_WARMUP_ROUNDS = 4, 50
 _STILL_FALLING = 0.95
 """A lane is still warming up while its fastest call of the last rounds is below this share of its fastest call before."""
@@ -135,7 +134,7 @@ def time_lanes(
         warmup_rounds, calls = warm_up(lanes, stopwatch, limits.budget_seconds / 4, announce)
         series = {name: _Series() for name in names}
         start = clock()
-        rounds, next_look = 0, MIN_ROUNDS
+        rounds, look = 0, MIN_ROUNDS
         while True:
             order.shuffle(names)
             for name in names:
@@ -155,12 +154,12 @@ def time_lanes(
                 continue
             if late or elapsed >= limits.budget_seconds:
                 break
-            if rounds >= next_look:
+            if rounds >= look:
                 announce.rounds(rounds, elapsed)
                 seconds = {name: one.seconds for name, one in series.items()}
                 if elapsed >= limits.settling_seconds and limits.settled(seconds):
                     break
-                next_look = math.ceil(rounds * _LOOKS_GROW_BY)
+                look = next_look(rounds)
     return Timings(
         calls=calls,
         warmup_rounds=warmup_rounds,

@@ -1,11 +1,10 @@
-"""`python -m benchmarks.selfcheck cost`: what the suite itself costs, beside the goals that it sets itself.
+"""`selfcheck cost`: what the suite itself costs.
 
 Both sides of a comparison run in turn within one check, so that the machine's mood does not decide.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import multiprocessing
 import statistics
@@ -13,18 +12,19 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
-from analysis.render import Column, Section, Table, terminal
+from analysis.render import Table
 from benchmarks.room import CleanRooms
+from benchmarks.selfcheck.goals import Goal, goals_table
 from benchmarks.tasks import describe_machine
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent.parent
 REPEATS = 5
 
 
-def cost() -> Table:
+def cost() -> list[Table]:
     """Starts rooms, spawns, command lines and one default run (a minute or two); returns a row for each goal."""
     _tell("starting processes")
     room, spawned = _in_turn(_seconds_of_room(), _seconds_of_spawn)
@@ -35,22 +35,17 @@ def cost() -> Table:
     help_text, typer_alone = _in_turn(_seconds_of("-m", "analysis", "--help"), _seconds_of("-c", "import typer"))
     _tell("one default run, a minute or two")
     wall, measured = _default_run()
-    rows = [
-        _row("a clean room is ready sooner than a spawn with torch", f"{spawned / room:.0f} times",
+    goals = [
+        Goal("a clean room is ready sooner than a spawn with torch", f"{spawned / room:.0f} times",
              "at least 15 times", spawned / room >= 15, f"{room * 1000:.0f} ms against {spawned * 1000:.0f} ms"),
-        _row("share of a default run that measures", f"{measured / wall:.0%}",
+        Goal("share of a default run that measures", f"{measured / wall:.0%}",
              "at least 50%", measured / wall >= 0.5, f"{measured:.0f} s of {wall:.0f} s"),
-        _row("--benchmark --collect-only over import torch", f"{collect - torch_alone:.2f} s",
+        Goal("--benchmark --collect-only over import torch", f"{collect - torch_alone:.2f} s",
              "at most 0.50 s", collect - torch_alone <= 0.5, f"{collect:.2f} s against {torch_alone:.2f} s"),
-        _row("analysis --help over import typer", f"{help_text - typer_alone:.2f} s",
+        Goal("analysis --help over import typer", f"{help_text - typer_alone:.2f} s",
              "at most 0.30 s", help_text - typer_alone <= 0.3, f"{help_text:.2f} s against {typer_alone:.2f} s"),
     ]  # fmt: skip
-    columns = [Column("cost", text=True), Column("found"), Column("goal"), Column("", text=True), Column("from", text=True)]
-    return Table(columns, (), [Section("", (), rows)], [f"medians of {REPEATS} in turn; one default run"])
-
-
-def _row(what: str, found: str, goal: str, reached: bool, figures: str) -> list[str]:
-    return [what, found, goal, "reached" if reached else "MISSED", figures]
+    return [goals_table(goals, [f"medians of {REPEATS} in turn; one default run"])]
 
 
 def _in_turn(one: Callable[[], float], other: Callable[[], float]) -> tuple[float, float]:
@@ -109,19 +104,3 @@ def _default_run() -> tuple[float, float]:
 
 def _tell(text: str) -> None:
     print(f"{text} ...", file=sys.stderr, flush=True)  # noqa: T201 - progress of a command
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.selfcheck", description="What the suite itself costs and how far it can be believed."
-    )
-    commands = {"cost": (cost, "start-up times and the share of a run that measures (two to three minutes)")}
-    chosen = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name, (_, help_text) in commands.items():
-        chosen.add_parser(name, help=help_text, description=help_text)
-    table, _ = commands[parser.parse_args(arguments).command]
-    print(terminal(table()))  # noqa: T201 - the table is what this command is for
-
-
-if __name__ == "__main__":
-    main()
