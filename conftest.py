@@ -43,13 +43,21 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     add("--scenarios", metavar="NAMES", help=f"how the models are run: {', '.join(SCENARIOS)} (default: all)")
     add("--device", metavar="NAMES", help=f"{', '.join(DEVICES)} (default: the accelerator if there is one, else cpu)")
     add("--dtype", metavar="NAMES", help=f"{', '.join(DTYPES)} (default: float32)")
-    add("--allocator", metavar="NAMES", help=f"how the CPU's memory is kept while timing: {', '.join(ALLOCATORS)}")
+    add(
+        "--allocator",
+        metavar="NAMES",
+        help=f"how memory is kept while timing on a CPU: {', '.join(ALLOCATORS)} (default: both)",
+    )
     add("--threads", metavar="N", default=f"{options.THREADS}", help="threads that torch computes with (default: %(default)s)")
     add("--budget", metavar="SECONDS", default=f"{options.BUDGET_SECONDS:g}", help="timing per group (default: %(default)s)")
     add("--precision", metavar="FRACTION", default=f"{options.PRECISION:g}",
         help="stop timing a group once the 99 %% interval of every speedup is within this fraction (default: %(default)s)")  # fmt: skip
     add("--timeout", metavar="SECONDS", default=f"{options.TIMEOUT_SECONDS:g}",
         help="give a process of a group up after this long (default: %(default)s)")  # fmt: skip
+    add("--processes", metavar="N", default=f"{options.PROCESSES}",
+        help="repeat a group's timing in so many processes; their spread widens the intervals (default: %(default)s)")  # fmt: skip
+    add("--retries", metavar="N", default=f"{options.RETRIES}",
+        help="time a group again, so many times at most, if its placebo shows that it cannot be trusted (default: %(default)s)")  # fmt: skip
     add("--in-process", action="store_true", help="no clean room: everything in this process, for debuggers and profilers")
 
 
@@ -64,7 +72,7 @@ def pytest_configure(config: pytest.Config) -> None:
             models=chosen.models, own_models=chosen.own_models, sizes=chosen.sizes, modes=chosen.modes,
             scenarios=chosen.scenarios, device=chosen.device, dtype=chosen.dtype, allocator=chosen.allocator,
             threads=chosen.threads, budget=chosen.budget, precision=chosen.precision, timeout=chosen.timeout,
-            in_process=chosen.in_process,
+            processes=chosen.processes, retries=chosen.retries, in_process=chosen.in_process,
         )  # fmt: skip
         _choose_storage(config)
         config.pluginmanager.unregister(name="hypothesispytest")  # loads hypothesis, for a second, only to say nothing

@@ -16,8 +16,9 @@ import torch
 
 from benchmarks import allocator
 
-ALLOCATORS = ("resident",)
-"""How memory is allocated while timing: `resident` keeps freed pages (CUDA's caching allocator always does)."""
+RESIDENT = "resident"
+ALLOCATORS = (RESIDENT, "default")
+"""How memory is allocated while timing: freed pages are kept (CUDA's caching allocator always does), or as shipped (CPU only)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ import multiprocessing
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from benchmarks.device import ALLOCATORS, DEVICES, default_device
+from benchmarks.device import ALLOCATORS, DEVICES, RESIDENT, default_device
 from benchmarks.models import DTYPES, MODELS, SIZES, own
 from benchmarks.modes import DEFAULT_MODES, MODES
 from benchmarks.scenarios import SCENARIOS
@@ -15,6 +15,7 @@ from benchmarks.scenarios import SCENARIOS
 DEFAULT_SIZES = ("tiny", "small", "medium")
 ALL = "all"
 THREADS, BUDGET_SECONDS, PRECISION, TIMEOUT_SECONDS = 1, 4.0, 0.01, 300.0
+PROCESSES, RETRIES = 1, 1
 
 
 class OptionError(Exception):
@@ -41,6 +42,8 @@ class RunOptions:
     budget: float = BUDGET_SECONDS
     precision: float = PRECISION
     timeout: float = TIMEOUT_SECONDS
+    processes: int = PROCESSES
+    retries: int = RETRIES
     in_process: bool = False
 
 
@@ -58,9 +61,12 @@ def parse(
     budget: str = f"{BUDGET_SECONDS:g}",
     precision: str = f"{PRECISION:g}",
     timeout: str = f"{TIMEOUT_SECONDS:g}",
+    processes: str = f"{PROCESSES}",
+    retries: str = f"{RETRIES}",
     in_process: bool = False,
 ) -> RunOptions:
     """The options as they stand on the command line; None is the default. Raises OptionError."""
+    devices = _devices(device)
     if not in_process and "forkserver" not in multiprocessing.get_all_start_methods():
         raise OptionError("clean rooms need a fork server, which this system lacks; --in-process measures without them")
     return RunOptions(
@@ -69,13 +75,15 @@ def parse(
         sizes=_names("--sizes", sizes, SIZES, DEFAULT_SIZES),
         modes=_names("--modes", modes, MODES, DEFAULT_MODES),
         scenarios=_names("--scenarios", scenarios, SCENARIOS, tuple(SCENARIOS)),
-        devices=_devices(device),
+        devices=devices,
         dtypes=_names("--dtype", dtype, DTYPES, ("float32",)),
-        allocators=_names("--allocator", allocator, ALLOCATORS, ALLOCATORS),
-        threads=_threads(threads),
+        allocators=_allocators(allocator, devices, in_process=in_process),
+        threads=_whole("--threads", threads, 1),
         budget=_number("--budget", budget, "seconds of timing per group, above 0"),
         precision=_number("--precision", precision, "a fraction between 0 and 1, such as 0.01", below=1.0),
         timeout=_number("--timeout", timeout, "seconds per room, above 0"),
+        processes=_whole("--processes", processes, 1),
+        retries=_whole("--retries", retries, 0),
         in_process=in_process,
     )
 
@@ -103,6 +111,15 @@ def _devices(text: str | None) -> tuple[str, ...]:
     return names
 
 
+def _allocators(text: str | None, devices: Sequence[str], *, in_process: bool) -> tuple[str, ...]:
+    names = _names("--allocator", text, ALLOCATORS, (RESIDENT,) if in_process else ALLOCATORS)
+    if in_process and names != (RESIDENT,):
+        raise OptionError(f"--allocator {text}: needs a process per lane; leave out --in-process, or choose {RESIDENT}")
+    if RESIDENT not in names and "cuda" in devices:
+        raise OptionError(f"--allocator {text}: CUDA's caching allocator is {RESIDENT}; choose that, or --device cpu")
+    return names
+
+
 def _own(specs: Sequence[str], models: str | None) -> tuple[str, ...]:
     taken = dict.fromkeys(_names("--models", models, MODELS, ()), "--models")
     for spec in specs:
@@ -126,7 +143,7 @@ def _number(option: str, text: str, expected: str, below: float = math.inf) -> f
     return value
 
 
-def _threads(text: str) -> int:
-    if not (text.isdecimal() and int(text) > 0):
-        raise OptionError(f"--threads {text}: expected a whole number from 1")
+def _whole(option: str, text: str, at_least: int) -> int:
+    if not (text.isdecimal() and int(text) >= at_least):
+        raise OptionError(f"{option} {text}: expected a whole number from {at_least}")
     return int(text)

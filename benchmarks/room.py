@@ -18,11 +18,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Protocol, TypeVar
+from typing import Any, NoReturn, Protocol, TypeVar
 
 from benchmarks.failure import Failure
 
@@ -51,9 +51,14 @@ class Rooms(Protocol):
         `lanes` are the names that the task may announce. Raises Failure if it fails, is lost, or is not done in time.
         """
 
+    def open(
+        self, task: Callable[..., Any], *args: Any, lanes: Sequence[str] = (), **kwargs: Any
+    ) -> AbstractContextManager[Room]:
+        """A room in which `task` serves questions until the context is left. Raises Failure where there are no rooms."""
 
-class _Silent:
-    """What a task announces to where nobody follows it from outside."""
+
+class Aloud:
+    """What a task announces to in the process of the one who listens."""
 
     def __init__(self, listen: Listen) -> None:
         self._listen = listen
@@ -73,9 +78,12 @@ class ThisProcess:
     def run(self, task: Callable[..., T], *args: Any, lanes: Sequence[str] = (), listen: Listen = nobody, **kwargs: Any) -> T:
         del lanes
         try:
-            return task(*args, **kwargs, announce=_Silent(listen))
+            return task(*args, **kwargs, announce=Aloud(listen))
         except Exception as error:
             raise Failure.of(error) from error
+
+    def open(self, *args: Any, **kwargs: Any) -> NoReturn:  # noqa: ARG002 - the interface's
+        raise Failure("unsupported", "needs a process per lane, which --in-process does without")
 
 
 class CleanRooms:
@@ -89,63 +97,89 @@ class CleanRooms:
         self._context.set_forkserver_preload(_PRELOADED)
 
     def run(self, task: Callable[..., T], *args: Any, lanes: Sequence[str] = (), listen: Listen = nobody, **kwargs: Any) -> T:
-        receiver, sender = self._context.Pipe(duplex=False)
+        with self.open(task, *args, lanes=lanes, **kwargs) as room:
+            found: T = room.hear(listen)
+            return found
+
+    @contextmanager
+    def open(self, task: Callable[..., Any], *args: Any, lanes: Sequence[str] = (), **kwargs: Any) -> Iterator[Room]:
+        ours, theirs = self._context.Pipe()
         running = self._context.RawValue(ctypes.c_int, -1)
-        kills_before = _out_of_memory_kills()
         with tempfile.NamedTemporaryFile(prefix="gradtax-room-") as noise:
-            call = (sender, running, tuple(lanes), noise.name, task, args, kwargs)
+            call = (theirs, running, tuple(lanes), noise.name, task, args, kwargs)
             process = self._context.Process(target=_live, args=call, name="gradtax room")
-            with _main_not_imported():
-                process.start()
-            sender.close()
+            room = Room(process, ours, self._timeout_seconds, Path(noise.name), lambda: _name(lanes, running.value))
             try:
-                found: T = self._follow(receiver, listen)
-                return found  # noqa: TRY300 - what is raised below is about getting here
-            except TimeoutError:
-                reason = f"not done within {self._timeout_seconds:g} s (--timeout gives more)"
-                raise Failure("timed_out", reason, _name(lanes, running.value)) from None
-            except EOFError:
-                process.join(10)
-                said = Path(noise.name).read_text(errors="replace")
-                raise _lost(process.exitcode, said, kills_before, _name(lanes, running.value)) from None
+                with _main_not_imported():
+                    process.start()
+                theirs.close()
+                yield room
             finally:
                 _end(process)
-                receiver.close()
+                ours.close()
 
-    def _follow(self, receiver: multiprocessing.connection.Connection, listen: Listen) -> Any:
-        deadline = time.monotonic() + _START_SECONDS
-        while receiver.poll(max(0.0, deadline - time.monotonic())):
-            try:
-                kind, value = receiver.recv()
-            except (OSError, pickle.UnpicklingError) as error:
-                raise EOFError from error
-            if kind == "ready":
-                deadline = time.monotonic() + self._timeout_seconds
-            elif kind == "says":
-                listen(value)
-            elif kind == "done":
-                return value
-            else:
-                raise Failure(*value)
-        raise TimeoutError
+
+class Room:
+    """A process with a task in it, seen from the parent. A room that is lost, or too late, raises Failure."""
+
+    def __init__(
+        self, process: BaseProcess, connection: multiprocessing.connection.Connection, timeout_seconds: float, noise: Path,
+        lane: Callable[[], str | None],
+    ) -> None:  # fmt: skip
+        self._process, self._connection, self._noise, self._lane = process, connection, noise, lane
+        self._timeout_seconds = timeout_seconds
+        self._deadline = time.monotonic() + _START_SECONDS
+        self._kills_before = _out_of_memory_kills()
+
+    def ask(self, question: Any) -> Any:
+        """The answer of a task that serves questions (`announce.serve`)."""
+        with suppress(OSError):  # a room that is gone is told by what is heard
+            self._connection.send(question)
+        return self.hear()
+
+    def hear(self, listen: Listen = nobody) -> Any:
+        """The task's next answer, or what it returns."""
+        try:
+            while self._connection.poll(max(0.0, self._deadline - time.monotonic())):
+                kind, value = self._connection.recv()
+                if kind == "ready":
+                    self._deadline = time.monotonic() + self._timeout_seconds
+                elif kind == "says":
+                    listen(value)
+                elif kind == "failed":
+                    raise Failure(*value)
+                else:
+                    return value
+        except (OSError, EOFError, pickle.UnpicklingError):
+            self._process.join(10)
+            said = self._noise.read_text(errors="replace")
+            raise _lost(self._process.exitcode, said, self._kills_before, self._lane()) from None
+        reason = f"not done within {self._timeout_seconds:g} s (--timeout gives more)"
+        raise Failure("timed_out", reason, self._lane())
 
 
 class _Announce:
     """Tells the parent: the lane in shared memory, which costs no system call, and rounds as messages."""
 
-    def __init__(self, sender: multiprocessing.connection.Connection, running: Any, lanes: Sequence[str]) -> None:
-        self._sender, self._running = sender, running
+    def __init__(self, parent: multiprocessing.connection.Connection, running: Any, lanes: Sequence[str]) -> None:
+        self._parent, self._running = parent, running
         self._numbers = {name: number for number, name in enumerate(lanes)}
 
     def lane(self, name: str) -> None:
         self._running.value = self._numbers.get(name, -1)
 
     def rounds(self, done: int, elapsed_seconds: float) -> None:
-        self._sender.send(("says", f"{done} rounds in {elapsed_seconds:.1f} s"))
+        self._parent.send(("says", f"{done} rounds in {elapsed_seconds:.1f} s"))
+
+    def serve(self, answer: Callable[[Any], Any]) -> None:
+        """Answers the parent's questions for as long as it asks."""
+        with suppress(EOFError):
+            while True:
+                self._parent.send(("answer", answer(self._parent.recv())))
 
 
 def _live(
-    sender: multiprocessing.connection.Connection, running: Any, lanes: Sequence[str], noise: str,
+    parent: multiprocessing.connection.Connection, running: Any, lanes: Sequence[str], noise: str,
     task: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any],
 ) -> None:  # fmt: skip
     """The life of a room, in the new process: a process group of its own, what it prints goes to the file `noise`."""
@@ -157,14 +191,14 @@ def _live(
     faulthandler.enable(output)
     with suppress(OSError):  # this process, not its parent, when memory is short
         Path("/proc/self/oom_score_adj").write_text("1000")
-    sender.send(("ready", None))
+    parent.send(("ready", None))
     try:
-        message: tuple[str, Any] = ("done", task(*args, **kwargs, announce=_Announce(sender, running, lanes)))
+        message: tuple[str, Any] = ("done", task(*args, **kwargs, announce=_Announce(parent, running, lanes)))
     except BaseException as error:  # noqa: BLE001 - SystemExit from a model's code too
         failure = Failure.of(error)
         message = ("failed", (failure.status, failure.reason, failure.lane))
-    sender.send(message)
-    sender.close()
+    parent.send(message)
+    parent.close()
     os._exit(0)
 
 

@@ -14,7 +14,7 @@ import psutil
 from benchmarks import suite
 from benchmarks.options import RunOptions
 from benchmarks.record import SCHEMA, Case, Group, Result, Timed, Unmeasured, to_json
-from benchmarks.suite import Outcome, Planned
+from benchmarks.suite import Bench, Outcome, Planned
 from benchmarks.tasks import describe_machine
 
 
@@ -34,6 +34,7 @@ class Session:
     def __init__(self, options: RunOptions) -> None:
         self.options = options
         self.rooms = suite.rooms_for(options)
+        self._bench = Bench(options, self.rooms)
         self.planned: Sequence[Planned] = suite.plan(options, self.rooms)
         self._outcomes: dict[Group, Outcome] = {}
         self._started = time.monotonic()
@@ -62,10 +63,7 @@ class Session:
         done, total = len(self._outcomes), len(self.planned)
         per_group = (time.monotonic() - self._started) / done if done else self.options.budget + 2
         progress.begins(done + 1, total, group, per_group * (total - done))
-        if contract_only:
-            outcome = suite.check(planned, self.options, self.rooms)
-        else:
-            outcome = suite.measure(planned, self.options, self.rooms, progress.says)
+        outcome = self._bench.check(planned) if contract_only else self._bench.measure(planned, progress.says)
         progress.ends(outcome)
         return outcome
 

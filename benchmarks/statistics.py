@@ -97,6 +97,11 @@ def autocorrelation_time(values: Floats) -> float:
     return float(max(1.0, 2 * np.minimum.accumulate(positive).sum() - 1))
 
 
+def combine(intervals: Sequence[Interval]) -> Interval:
+    (one,) = intervals
+    return one
+
+
 def verdict(speedup: Interval) -> Verdict:
     """`faster` or `slower` where the whole interval lies beyond the margin, `same` where it lies within, else `unclear`."""
     if speedup.low > 1 + MARGIN:

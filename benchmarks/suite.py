@@ -11,23 +11,25 @@ print(result)
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from torch import nn
 
 from analysis.render import summary_table, terminal
 from benchmarks import allocator
+from benchmarks.device import RESIDENT
 from benchmarks.failure import Failure
-from benchmarks.measure.timing import Timings
+from benchmarks.lockstep import time_in_lock_step
+from benchmarks.measure.timing import Limits, Timings
 from benchmarks.models import MODELS, OWN_SIZE, Source, Workload, own
 from benchmarks.models.workload import Inputs
 from benchmarks.modes import TRACKED
 from benchmarks.options import BUDGET_SECONDS, PRECISION, THREADS, TIMEOUT_SECONDS, RunOptions, parse
-from benchmarks.record import Case, Group, Interval, Result, Timed, Unmeasured, Verdict, tidy_rows
+from benchmarks.record import Case, Group, Interval, ProcessReading, Result, Timed, Unmeasured, Verdict, tidy_rows
 from benchmarks.room import CleanRooms, Listen, Rooms, ThisProcess, nobody
-from benchmarks.statistics import paired_ratio, verdict
+from benchmarks.statistics import combine, paired_ratio, verdict, within_precision
 from benchmarks.tasks import PLACEBO, Examination, Job, examine, time_group, try_own
 
 
@@ -75,6 +77,7 @@ def plan(options: RunOptions, rooms: Rooms) -> list[Planned]:
         for device in options.devices
         for dtype in options.dtypes
         for alloc in options.allocators
+        if device == "cpu" or alloc == RESIDENT
     ]
 
 
@@ -91,98 +94,160 @@ def _own_sources(spec: str, sizes: Sequence[str], rooms: Rooms) -> Sequence[Sour
     return found
 
 
-def measure(planned: Planned, options: RunOptions, rooms: Rooms, listen: Listen = nobody) -> Outcome:
-    """Examines each mode in a room of its own, then times those that hold their contract together in another.
+class Bench:
+    """Measures groups. What a lane does and needs is the same whichever way its memory is kept while timing, so it is examined once."""
 
-    A mode that fails is left out and reported as Unmeasured; the others go on, without a speedup if tracked is what failed.
-    """
-    return _measure(planned.job(options.threads), planned.modes, options, rooms, listen)
+    def __init__(self, options: RunOptions, rooms: Rooms) -> None:
+        self._options, self._rooms = options, rooms
+        self._examined: dict[Case, Examination | Failure] = {}
+        self._memory_seconds = 0.0
 
+    def measure(self, planned: Planned, listen: Listen = nobody) -> Outcome:
+        """Examines each mode in a room of its own, then times those that hold their contract together.
 
-def check(planned: Planned, options: RunOptions, rooms: Rooms) -> Outcome:
-    """Runs each mode and checks its contract; times nothing and measures nothing."""
-    failures, _ = _examine(planned.job(options.threads), planned.modes, rooms, nobody)
-    return Outcome(unmeasured=_unmeasured(planned.group, failures))
+        A mode that fails is left out and reported as Unmeasured; the others go on, without a speedup if tracked is what failed.
+        """
+        return self.measure_job(planned.job(self._options.threads), planned.modes, listen)
 
+    def check(self, planned: Planned) -> Outcome:
+        """Runs each mode and checks its contract; times nothing and measures nothing."""
+        failures, _ = self._examine(planned.job(self._options.threads), planned.modes, nobody)
+        return Outcome(unmeasured=_unmeasured(planned.group, failures))
 
-def _measure(job: Job, modes: Sequence[str], options: RunOptions, rooms: Rooms, listen: Listen) -> Outcome:
-    group = job.group
-    why = allocator.unavailable() if group.device == "cpu" else None
-    if why is not None:
-        return Outcome(unmeasured=[Unmeasured(group.case(mode), "unsupported", why) for mode in modes])
-    failures, examined = _examine(job, modes, rooms, listen)
-    measured_seconds = sum(one.memory_seconds for one in examined.values())
-    timings = None
-    while timings is None and any(mode in modes for mode in examined if mode not in failures):
-        lanes = [mode for mode in examined if mode not in failures]
+    def measure_job(self, job: Job, modes: Sequence[str], listen: Listen) -> Outcome:
+        group = job.group
+        why = allocator.unavailable() if group.device == "cpu" and group.allocator == RESIDENT else None
+        if why is not None:
+            return Outcome(unmeasured=[Unmeasured(group.case(mode), "unsupported", why) for mode in modes])
+        self._memory_seconds = 0.0
+        failures, examined = self._examine(job, modes, listen)
+        timings: list[Timings] = []
+        discarded: list[Interval] = []
+        while not timings and any(mode in modes for mode in examined if mode not in failures):
+            lanes = [mode for mode in examined if mode not in failures]
+            try:
+                timings, discarded = self._time_until_trusted(job, lanes, listen)
+            except Failure as failure:
+                lost = TRACKED.name if failure.lane == PLACEBO else failure.lane
+                failures |= dict.fromkeys([lost] if lost in lanes else lanes, failure)
+        measured = [
+            _timed(group.case(mode), examined[mode], timings, discarded)
+            for mode in modes
+            if timings and mode in timings[0].seconds
+        ]
+        seconds = self._memory_seconds + sum(one.elapsed_seconds for one in timings)
+        return Outcome(measured, _unmeasured(group, failures), seconds)
+
+    def _examine(self, job: Job, modes: Sequence[str], listen: Listen) -> tuple[dict[str, Failure], dict[str, Examination]]:
+        """Tracked comes first, asked for or not: it is what the others are compared with."""
+        failures: dict[str, Failure] = {}
+        examined: dict[str, Examination] = {}
+        for mode in dict.fromkeys((TRACKED.name, *modes)):
+            key = replace(job.group, allocator="").case(mode)
+            if key not in self._examined:
+                listen(f"contract and memory of {mode}")
+                self._examined[key] = self._examine_lane(job, mode, with_tracked=TRACKED.name not in failures)
+            found = self._examined[key]
+            if isinstance(found, Failure):
+                failures[mode] = found
+            else:
+                examined[mode] = found
+        return failures, examined
+
+    def _examine_lane(self, job: Job, mode: str, *, with_tracked: bool) -> Examination | Failure:
+        rooms = self._rooms
+        try:
+            found = rooms.run(examine, job, mode, with_tracked=with_tracked, own_process=rooms.fresh, lanes=(mode,))
+        except Failure as failure:
+            return failure
+        if not found.contract.holds:
+            return Failure("broken_contract", "; ".join(found.contract.broken))
+        self._memory_seconds += found.memory_seconds
+        return found
+
+    def _time_until_trusted(self, job: Job, lanes: Sequence[str], listen: Listen) -> tuple[list[Timings], list[Interval]]:
+        """Times again, up to `--retries` times, while the placebo reads anything but 1; returns with the placebos of what was discarded."""
+        discarded: list[Interval] = []
+        for retries_left in range(self._options.retries, -1, -1):
+            timings = self._time(job, lanes, listen)
+            placebo = _speedup(timings, PLACEBO)
+            if placebo is None or _trusted(placebo) or not retries_left:
+                break
+            listen(f"identical code read {placebo.estimate:.3f} instead of 1: timing again")
+            discarded.append(placebo)
+        return timings, discarded
+
+    def _time(self, job: Job, lanes: Sequence[str], listen: Listen) -> list[Timings]:
+        """One Timings for each of `--processes`, all with the calls per block that the first one chose."""
+        options, rooms = self._options, self._rooms
+        settled = partial(_settled, precision=options.precision)
         named = (*lanes, PLACEBO)
-        try:
-            timings = rooms.run(
-                time_group, job, lanes, budget=options.budget, precision=options.precision, timeout=options.timeout * 0.9,
-                lanes=named, listen=partial(_prefixed, listen, f"timing {len(named)} lanes"),
-            )  # fmt: skip
-        except Failure as failure:
-            lost = TRACKED.name if failure.lane == PLACEBO else failure.lane
-            failures |= dict.fromkeys([lost] if lost in lanes else lanes, failure)
-    if timings is None:
-        return Outcome(unmeasured=_unmeasured(group, failures), measured_seconds=measured_seconds)
-    measured = [
-        Timed(_result(group.case(mode), examined[mode], timings), timings.seconds[mode], timings.calls)
-        for mode in modes
-        if mode in timings.seconds
-    ]
-    measured_seconds += timings.elapsed_seconds
-    return Outcome(measured, _unmeasured(group, failures), measured_seconds)
+        timings: list[Timings] = []
+        for number in range(options.processes):
+            process = f" (process {number + 1} of {options.processes})" if options.processes > 1 else ""
+            say = partial(_prefixed, listen, f"timing {len(named)} lanes{process}")
+            limits = Limits(options.budget, options.timeout * 0.9, settled, timings[0].calls if timings else None)
+            if job.group.allocator == RESIDENT:
+                found = rooms.run(time_group, job, lanes, limits, lanes=named, listen=say)
+            else:
+                found = time_in_lock_step(rooms, job, lanes, limits, say)
+            timings.append(found)
+        return timings
 
 
-def _examine(job: Job, modes: Sequence[str], rooms: Rooms, listen: Listen) -> tuple[dict[str, Failure], dict[str, Examination]]:
-    """Tracked comes first, asked for or not: it is what the others are compared with."""
-    failures: dict[str, Failure] = {}
-    examined: dict[str, Examination] = {}
-    for mode in dict.fromkeys((TRACKED.name, *modes)):
-        listen(f"contract and memory of {mode}")
-        try:
-            found = rooms.run(
-                examine, job, mode, with_tracked=TRACKED.name not in failures, own_process=rooms.fresh, lanes=(mode,)
-            )  # fmt: skip
-        except Failure as failure:
-            failures[mode] = failure
-            continue
-        if found.contract.holds:
-            examined[mode] = found
-        else:
-            failures[mode] = Failure("broken_contract", "; ".join(found.contract.broken))
-    return failures, examined
+def _settled(seconds: Mapping[str, list[float]], precision: float) -> bool:
+    baseline = seconds.get(TRACKED.name)
+    if baseline is None:
+        return True
+    return all(
+        within_precision(paired_ratio(baseline, series), precision) for name, series in seconds.items() if name != TRACKED.name
+    )
 
 
-def _result(case: Case, examined: Examination, timings: Timings) -> Result:
+def _speedup(timings: Sequence[Timings], lane: str) -> Interval | None:
+    """Of tracked over `lane`, all processes together; None where either was not timed."""
+    if not {TRACKED.name, lane} <= timings[0].seconds.keys():
+        return None
+    return combine([paired_ratio(one.seconds[TRACKED.name], one.seconds[lane]) for one in timings])
+
+
+def _trusted(placebo: Interval) -> bool:
+    return verdict(placebo) not in ("faster", "slower")
+
+
+def _timed(case: Case, examined: Examination, timings: Sequence[Timings], discarded: Sequence[Interval]) -> Timed:
     assert examined.memory is not None
-    baseline, blocks = timings.seconds.get(TRACKED.name), timings.seconds[case.mode]
-    placebo = paired_ratio(baseline, timings.seconds[PLACEBO]) if baseline else None
-    speedup: Interval | None
-    word: Verdict
-    if case.mode == TRACKED.name:
-        speedup, word = Interval(1.0, 1.0, 1.0), "baseline"
-    elif baseline is None:
-        speedup, word = None, "unclear"
-    else:
-        speedup = paired_ratio(baseline, blocks)
-        word = verdict(speedup)
-    device_blocks = timings.device_seconds.get(case.mode)
-    return Result(
+    mode, calls = case.mode, timings[0].calls
+    placebo = _speedup(timings, PLACEBO)
+    speedup = Interval(1.0, 1.0, 1.0) if mode == TRACKED.name else _speedup(timings, mode)
+    word: Verdict = "baseline" if mode == TRACKED.name else verdict(speedup) if speedup is not None else "unclear"
+    blocks = [seconds for one in timings for seconds in one.seconds[mode]]
+    device_blocks = [seconds for one in timings for seconds in one.device_seconds.get(mode, ())]
+    result = Result(
         case=case,
-        seconds=statistics.median(blocks) / timings.calls,
+        seconds=statistics.median(blocks) / calls,
         speedup=speedup,
         verdict=word,
         placebo=placebo,
-        trusted=placebo is not None and verdict(placebo) not in ("faster", "slower"),
-        page_faults=timings.page_faults[case.mode],
+        trusted=placebo is not None and _trusted(placebo),
+        page_faults=statistics.median(one.page_faults[mode] for one in timings),
         memory=examined.memory,
         contract=examined.contract,
         kernels=examined.kernels,
         model=examined.model,
-        device_seconds=statistics.median(device_blocks) / timings.calls if device_blocks else None,
+        device_seconds=statistics.median(device_blocks) / calls if device_blocks else None,
+        cold_seconds=examined.cold_seconds,
+        warmup_calls=timings[0].warmup_calls[mode],
+        discarded_placebos=list(discarded),
+        processes=[_reading(mode, one) for one in timings] if len(timings) > 1 else [],
     )
+    return Timed(result, blocks, calls)
+
+
+def _reading(mode: str, timings: Timings) -> ProcessReading:
+    blocks = timings.seconds[mode]
+    per_call = statistics.median(blocks) / timings.calls
+    return ProcessReading(len(blocks), per_call, _speedup([timings], mode), _speedup([timings], PLACEBO))
 
 
 def _unmeasured(group: Group, failures: dict[str, Failure]) -> list[Unmeasured]:
@@ -242,11 +307,13 @@ def measure_model(
     )  # fmt: skip
     if isinstance(model, str):
         rooms = rooms_for(options)
-        outcomes = [measure(planned, options, rooms, listen) for planned in plan(options, rooms)]
+        bench = Bench(options, rooms)
+        outcomes = [bench.measure(planned, listen) for planned in plan(options, rooms)]
     else:
         if inputs is None:
             raise TypeError("measure_model(module, inputs): inputs are missing; a tensor, a tuple or a dict")
-        outcomes = [_measure(_live_job(model, inputs, name, threads), options.modes, options, ThisProcess(), listen)]
+        bench = Bench(options, ThisProcess())
+        outcomes = [bench.measure_job(_live_job(model, inputs, name, threads), options.modes, listen)]
     return Measurement(
         [timed.result for outcome in outcomes for timed in outcome.measured],
         [one for outcome in outcomes for one in outcome.unmeasured],
@@ -259,5 +326,5 @@ def _live_job(module: nn.Module, inputs: Inputs, name: str | None, threads: int)
     if parameter is None:
         raise TypeError(f"{type(module).__name__} has no parameters, so there is nothing to track")
     dtype = str(parameter.dtype).removeprefix("torch.")
-    group = Group("forward", name or type(module).__name__, OWN_SIZE, parameter.device.type, dtype, "resident")
+    group = Group("forward", name or type(module).__name__, OWN_SIZE, parameter.device.type, dtype, RESIDENT)
     return Job(group, lambda: workload, threads)

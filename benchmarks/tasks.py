@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
@@ -18,12 +17,20 @@ from benchmarks.failure import Failure
 from benchmarks.measure.contract import Observation, check_contract, equal_bits, observe, preserved, reference_after
 from benchmarks.measure.memory import measure_memory
 from benchmarks.measure.profile import profile_call
-from benchmarks.measure.timing import Announce, Limits, Stopwatch, Timings, time_lanes
+from benchmarks.measure.timing import (
+    Announce,
+    Block,
+    Limits,
+    Stopwatch,
+    Timings,
+    garbage_collector_off,
+    run_block,
+    time_lanes,
+)
 from benchmarks.models import DTYPES, OWN_SIZE, Source, Workload, own
 from benchmarks.modes import MODES, TRACKED, Mode, Step
 from benchmarks.record import Contract, Group, Kernels, Memory, ModelFacts
 from benchmarks.scenarios import SCENARIOS
-from benchmarks.statistics import paired_ratio, within_precision
 
 PLACEBO = "placebo"
 """The name of the second tracked lane of a group."""
@@ -45,7 +52,7 @@ class Job:
 class Examination:
     """What one lane was found to do and to need, before it is timed. `memory` is None where the contract does not hold.
 
-    `memory_seconds` is the time that the memory passes took.
+    `memory_seconds` is the time that the memory passes took, `cold_seconds` that of the first call in a process of its own.
     """
 
     contract: Contract
@@ -53,10 +60,11 @@ class Examination:
     memory: Memory | None
     model: ModelFacts
     memory_seconds: float
+    cold_seconds: float | None = None
 
 
 def examine(job: Job, mode_name: str, *, with_tracked: bool, own_process: bool, announce: Announce) -> Examination:
-    """Checks the lane's contract and measures its memory.
+    """Times the lane's first call, checks its contract and measures its memory.
 
     `with_tracked` runs the tracked mode too, for comparison, after the lane's own first call. `own_process` says that this process
     was started for this lane alone, so that its allocator may be set and its resident memory means something.
@@ -69,6 +77,8 @@ def examine(job: Job, mode_name: str, *, with_tracked: bool, own_process: bool, 
     module, inputs = workload.module, workload.input_tensors()
     with _settings(job.threads):
         step, tracked = job.step(workload, mode_name), job.step(workload, TRACKED.name)
+        with preserved(module, inputs):
+            cold_seconds = run_block(Stopwatch(device), mode_name, step, 1).seconds if own_process else None
         seen = observe(step, module, inputs)
         own.check_output(job.group.model, seen.output)
         reference = reference_after(mode, tracked, module, inputs) if with_tracked else None
@@ -91,21 +101,44 @@ def examine(job: Job, mode_name: str, *, with_tracked: bool, own_process: bool, 
                     step, profiled, device, workload, expected_saved_bytes=expected, own_process=own_process
                 )
                 memory_seconds += time.perf_counter() - start
-    return Examination(contract, kernels, memory, workload.facts(), memory_seconds)
+    return Examination(contract, kernels, memory, workload.facts(), memory_seconds, cold_seconds)
 
 
-def time_group(
-    job: Job, modes: Sequence[str], *, budget: float, precision: float, timeout: float, announce: Announce
-) -> Timings:
-    """Times `modes` together, with the placebo where the tracked mode is among them; freed pages are kept from here on."""
+def time_group(job: Job, modes: Sequence[str], limits: Limits, *, announce: Announce) -> Timings:
+    """Times `modes` together in this process, with their placebo; freed pages are kept from here on."""
     allocator.keep_pages()
     workload = job.build()
     with _settings(job.threads), preserved(workload.module, workload.input_tensors()):
-        lanes = {mode: job.step(workload, mode) for mode in modes}
-        if TRACKED.name in lanes:
-            lanes[PLACEBO] = job.step(workload, TRACKED.name)
-        limits = Limits(budget, timeout, partial(_settled, precision=precision))
+        lanes = {name: job.step(workload, mode) for name, mode in lanes_of(modes).items()}
         return time_lanes(lanes, Stopwatch(DEVICES[job.group.device]()), limits, random.Random(0), announce)
+
+
+def lanes_of(modes: Sequence[str]) -> dict[str, str]:
+    """The lanes of a group by name, each with its mode: where tracked is among them, the placebo is tracked once more."""
+    return {mode: mode for mode in modes} | ({PLACEBO: TRACKED.name} if TRACKED.name in modes else {})
+
+
+class Server(Announce, Protocol):
+    """An announce that can also answer the parent's questions for as long as it asks."""
+
+    def serve(self, answer: Callable[[Any], Any]) -> None: ...
+
+
+def drive_lane(job: Job, mode: str, *, announce: Server) -> None:
+    """Serves one lane to the parent, the allocator as shipped: asked for a number of calls, it answers with their Block.
+
+    Before each block one call goes untimed, since the other lanes' processes have filled the caches meanwhile.
+    """
+    announce.lane(mode)
+    workload = job.build()
+    with _settings(job.threads), preserved(workload.module, workload.input_tensors()), garbage_collector_off():
+        stopwatch, step = Stopwatch(DEVICES[job.group.device]()), job.step(workload, mode)
+
+        def block(calls: int) -> Block:
+            run_block(stopwatch, mode, step, 1)
+            return run_block(stopwatch, mode, step, calls)
+
+        announce.serve(block)
 
 
 def try_own(spec: str, sizes: Sequence[str], *, announce: Announce) -> tuple[Source, ...] | str:
@@ -141,15 +174,6 @@ def describe_machine(devices: Sequence[str], threads: int, *, announce: Announce
     del announce
     with _settings(threads):
         return machine_facts(devices)
-
-
-def _settled(seconds: Mapping[str, list[float]], precision: float) -> bool:
-    baseline = seconds.get(TRACKED.name)
-    if baseline is None:
-        return True
-    return all(
-        within_precision(paired_ratio(baseline, series), precision) for name, series in seconds.items() if name != TRACKED.name
-    )
 
 
 def _expected_saved_bytes(job: Job, mode: Mode, workload: Workload) -> int | None:

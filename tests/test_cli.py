@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parent.parent
-QUICK = ("--models", "mlp", "--sizes", "tiny", "--device", "cpu", "--budget", "0.1")
+RESIDENT = ("--device", "cpu", "--allocator", "resident", "--budget", "0.1")
+QUICK = ("--models", "mlp", "--sizes", "tiny", *RESIDENT)
 
 
 @dataclass(frozen=True)
@@ -205,7 +206,7 @@ def broken(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def measure_broken(path: Path, name: str, storage: Path, *more: str) -> Finished:
-    return type_in(storage, "--model", f"{path}:{name}", "--device", "cpu", "--budget", "0.1", "--precision", "0.5", *more)
+    return type_in(storage, "--model", f"{path}:{name}", *RESIDENT, "--precision", "0.5", *more)
 
 
 def test_a_lane_that_crashes_fails_and_one_out_of_memory_is_skipped_while_the_rest_goes_on(
@@ -297,7 +298,7 @@ def test_an_output_that_is_no_tensor_is_a_usage_error_that_names_the_file(broken
 def test_the_flag_tells_the_cases_from_the_suites_own_tests(tmp_path: Path) -> None:
     cases = type_in(tmp_path, "--collect-only", "-q")
     assert cases.status == 0
-    assert "48 tests collected" in cases.output
+    assert "96 tests collected" in cases.output
     assert "tests/" not in cases.output
     own = type_in(tmp_path, "--collect-only", "-q", program=("pytest",))
     assert "test_case[" not in own.output
@@ -310,7 +311,7 @@ def test_another_path_through_the_kernels_is_told_by_name(tmp_path: Path) -> Non
         "import torch\ndef layer():\n"
         "    return torch.nn.TransformerEncoderLayer(64, 8, batch_first=True).eval(), torch.randn(1, 1024, 64)\n"
     )
-    done = type_in(tmp_path, "--model", f"{path}:layer", "--device", "cpu", "--budget", "0.1", "--modes", "tracked,no_grad")
+    done = type_in(tmp_path, "--model", f"{path}:layer", *RESIDENT, "--modes", "tracked,no_grad")
     tracked, no_grad = (one["extra_info"] for one in done.run()["benchmarks"])
     assert no_grad["kernels"]["same_as_tracked"] is False
     assert "aten::_transformer_encoder_layer_fwd" in no_grad["kernels"]["added"]

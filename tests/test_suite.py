@@ -11,7 +11,7 @@ import torch
 from stand_ins import FakeCuda
 from torch import nn
 
-from benchmarks import suite, tasks
+from benchmarks import tasks
 from benchmarks.device import Cuda
 from benchmarks.failure import Failure
 from benchmarks.measure.timing import Timings
@@ -19,7 +19,7 @@ from benchmarks.models import Source, Workload
 from benchmarks.options import OptionError, RunOptions
 from benchmarks.record import Contract, Group, Kernels, Memory, ModelFacts, Result
 from benchmarks.room import ThisProcess, nobody
-from benchmarks.suite import Outcome, Planned, measure, measure_model
+from benchmarks.suite import Bench, Outcome, Planned, measure_model
 from benchmarks.tasks import Examination, Job, examine, time_group
 
 GROUP = Group("forward", "mlp", "tiny", "cpu", "float32", "resident")
@@ -41,9 +41,13 @@ class StandInRooms:
         self.with_tracked: dict[str, bool] = {}
         self.timed: list[list[str]] = []
 
+    def open(self, *args: Any, **kwargs: Any) -> Any:
+        raise AssertionError("nothing is to be driven")
+
     def run(self, task: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         if task is examine:
             mode = args[1]
+            assert mode not in self.with_tracked, "examined twice"
             self.with_tracked[mode] = kwargs["with_tracked"]
             found = self.examinations.get(mode, HOLDS)
             if isinstance(found, Failure):
@@ -56,11 +60,11 @@ class StandInRooms:
             raise self.lost.pop(0)
         lanes = [*modes, "placebo"] if "tracked" in modes else modes
         seconds = {lane: [self.seconds[lane]] * 20 for lane in lanes}
-        return Timings(2, 4, 1.5, seconds, {}, dict.fromkeys(lanes, 0.5))
+        return Timings(2, dict.fromkeys(lanes, 4), 1.5, seconds, {}, dict.fromkeys(lanes, 0.5))
 
 
 def measured(rooms: StandInRooms, modes: tuple[str, ...] = MODES) -> tuple[dict[str, Result], dict[str, str], Outcome]:
-    outcome = measure(Planned(GROUP, Source("mlp", "tiny"), modes), RunOptions(devices=("cpu",)), rooms)
+    outcome = Bench(RunOptions(devices=("cpu",)), rooms).measure(Planned(GROUP, Source("mlp", "tiny"), modes))
     results = {timed.result.case.mode: timed.result for timed in outcome.measured}
     return results, {one.case.mode: one.status for one in outcome.unmeasured}, outcome
 
@@ -199,7 +203,7 @@ def test_the_whole_way_through_a_cuda_device_is_the_same_code(monkeypatch: pytes
     workload = Workload.of(nn.Linear(8, 8), torch.randn(4, 8))
     job = Job(Group("forward", "linear", "own", "cuda", "float32", "resident"), lambda: workload, threads=1)
     options = RunOptions(devices=("cuda",), budget=0.05)
-    outcome = suite._measure(job, ("tracked", "no_grad"), options, ThisProcess(), nobody)
+    outcome = Bench(options, ThisProcess()).measure_job(job, ("tracked", "no_grad"), nobody)
     results = [timed.result for timed in outcome.measured]
     assert [result.case.device for result in results] == ["cuda", "cuda"]
     assert all(result.device_seconds is not None for result in results)

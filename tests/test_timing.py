@@ -18,7 +18,14 @@ from hypothesis import strategies as st
 
 from benchmarks.device import Cpu
 from benchmarks.failure import Failure
-from benchmarks.measure.timing import MIN_BLOCK_SECONDS, Limits, Stopwatch, Timings, garbage_collector_off, time_lanes
+from benchmarks.measure.timing import (
+    MIN_BLOCK_SECONDS,
+    Limits,
+    Stopwatch,
+    Timings,
+    garbage_collector_off,
+    time_lanes,
+)
 from benchmarks.modes import Step
 from benchmarks.statistics import MIN_ROUNDS, paired_ratio
 
@@ -91,7 +98,7 @@ class Machine:
 def rounds_of(machine: Machine, timings: Timings) -> list[list[str]]:
     """The lanes in the order in which each recorded round ran them; checks that a lane's calls of a round are not parted."""
     width = len(timings.seconds)
-    recorded = machine.calls[timings.warmup_rounds * width :]
+    recorded = machine.calls[-width * len(timings.seconds["lane 0"]) * timings.calls :]
     blocks = [recorded[i : i + timings.calls] for i in range(0, len(recorded), timings.calls)]
     assert all(block == block[:1] * timings.calls for block in blocks)
     order = [block[0] for block in blocks]
@@ -115,8 +122,8 @@ def test_every_lane_runs_once_per_round_and_the_order_varies(costs: list[float],
 def test_the_lane_announced_is_the_lane_that_runs(costs: list[float]) -> None:
     machine = Machine()
     timings = machine.time(machine.lanes(costs), budget=0)
-    warmup = machine.announced.lanes[: timings.warmup_rounds * len(costs)]
-    recorded = machine.announced.lanes[timings.warmup_rounds * len(costs) :]
+    blocks = len(costs) * len(timings.seconds["lane 0"])
+    warmup, recorded = machine.announced.lanes[:-blocks], machine.announced.lanes[-blocks:]
     assert machine.calls == warmup + [name for name in recorded for _ in range(timings.calls)]
 
 
@@ -166,11 +173,25 @@ def test_a_lane_that_keeps_getting_faster_is_warmed_up_for_no_more_than_a_quarte
     cost, cold = TICK / 64, [0.9**call for call in range(-40, 0)]
     machine = Machine()
     patient = machine.time({"lane": machine.lane("lane", cost, cold)}, budget=8 * sum(cold) * cost)
-    assert patient.warmup_rounds >= 40
+    assert patient.warmup_calls == {"lane": 44}
     assert patient.calls == math.ceil(MIN_BLOCK_SECONDS / cost)
     machine = Machine()
     hasty = machine.time({"lane": machine.lane("lane", cost, cold)}, budget=4 * sum(cold[:20]) * cost)
-    assert hasty.warmup_rounds == 21
+    assert hasty.warmup_calls == {"lane": 21}
+
+
+def test_each_lane_says_how_many_calls_it_took_to_become_stationary() -> None:
+    machine = Machine()
+    lanes = {"ready": machine.lane("ready", TICK), "slow": machine.lane("slow", TICK, cold=[50, 20, 10, 5, 3, 2])}
+    assert machine.time(lanes, budget=1000 * TICK).warmup_calls == {"ready": 4, "slow": 10}
+
+
+def test_a_start_that_is_slow_and_flat_is_sat_out_for_a_twentieth_of_the_budget() -> None:
+    """A just-in-time compiler that runs a handful of calls before it takes over would pass for stationary after four."""
+    machine = Machine()
+    timings = machine.time({"lane": machine.lane("lane", TICK, cold=[20.0] * 9)}, budget=4000 * TICK)
+    assert timings.seconds["lane"] == [TICK] * 4000
+    assert timings.warmup_calls["lane"] > 10
 
 
 def test_rounds_stop_when_the_budget_is_spent() -> None:

@@ -1,19 +1,22 @@
 """Interleaved timing: every lane runs once per round, in random order, so that a round's times are pairs.
 
 A call includes entering and leaving the mode and dropping its output, since tearing the graph down is part of what
-tracking costs. The clock, the random order and the page-fault counter are arguments, for tests on a simulated machine.
+tracking costs. A lane may live in this process or in a room of its own. The clock, the random order and the page-fault counter are arguments, for tests on a simulated machine.
 """
 
 from __future__ import annotations
 
 import gc
+import itertools
 import math
 import random
 import statistics
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 
 import torch
@@ -26,9 +29,9 @@ from benchmarks.statistics import MIN_ROUNDS, next_look
 MIN_BLOCK_SECONDS = 200e-6
 """A lane's share of a round lasts at least this long, so that reading the clock (about 0.1 us) does not show."""
 
-_MIN_WARMUP_ROUNDS, _MAX_WARMUP_ROUNDS = 4, 50
+_MIN_WARMUP_ROUNDS = 4
 _STILL_FALLING = 0.95
-"""A lane is still warming up while its fastest call of the last rounds is below this share of its fastest call before."""
+"""A lane is still warming up while its fastest call of the last three is below this share of its fastest call before."""
 
 
 def minor_page_faults() -> int:
@@ -52,12 +55,12 @@ class Announce(Protocol):
 class Timings:
     """Seconds by lane, one value a round, in order, each for a block of `calls` calls.
 
-    `device_seconds` are the same between two events of the device, empty where it has none. `page_faults` are per call, the
-    median over rounds. `elapsed_seconds` is what the rounds took together.
+    `warmup_calls` are those that a lane took to become stationary. `device_seconds` are the same as `seconds` between two events of the
+    device, empty where it has none. `page_faults` are per call, the median over rounds. `elapsed_seconds` is the sum of all blocks.
     """
 
     calls: int
-    warmup_rounds: int
+    warmup_calls: dict[str, int]
     elapsed_seconds: float
     seconds: dict[str, list[float]]
     device_seconds: dict[str, list[float]]
@@ -98,19 +101,24 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """When rounds stop: `settled(seconds by lane)` says that they suffice; `budget_seconds` is what they may take.
+    """When rounds stop: `settled(seconds by lane)` says that they suffice; `budget_seconds` is what their blocks may take together.
 
-    Rounds do not stop before MIN_ROUNDS, nor before `settling_seconds`, however calm the first ones look: a shorter
+    `calls` fixes the calls per block, None leaves them to the warm-up. Rounds do not stop before MIN_ROUNDS, nor before `settling_seconds`, however calm the first ones look: a shorter
     stretch shows nothing of how the machine drifts. They do stop at `timeout_seconds`, counted from the first warm-up call.
     """
 
     budget_seconds: float
     timeout_seconds: float
     settled: Callable[[Mapping[str, list[float]]], bool]
+    calls: int | None = None
 
     @property
     def settling_seconds(self) -> float:
         return self.budget_seconds / 4
+
+    @property
+    def warmup_cap_seconds(self) -> float:
+        return min(self.budget_seconds, self.timeout_seconds) / 4
 
 
 @dataclass(slots=True)
@@ -119,33 +127,47 @@ class _Series:
     device_seconds: list[float] = field(default_factory=list)
     faults: list[int] = field(default_factory=list)
 
+    def add(self, block: Block) -> None:
+        self.seconds.append(block.seconds)
+        self.faults.append(block.faults)
+        if block.device_seconds is not None:
+            self.device_seconds.append(block.device_seconds)
+
+
+RunBlock = Callable[[int], Block]
+"""Runs a lane's step so many times and tells what it took, here or in a room of its own."""
+
 
 def time_lanes(
     lanes: Mapping[str, Step], stopwatch: Stopwatch, limits: Limits, order: random.Random, announce: Announce
 ) -> Timings:
+    """Times steps in this process, interleaved. Raises as `time_blocks` does, and a Failure naming the lane if a lane raises."""
+    runs = {name: partial(run_block, stopwatch, name, step) for name, step in lanes.items()}
+    return time_blocks(runs, stopwatch.clock, limits, order, announce)
+
+
+def time_blocks(
+    runs: Mapping[str, RunBlock], clock: Callable[[], float], limits: Limits, order: random.Random, announce: Announce
+) -> Timings:
     """Warms every lane up, then runs rounds until `limits` says stop.
 
-    Raises Failure `timed_out` if MIN_ROUNDS do not fit into the timeout, and a Failure naming the lane if a lane raises.
+    Raises Failure `timed_out` if MIN_ROUNDS do not fit into the timeout.
     """
-    names = list(lanes)
-    clock = stopwatch.clock
+    names = list(runs)
     begin = clock()
     with garbage_collector_off():
-        warmup_rounds, calls = warm_up(lanes, stopwatch, limits.budget_seconds / 4, announce)
+        warmup_calls, calls = warm_up(runs, clock, limits.warmup_cap_seconds, announce)
+        calls = limits.calls or calls
         series = {name: _Series() for name in names}
-        start = clock()
-        rounds, look = 0, MIN_ROUNDS
+        rounds, elapsed, look = 0, 0.0, MIN_ROUNDS
         while True:
             order.shuffle(names)
             for name in names:
-                block = _block(stopwatch, name, lanes[name], calls, announce)
-                one = series[name]
-                one.seconds.append(block.seconds)
-                if block.device_seconds is not None:
-                    one.device_seconds.append(block.device_seconds)
-                one.faults.append(block.faults)
+                announce.lane(name)
+                block = runs[name](calls)
+                series[name].add(block)
+                elapsed += block.seconds
             rounds += 1
-            elapsed = clock() - start
             late = clock() - begin > limits.timeout_seconds
             if rounds < MIN_ROUNDS:
                 if late:
@@ -162,40 +184,63 @@ def time_lanes(
                 look = next_look(rounds)
     return Timings(
         calls=calls,
-        warmup_rounds=warmup_rounds,
+        warmup_calls=warmup_calls,
         elapsed_seconds=elapsed,
-        seconds={name: series[name].seconds for name in lanes},
-        device_seconds={name: series[name].device_seconds for name in lanes if series[name].device_seconds},
-        page_faults={name: statistics.median(series[name].faults) / calls for name in lanes},
+        seconds={name: series[name].seconds for name in runs},
+        device_seconds={name: series[name].device_seconds for name in runs if series[name].device_seconds},
+        page_faults={name: statistics.median(series[name].faults) / calls for name in runs},
     )
 
 
-def warm_up(lanes: Mapping[str, Step], stopwatch: Stopwatch, cap_seconds: float, announce: Announce) -> tuple[int, int]:
-    """Runs rounds of single calls until no lane gets faster any more, or the cap is reached after the fewest rounds.
+def warm_up(
+    runs: Mapping[str, RunBlock], clock: Callable[[], float], cap_seconds: float, announce: Announce
+) -> tuple[dict[str, int], int]:
+    """Runs rounds of single calls until no lane gets faster any more, for at least a fifth of the cap and four rounds.
 
-    Returns how many rounds it took, and the calls that a block needs to last MIN_BLOCK_SECONDS in every lane.
+    The fifth is for starts that are slow and flat. Once the cap is reached it ends after the fourth round whatever the lanes do. Returns
+    how many calls each lane took to become stationary, and the calls that a block needs to last MIN_BLOCK_SECONDS in every lane.
     """
-    seconds: dict[str, list[float]] = {name: [] for name in lanes}
-    start = stopwatch.clock()
-    rounds = 0
-    while rounds < _MAX_WARMUP_ROUNDS:
-        for name, step in lanes.items():
-            seconds[name].append(_block(stopwatch, name, step, 1, announce).seconds)
-        rounds += 1
-        if rounds < _MIN_WARMUP_ROUNDS:
-            continue
-        if stopwatch.clock() - start > cap_seconds or not any(_still_falling(series) for series in seconds.values()):
+    starts = {name: _Start() for name in runs}
+    begin = clock()
+    for rounds in itertools.count(1):
+        for name, run in runs.items():
+            announce.lane(name)
+            starts[name].add(run(1).seconds)
+        elapsed = clock() - begin
+        warm = elapsed >= cap_seconds / 5 and all(start.stationary_from is not None for start in starts.values())
+        if rounds >= _MIN_WARMUP_ROUNDS and (warm or elapsed > cap_seconds):
             break
-    fastest = min(min(series) for series in seconds.values())
-    return rounds, max(1, math.ceil(MIN_BLOCK_SECONDS / fastest)) if fastest > 0 else 1
+    fastest = min(start.fastest for start in starts.values())
+    calls = {name: start.stationary_from or rounds for name, start in starts.items()}
+    return calls, max(1, math.ceil(MIN_BLOCK_SECONDS / fastest)) if fastest > 0 else 1
 
 
-def _still_falling(seconds: list[float]) -> bool:
-    return min(seconds[-3:]) < _STILL_FALLING * min(seconds[:-3])
+class _Start:
+    """The first calls of a lane. `stationary_from` counts the calls after which it got no faster, None while it still does."""
+
+    def __init__(self) -> None:
+        self._recent: deque[float] = deque(maxlen=_MIN_WARMUP_ROUNDS - 1)
+        self._fastest_before = math.inf
+        self._calls = 0
+        self.stationary_from: int | None = None
+
+    @property
+    def fastest(self) -> float:
+        return min(self._fastest_before, *self._recent)
+
+    def add(self, seconds: float) -> None:
+        if len(self._recent) == self._recent.maxlen:
+            self._fastest_before = min(self._fastest_before, self._recent[0])
+        self._recent.append(seconds)
+        self._calls += 1
+        if min(self._recent) < _STILL_FALLING * self._fastest_before:
+            self.stationary_from = None
+        elif self.stationary_from is None:
+            self.stationary_from = self._calls
 
 
-def _block(stopwatch: Stopwatch, name: str, step: Step, calls: int, announce: Announce) -> Block:
-    announce.lane(name)
+def run_block(stopwatch: Stopwatch, name: str, step: Step, calls: int) -> Block:
+    """Raises Failure naming the lane if the step raises or leaves gradients off."""
     try:
         block = stopwatch.block(step, calls)
     except Exception as error:
