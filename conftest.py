@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from tempfile import TemporaryFile
 from textwrap import shorten
@@ -28,6 +29,18 @@ RESULTS = ROOT / "results"
 SESSION = pytest.StashKey[Session]()
 SAVED_BEFORE = pytest.StashKey[set[Path]]()
 PLUGIN_STORAGE = "file://./.benchmarks"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_cmdline_main() -> Generator[None, int, int]:
+    """A value that our options cannot take is told in one line and exit status 2; pytest's own usage errors end with 4."""
+    try:
+        return (yield)
+    except pytest.UsageError as error:
+        if not isinstance(error.__cause__, (options.OptionError, ModelError)):
+            raise
+        print(f"ERROR: {error}", file=sys.stderr)  # noqa: T201 - there is no terminal reporter yet
+        return 2
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -282,7 +282,7 @@ def test_in_process_needs_no_room_and_leaves_out_what_only_a_room_can_tell(tmp_p
 )
 def test_bad_input_is_a_usage_error_in_one_line(arguments: tuple[str, ...], expected: str, tmp_path: Path) -> None:
     done = type_in(tmp_path, *QUICK, *arguments)
-    assert done.status == 4
+    assert done.status == 2
     assert [line for line in done.output.splitlines() if line] == [
         line for line in done.output.splitlines() if expected in line
     ]
@@ -291,7 +291,7 @@ def test_bad_input_is_a_usage_error_in_one_line(arguments: tuple[str, ...], expe
 
 def test_an_output_that_is_no_tensor_is_a_usage_error_that_names_the_file(broken: Path, tmp_path: Path) -> None:
     done = measure_broken(broken, "number", tmp_path)
-    assert done.status == 4
+    assert done.status == 2
     assert f"{broken}:number: the model's output is float without a tensor; expected tensors" in done.output
 
 

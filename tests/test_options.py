@@ -19,6 +19,8 @@ def test_the_defaults_are_all_models_three_sizes_and_the_four_modes() -> None:
     assert options.models == ("mlp", "convnet", "transformer", "lstm")
     assert options.sizes == ("tiny", "small", "medium")
     assert options.modes == ("tracked", "no_grad", "inference_mode", "detach")
+    assert options.allocators == ("resident", "default")
+    assert (options.processes, options.retries) == (1, 1)
     assert (options.threads, options.budget, options.precision, options.timeout) == (1, 4.0, 0.01, 300.0)
 
 
@@ -50,6 +52,7 @@ def test_an_unknown_or_missing_name_lists_the_right_ones(option: str, text: str)
     [
         {"budget": "0"}, {"budget": "-1"}, {"budget": "nan"}, {"budget": "soon"}, {"budget": "inf"},
         {"precision": "0"}, {"precision": "2"}, {"precision": "1"}, {"timeout": "0"},
+        {"processes": "0"}, {"processes": "1.5"}, {"retries": "-1"}, {"retries": "many"},
         {"threads": "0"}, {"threads": "-1"}, {"threads": "1.5"}, {"threads": "two"}, {"threads": ""},
     ],
 )  # fmt: skip
@@ -63,6 +66,19 @@ def test_a_device_that_is_not_there_is_named_with_the_reason(monkeypatch: pytest
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     with pytest.raises(OptionError, match=r"--device cpu,cuda: there is no cuda device here: this torch .*--device cpu works"):
         parse(device="cpu,cuda")
+
+
+def test_in_process_means_resident_for_the_other_needs_a_process_per_lane() -> None:
+    assert parse(device="cpu", in_process=True).allocators == ("resident",)
+    with pytest.raises(OptionError, match="--allocator default: needs a process per lane; leave out --in-process"):
+        parse(device="cpu", in_process=True, allocator="default")
+
+
+def test_cuda_has_no_allocator_as_shipped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    assert parse(device="cuda", allocator="resident").allocators == ("resident",)
+    with pytest.raises(OptionError, match="--allocator default: CUDA's caching allocator is resident"):
+        parse(device="cuda", allocator="default")
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,9 @@ from benchmarks.failure import Failure
 from benchmarks.measure.timing import Timings
 from benchmarks.models import Source, Workload
 from benchmarks.options import OptionError, RunOptions
-from benchmarks.record import Contract, Group, Kernels, Memory, ModelFacts, Result
+from benchmarks.record import Contract, Group, Interval, Kernels, Memory, ModelFacts, Result
 from benchmarks.room import ThisProcess, nobody
-from benchmarks.suite import Bench, Outcome, Planned, measure_model
+from benchmarks.suite import Bench, Outcome, Planned, measure_model, plan
 from benchmarks.tasks import Examination, Job, examine, time_group
 
 GROUP = Group("forward", "mlp", "tiny", "cpu", "float32", "resident")
@@ -28,14 +29,20 @@ HOLDS = Contract(holds=True)
 
 
 class StandInRooms:
-    """Answers tasks from a script: what each mode's examination finds, and how long each lane's calls take."""
+    """Answers tasks from a script: what each mode's examination finds, and how long each lane's calls take.
+
+    `later` are seconds that differ from `seconds` in the second timing, the third and so on.
+    """
 
     fresh = True
 
     def __init__(
-        self, seconds: dict[str, float], examinations: dict[str, Contract | Failure], lost: Sequence[Failure] = ()
-    ) -> None:
+        self, seconds: dict[str, float], examinations: dict[str, Contract | Failure], lost: Sequence[Failure] = (),
+        later: Sequence[dict[str, float]] = (),
+    ) -> None:  # fmt: skip
         self.seconds = seconds
+        self.later = iter(later)
+        self.calls: list[int | None] = []
         self.examinations = examinations
         self.lost = list(lost)
         self.with_tracked: dict[str, bool] = {}
@@ -59,12 +66,16 @@ class StandInRooms:
         if self.lost:
             raise self.lost.pop(0)
         lanes = [*modes, "placebo"] if "tracked" in modes else modes
+        self.calls.append(args[2].calls)
         seconds = {lane: [self.seconds[lane]] * 20 for lane in lanes}
+        self.seconds = self.seconds | next(self.later, {})
         return Timings(2, dict.fromkeys(lanes, 4), 1.5, seconds, {}, dict.fromkeys(lanes, 0.5))
 
 
-def measured(rooms: StandInRooms, modes: tuple[str, ...] = MODES) -> tuple[dict[str, Result], dict[str, str], Outcome]:
-    outcome = Bench(RunOptions(devices=("cpu",)), rooms).measure(Planned(GROUP, Source("mlp", "tiny"), modes))
+def measured(
+    rooms: StandInRooms, modes: tuple[str, ...] = MODES, **options: Any
+) -> tuple[dict[str, Result], dict[str, str], Outcome]:
+    outcome = Bench(RunOptions(devices=("cpu",), **options), rooms).measure(Planned(GROUP, Source("mlp", "tiny"), modes))
     results = {timed.result.case.mode: timed.result for timed in outcome.measured}
     return results, {one.case.mode: one.status for one in outcome.unmeasured}, outcome
 
@@ -87,10 +98,79 @@ def test_speedups_are_against_tracked_and_seconds_are_per_call() -> None:
 
 
 def test_a_placebo_that_reads_faster_marks_the_group_untrusted() -> None:
-    results, _, _ = measured(StandInRooms({**SECONDS, "placebo": 2.9}, {}))
+    results, _, _ = measured(StandInRooms({**SECONDS, "placebo": 2.9}, {}), retries=0)
     assert not any(result.trusted for result in results.values())
+    assert results["no_grad"].discarded_placebos == []
     assert results["no_grad"].placebo is not None
     assert results["no_grad"].placebo.estimate == pytest.approx(3.0 / 2.9)
+
+
+def test_an_untrusted_group_is_timed_again_and_what_was_discarded_is_told() -> None:
+    rooms = StandInRooms({**SECONDS, "placebo": 2.9}, {}, later=[{"placebo": 3.0, "no_grad": 1.5}])
+    results, _, _ = measured(rooms)
+    assert len(rooms.timed) == 2
+    assert results["no_grad"].trusted
+    assert results["no_grad"].speedup == Interval(2.0, 2.0, 2.0), "of the timing that counts"
+    assert [reading.estimate for reading in results["no_grad"].discarded_placebos] == [pytest.approx(3.0 / 2.9)]
+
+
+def test_a_group_that_stays_untrusted_is_timed_no_more_often_than_asked() -> None:
+    rooms = StandInRooms({**SECONDS, "placebo": 2.9}, {})
+    results, _, _ = measured(rooms, retries=2)
+    assert len(rooms.timed) == 3
+    assert not results["tracked"].trusted
+    assert len(results["tracked"].discarded_placebos) == 2
+
+
+def test_several_processes_are_combined_and_recorded_one_by_one() -> None:
+    rooms = StandInRooms(SECONDS, {}, later=[{"no_grad": 2.2}, {"no_grad": 2.1}])
+    results, _, outcome = measured(rooms, processes=3)
+    no_grad = results["no_grad"]
+    assert [(one.rounds, one.seconds) for one in no_grad.processes] == [(20, 1.0), (20, 1.1), (20, 1.05)]
+    assert [one.speedup.estimate for one in no_grad.processes if one.speedup] == pytest.approx([1.5, 3 / 2.2, 3 / 2.1])
+    assert no_grad.speedup is not None
+    assert no_grad.speedup.low < 3 / 2.2 < 1.5 < no_grad.speedup.high, "each process was certain, but they do not agree"
+    assert no_grad.seconds == 1.05
+    assert [len(timed.blocks) for timed in outcome.measured] == [60, 60, 60]
+    assert rooms.calls == [None, 2, 2], "all blocks hold as many calls as the first process chose"
+
+
+def test_one_process_is_not_recorded_twice() -> None:
+    results, _, _ = measured(StandInRooms(SECONDS, {}))
+    assert results["no_grad"].processes == []
+
+
+def test_both_allocators_share_an_examination(monkeypatch: pytest.MonkeyPatch) -> None:
+    rooms = StandInRooms(SECONDS, {})
+    driven: list[Sequence[str]] = []
+
+    def in_lock_step(rooms: Any, job: Job, modes: Sequence[str], limits: Any, listen: Any) -> Timings:
+        driven.append(modes)
+        return Timings(2, dict.fromkeys(SECONDS, 4), 1.5, {lane: [SECONDS[lane]] * 20 for lane in SECONDS}, {}, SECONDS)
+
+    monkeypatch.setattr("benchmarks.suite.time_in_lock_step", in_lock_step)
+    bench = Bench(RunOptions(devices=("cpu",)), rooms)
+    resident = bench.measure(Planned(GROUP, Source("mlp", "tiny"), MODES))
+    default = bench.measure(Planned(replace(GROUP, allocator="default"), Source("mlp", "tiny"), MODES))
+    assert (len(rooms.timed), driven) == (1, [list(MODES)])
+    assert [timed.result.memory for timed in default.measured] == [timed.result.memory for timed in resident.measured]
+    assert (resident.measured_seconds, default.measured_seconds) == (3 * 0.25 + 1.5, 1.5)
+
+
+def test_the_default_allocator_is_measured_where_pages_cannot_be_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("benchmarks.allocator.unavailable", lambda: "no glibc")
+    found = Bench(RunOptions(devices=("cpu",)), ThisProcess()).measure(
+        Planned(replace(GROUP, allocator="default"), Source("mlp", "tiny"), ("tracked",))
+    )
+    assert [one.reason for one in found.unmeasured] == ["needs a process per lane, which --in-process does without"]
+
+
+def test_cuda_is_planned_once_and_the_cpu_for_both_allocators() -> None:
+    options = RunOptions(models=("mlp",), sizes=("tiny",), devices=("cpu", "cuda"))
+    groups = [planned.group for planned in plan(options, ThisProcess())]
+    assert [(group.device, group.allocator) for group in groups] == [
+        ("cpu", "resident"), ("cpu", "default"), ("cuda", "resident"),
+    ]  # fmt: skip
 
 
 def test_a_mode_that_was_not_asked_for_is_not_reported_though_tracked_is_measured_for_comparison() -> None:
