@@ -53,6 +53,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "`size`, and returns (module, inputs). Repeatable. The built-in models then run only with --models")  # fmt: skip
     add("--sizes", metavar="NAMES", help=f"{', '.join(SIZES)} (default: {','.join(options.DEFAULT_SIZES)})")
     add("--modes", metavar="NAMES", help=f"{', '.join(MODES)}, or all (default: {','.join(DEFAULT_MODES)})")
+    add("--freeze", metavar="PATTERN", action="append", default=[],
+        help="one more mode: tracked, but parameters whose name matches, such as encoder.*, do not require grad. Repeatable")  # fmt: skip
     add("--scenarios", metavar="NAMES", help=f"how the models are run: {', '.join(SCENARIOS)} (default: all)")
     add("--device", metavar="NAMES", help=f"{', '.join(DEVICES)} (default: the accelerator if there is one, else cpu)")
     add("--dtype", metavar="NAMES", help=f"{', '.join(DTYPES)} (default: float32)")
@@ -82,7 +84,7 @@ def pytest_configure(config: pytest.Config) -> None:
     chosen = config.option
     try:
         parsed = options.parse(
-            models=chosen.models, own_models=chosen.own_models, sizes=chosen.sizes, modes=chosen.modes,
+            models=chosen.models, own_models=chosen.own_models, sizes=chosen.sizes, modes=chosen.modes, freeze=chosen.freeze,
             scenarios=chosen.scenarios, device=chosen.device, dtype=chosen.dtype, allocator=chosen.allocator,
             threads=chosen.threads, budget=chosen.budget, precision=chosen.precision, timeout=chosen.timeout,
             processes=chosen.processes, retries=chosen.retries, in_process=chosen.in_process,

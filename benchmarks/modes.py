@@ -9,6 +9,8 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import partial
 from typing import Any
 
 import torch
@@ -27,15 +29,15 @@ Step = Callable[[], Any]
 class Mode:
     """One way of handling gradients.
 
-    `bind(module, run)` returns the step. `history` and `records` are promises: whether the output is part of a graph,
-    and whether the call keeps tensors for a backward pass while it runs. `own_operators` are the `aten::` operators that the
+    `bind(module, run)` returns the step. `history` and `records` are promises: whether the output is part of a graph (None
+    promises nothing), and whether the call keeps tensors for a backward pass while it runs. `own_operators` are the `aten::` operators that the
     mode adds by its nature.
     """
 
     name: str
     summary: str
     bind: Callable[[nn.Module, Run], Step]
-    history: bool = False
+    history: bool | None = False
     records: bool = False
     own_operators: frozenset[str] = frozenset()
 
@@ -80,9 +82,15 @@ def _no_grad_decorator(module: nn.Module, run: Run) -> Step:
     return step
 
 
-def _frozen(module: nn.Module, run: Run) -> Step:
-    """A twin of the module that shares every value with it, but whose parameters do not require grad."""
-    shared: dict[int, Any] = {id(p): nn.Parameter(p.detach(), requires_grad=False) for p in module.parameters()}
+def _frozen(module: nn.Module, run: Run, pattern: str = "*") -> Step:
+    """A twin of the module that shares every value with it, but whose parameters named like `pattern` do not require grad."""
+    named = list(module.named_parameters(remove_duplicate=False))
+    matching = {id(parameter) for name, parameter in named if fnmatchcase(name, pattern)}
+    if not matching and pattern != "*":
+        raise NotImplementedError(f"no parameter's name matches {pattern}; there are {', '.join(name for name, _ in named)}")
+    shared: dict[int, Any] = {
+        id(p): nn.Parameter(p.detach(), requires_grad=False) if id(p) in matching else p for _, p in named
+    }
     shared.update((id(buffer), buffer) for buffer in module.buffers())
     try:
         twin = copy.deepcopy(module, shared)
@@ -125,3 +133,18 @@ MODES = {
     )
 }  # fmt: skip
 DEFAULT_MODES = (TRACKED.name, NO_GRAD.name, INFERENCE_MODE.name, DETACH.name)
+
+_FREEZING = "frozen:"
+
+
+def freezing(pattern: str) -> str:
+    """The name of the mode in which parameters whose dotted name matches `pattern`, as file names in a shell, do not require grad."""
+    return f"{_FREEZING}{pattern}"
+
+
+def mode_named(name: str) -> Mode:
+    """The mode of a registered name, or one of `freezing`'s. Raises KeyError."""
+    if not name.startswith(_FREEZING):
+        return MODES[name]
+    pattern = name.removeprefix(_FREEZING)
+    return Mode(name, f"requires_grad_(False) on {pattern}", partial(_frozen, pattern=pattern), history=None, records=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from benchmarks.device import ALLOCATORS, DEVICES, RESIDENT, default_device
 from benchmarks.models import DTYPES, MODELS, SIZES, own
-from benchmarks.modes import DEFAULT_MODES, MODES
+from benchmarks.modes import DEFAULT_MODES, MODES, freezing
 from benchmarks.scenarios import SCENARIOS
 
 DEFAULT_SIZES = ("tiny", "small", "medium")
@@ -53,6 +53,7 @@ def parse(
     own_models: Sequence[str] = (),
     sizes: str | None = None,
     modes: str | None = None,
+    freeze: Sequence[str] = (),
     scenarios: str | None = None,
     device: str | None = None,
     dtype: str | None = None,
@@ -73,7 +74,7 @@ def parse(
         models=_names("--models", models, MODELS, () if own_models else tuple(MODELS)),
         own=_own(own_models, models),
         sizes=_names("--sizes", sizes, SIZES, DEFAULT_SIZES),
-        modes=_names("--modes", modes, MODES, DEFAULT_MODES),
+        modes=(*_names("--modes", modes, MODES, DEFAULT_MODES), *_freezing(freeze)),
         scenarios=_names("--scenarios", scenarios, SCENARIOS, tuple(SCENARIOS)),
         devices=devices,
         dtypes=_names("--dtype", dtype, DTYPES, ("float32",)),
@@ -109,6 +110,12 @@ def _devices(text: str | None) -> tuple[str, ...]:
         if why is not None:
             raise OptionError(f"--device {text}: there is no {name} device here: {why}; --device cpu works everywhere")
     return names
+
+
+def _freezing(patterns: Sequence[str]) -> tuple[str, ...]:
+    if not all(patterns):
+        raise OptionError("--freeze: an empty pattern matches nothing; name parameters, such as encoder.*")
+    return tuple(dict.fromkeys(freezing(pattern) for pattern in patterns))
 
 
 def _allocators(text: str | None, devices: Sequence[str], *, in_process: bool) -> tuple[str, ...]:

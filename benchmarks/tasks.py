@@ -28,7 +28,7 @@ from benchmarks.measure.timing import (
     time_lanes,
 )
 from benchmarks.models import DTYPES, OWN_SIZE, Source, Workload, own
-from benchmarks.modes import MODES, TRACKED, Mode, Step
+from benchmarks.modes import DETACH, TRACKED, Mode, Step, mode_named
 from benchmarks.record import Contract, Group, Kernels, Memory, ModelFacts
 from benchmarks.scenarios import SCENARIOS
 
@@ -45,7 +45,7 @@ class Job:
     threads: int
 
     def step(self, workload: Workload, mode: str) -> Step:
-        return SCENARIOS[self.group.scenario](workload, MODES[mode])
+        return SCENARIOS[self.group.scenario](workload, mode_named(mode))
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ def examine(job: Job, mode_name: str, *, with_tracked: bool, own_process: bool, 
     if own_process:
         allocator.return_pages()
     announce.lane(mode_name)
-    mode, device = MODES[mode_name], DEVICES[job.group.device]()
+    mode, device = mode_named(mode_name), DEVICES[job.group.device]()
     workload = job.build()
     module, inputs = workload.module, workload.input_tensors()
     with _settings(job.threads):
@@ -185,7 +185,9 @@ def _expected_saved_bytes(job: Job, mode: Mode, workload: Workload) -> int | Non
         or group.dtype not in _CLOSED_FORM_DTYPES
     ):
         return None
-    return workload.closed_form(DTYPES[group.dtype].itemsize) if mode.records else 0
+    if not mode.records:
+        return 0
+    return workload.closed_form(DTYPES[group.dtype].itemsize) if mode in (TRACKED, DETACH) else None
 
 
 _CLOSED_FORM_DTYPES = ("float32", "bfloat16")

@@ -9,10 +9,20 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks.measure.graph import call_recording_saved, histories
+from benchmarks.measure.graph import call_recording_saved, histories, saved_for_backward
 from benchmarks.models import MODELS, Workload
 from benchmarks.models.workload import Family
-from benchmarks.modes import DEFAULT_MODES, DETACHED_PARAMETERS, FROZEN, INFERENCE_MODE, MODES, TRACKED, Mode
+from benchmarks.modes import (
+    DEFAULT_MODES,
+    DETACHED_PARAMETERS,
+    FROZEN,
+    INFERENCE_MODE,
+    MODES,
+    TRACKED,
+    Mode,
+    freezing,
+    mode_named,
+)
 from benchmarks.scenarios import SCENARIOS
 from benchmarks.tree import tensors
 
@@ -156,3 +166,41 @@ def test_the_four_modes_of_the_question_are_run_unless_asked_otherwise() -> None
     assert DEFAULT_MODES == ("tracked", "no_grad", "inference_mode", "detach")
     assert set(DEFAULT_MODES) <= set(MODES)
     assert [mode.name for mode in MODES.values()] == list(MODES)
+
+
+def saved_when_freezing(model: nn.Module, pattern: str) -> int:
+    inputs = torch.randn(16, 8)
+    step = mode_named(freezing(pattern)).bind(model, lambda model: model(inputs))
+    return saved_for_backward(step, [*model.parameters(), inputs]).total_bytes
+
+
+def test_freezing_says_exactly_what_each_pattern_saves() -> None:
+    """Between linear layers alone, only the input of a layer that learns is kept."""
+    u = 16 * 8 * 4
+    chain = nn.Sequential(*(nn.Linear(8, 8) for _ in range(4)))
+    assert saved_when_freezing(chain, "*") == 0
+    assert saved_when_freezing(chain, "0.*") == 3 * u
+    assert saved_when_freezing(chain, "[123].*") == 0
+    assert saved_when_freezing(chain, "?.bias") == 3 * u
+    assert saved_when_freezing(chain, "3.weight") == 2 * u
+
+
+def test_freezing_all_but_the_first_layer_saves_nothing_where_activations_keep_their_outputs() -> None:
+    u = 16 * 8 * 4
+    chain = nn.Sequential(*(layer for _ in range(4) for layer in (nn.Linear(8, 8), nn.ReLU())))
+    assert saved_when_freezing(chain, "[2468].*") == saved_when_freezing(chain, "6.*") == 4 * u
+    assert saved_when_freezing(chain, "[024].*") == 2 * u, "the last layer's input and its activation's output"
+
+
+def test_a_pattern_that_matches_nothing_lists_the_names() -> None:
+    with pytest.raises(NotImplementedError, match=r"matches encoder\.\*; there are weight, bias"):
+        mode_named(freezing("encoder.*")).bind(nn.Linear(2, 2), lambda model: model)
+
+
+def test_freezing_leaves_the_module_as_it_was() -> None:
+    model = nn.Linear(2, 2)
+    output = mode_named(freezing("weight")).bind(model, lambda model: model(torch.randn(1, 2)))()
+    assert model.weight.requires_grad
+    output.sum().backward()
+    assert model.bias.grad is not None
+    assert model.weight.grad is None

@@ -40,6 +40,13 @@ def test_names_keep_their_order_and_repeats_count_once(names: list[str]) -> None
     assert parse(modes=" , ".join(names), device="cpu").modes == tuple(dict.fromkeys(names))
 
 
+def test_each_pattern_to_freeze_is_one_more_mode() -> None:
+    options = parse(modes="tracked", freeze=["encoder.*", "head.?", "encoder.*"], device="cpu")
+    assert options.modes == ("tracked", "frozen:encoder.*", "frozen:head.?")
+    with pytest.raises(OptionError, match="--freeze: an empty pattern matches nothing"):
+        parse(freeze=[""], device="cpu")
+
+
 @pytest.mark.parametrize("option", ["models", "sizes", "modes", "scenarios", "device", "dtype", "allocator"])
 @pytest.mark.parametrize("text", ["nonsense", "", ",", "all,nonsense"])
 def test_an_unknown_or_missing_name_lists_the_right_ones(option: str, text: str) -> None:

@@ -43,7 +43,7 @@ def check_contract(mode: Mode, seen: Observation, reference: Observation | None)
     broken = []
     if mode.history and not seen.histories:
         broken.append("the output has no history: nothing was tracked (does any parameter require grad?)")
-    if not mode.history and seen.histories:
+    if mode.history is False and seen.histories:
         broken.append(f"the output has a history ({seen.histories[0]})")
     if not mode.records and seen.saved:
         broken.append(f"{seen.saved} tensors were saved for backward")

@@ -13,12 +13,16 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from analysis.render import Table
+from benchmarks.measure.timing import Block
+from benchmarks.models import Source
+from benchmarks.record import Group
 from benchmarks.room import CleanRooms
 from benchmarks.selfcheck.goals import Goal, goals_table
-from benchmarks.tasks import describe_machine
+from benchmarks.tasks import Job, describe_machine, drive_lane
 
 ROOT = Path(__file__).parent.parent.parent
 REPEATS = 5
@@ -28,6 +32,7 @@ def cost() -> list[Table]:
     """Starts rooms, spawns, command lines and one default run (a minute or two); returns a row for each goal."""
     _tell("starting processes")
     room, spawned = _in_turn(_seconds_of_room(), _seconds_of_spawn)
+    driving = _driving_seconds()
     _tell("starting command lines")
     collect, torch_alone = _in_turn(
         _seconds_of("-m", "pytest", "--benchmark", "--collect-only", "-q"), _seconds_of("-c", "import torch, pytest_benchmark")
@@ -38,6 +43,8 @@ def cost() -> list[Table]:
     goals = [
         Goal("a clean room is ready sooner than a spawn with torch", f"{spawned / room:.0f} times",
              "at least 15 times", spawned / room >= 15, f"{room * 1000:.0f} ms against {spawned * 1000:.0f} ms"),
+        Goal("driving a room beyond its calls, per round", f"{driving * 1e6:.0f} us",
+             "at most 100 us", driving <= 100e-6, "a message there and back, outside the timed region"),
         Goal("share of a default run that measures", f"{measured / wall:.0%}",
              "at least 50%", measured / wall >= 0.5, f"{measured:.0f} s of {wall:.0f} s"),
         Goal("--benchmark --collect-only over import torch", f"{collect - torch_alone:.2f} s",
@@ -64,6 +71,19 @@ def _seconds_of_room() -> Callable[[], float]:
         return time.perf_counter() - start
 
     return seconds
+
+
+def _driving_seconds() -> float:
+    """What a lane's turn takes in the parent beyond the block and the warming call before it; both hold one call of the tiny mlp."""
+    group = Group("forward", "mlp", "tiny", "cpu", "float32", "default")
+    job = Job(group, partial(Source("mlp", "tiny").workload, "cpu", "float32"), threads=1)
+    beyond = []
+    with CleanRooms(timeout_seconds=60).open(drive_lane, job, "no_grad", lanes=("no_grad",)) as room:
+        for _ in range(1000):
+            start = time.perf_counter()
+            block: Block = room.ask(1)
+            beyond.append(time.perf_counter() - start - 2 * block.seconds)
+    return statistics.median(beyond)
 
 
 def _seconds_of_spawn() -> float:
