@@ -363,3 +363,21 @@ def test_a_module_without_length_is_no_absent_module() -> None:
     module = Unmeasurable(2, 2)
     saved = saved_for_backward(lambda: module(torch.ones(1, 2)).exp(), [], module)
     assert sorted(part.name for part in saved.by_operator) == ["exp", "linear"]
+
+
+class Autocast(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4))
+
+    def forward(self, x: torch.Tensor) -> Any:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            return self.layers(x)
+
+
+def test_the_copies_of_weights_that_autocast_keeps_are_told_apart() -> None:
+    """Kept in bfloat16 are the input's copy, the activation, and the second layer's weight; the first one's is not needed again."""
+    model, x = Autocast(), torch.randn(3, 8)
+    saved = saved_for_backward(lambda: model(x), [*model.parameters(), x], model)
+    assert (saved.total_bytes, saved.cast_bytes) == (2 * (3 * 8 + 3 * 16), 2 * 4 * 16)
+    assert sum(one.bytes for one in saved.by_module) == sum(one.bytes for one in saved.by_operator) == saved.total_bytes

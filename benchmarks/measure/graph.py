@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks.modes import Step
 from benchmarks.record import SavedBy
@@ -28,11 +29,13 @@ REST = "(smaller ones, anywhere)"
 class Saved:
     """Bytes kept for backward: unique storages at full size. The two lists each sum to the total, the largest first.
 
-    `opaque_bytes` are in workspaces whose layout only the library knows (uint8, as oneDNN's LSTM keeps).
+    `opaque_bytes` are in workspaces whose layout only the library knows (uint8, as oneDNN's LSTM keeps). `cast_bytes` are not in the
+    total: copies of parameters in another dtype, as autocast makes them.
     """
 
     total_bytes: int
     opaque_bytes: int
+    cast_bytes: int
     by_module: list[SavedBy]
     by_operator: list[SavedBy]
 
@@ -41,8 +44,8 @@ def saved_for_backward(step: Step, apart: Iterable[torch.Tensor], module: nn.Mod
     """What one call of `step` keeps for backward, but for the storages of `apart` (parameters, buffers, inputs).
 
     Every storage counts once, for the first that saves it: the path of the submodule of `module` that was running, and the torch
-    function that was. They are found by a second call. Where that does not work (torch.compile does not trace what watches it) or
-    comes to another sum, all is the model's.
+    function that was. They, and the casts, are found by a second call. Where that does not work (torch.compile does not trace what
+    watches it) or comes to another sum, all is the model's.
     """
     known = {key for tensor in apart for key, _ in _storages(tensor)}
     sizes: dict[StorageKey, int] = {}
@@ -58,30 +61,51 @@ def saved_for_backward(step: Step, apart: Iterable[torch.Tensor], module: nn.Mod
     call_recording_saved(step, note)
     total = sum(sizes.values())
     try:
-        modules, operators = _savers(step, known, module)
+        modules, operators, cast = _savers(step, known, module)
     except Exception:  # noqa: BLE001 - the step itself has just run without
-        modules, operators = Counter(), Counter()
-    if modules.total() != total:
-        modules = operators = Counter({_MODEL: total})
-    return Saved(total, sum(sizes[key] for key in opaque), _largest(modules), _largest(operators))
+        modules, operators, cast = Counter(), Counter(), 0
+    if modules.total() + cast != total:
+        modules, operators, cast = Counter({_MODEL: total}), Counter({_MODEL: total}), 0
+    return Saved(total - cast, sum(sizes[key] for key in opaque), cast, _largest(modules), _largest(operators))
 
 
-def _savers(step: Step, known: set[StorageKey], module: nn.Module | None) -> tuple[Counter[str], Counter[str]]:
-    """Bytes saved by module path and by torch function in one call."""
+def _savers(step: Step, known: set[StorageKey], module: nn.Module | None) -> tuple[Counter[str], Counter[str], int]:
+    """Bytes saved by module path and by torch function in one call, and those of casts."""
     seen = set(known)
     modules: Counter[str] = Counter()
     operators: Counter[str] = Counter()
-    with _running(module) as where:
+    cast = 0
+    with _running(module) as where, _Casts(module.parameters() if module is not None else ()) as casts:
 
         def note(tensor: torch.Tensor) -> None:
+            nonlocal cast
             for key, size in _storages(tensor):
-                if key not in seen:
-                    seen.add(key)
+                if key in seen:
+                    continue
+                seen.add(key)
+                if key in casts.made:
+                    cast += size
+                else:
                     modules[where.module()] += size
                     operators[where.operator()] += size
 
         call_recording_saved(step, note)
-    return modules, operators
+    return modules, operators, cast
+
+
+class _Casts(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Notes the storages that copies of parameters in another dtype are `made` in, and keeps them alive."""
+
+    def __init__(self, parameters: Iterable[torch.Tensor]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._parameters = {key for parameter in parameters for key, _ in _storages(parameter)}
+        self.made: dict[StorageKey, torch.Tensor] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        output = func(*args, **(kwargs or {}))
+        if func is torch.ops.aten._to_copy.default and any(key in self._parameters for key, _ in _storages(args[0])):
+            self.made.update((key, output) for key, _ in _storages(output))
+        return output
 
 
 def call_recording_saved(step: Step, note: Callable[[torch.Tensor], object] = id) -> tuple[Any, list[torch.Tensor]]:
