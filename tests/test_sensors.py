@@ -144,6 +144,11 @@ def test_what_a_gpu_does_not_support_takes_nothing_else_away(place: Place) -> No
     assert {name for name in facts if "gpu" in name} == {"gpu_processes", "gpu_clock_mhz", "gpu_throttle_reasons"}
 
 
+def test_the_binding_has_what_is_asked_of_its_stand_in() -> None:
+    pynvml = pytest.importorskip("pynvml")
+    assert set(vars(FakeNvml())) <= set(dir(pynvml))
+
+
 @pytest.mark.parametrize(
     ("visible", "handle"), [("", 0), ("2,0", 2), ("GPU-1f,GPU-2e", "GPU-1f"), ("MIG-3d", "MIG-3d"), ("NoDevFiles", 0)]
 )
