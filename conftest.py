@@ -166,16 +166,27 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         session.config.stash[SESSION].select(case for case in cases if isinstance(case, Case))
 
 
+def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
+    """What harms the measurement that is about to begin."""
+    if SESSION not in config.stash or _times_nothing(config):
+        return []
+    return [f"warning: {finding}" for finding in config.stash[SESSION].conditions.before]
+
+
+def _times_nothing(config: pytest.Config) -> bool:
+    chosen = config.option
+    return bool(chosen.collectonly or (chosen.benchmark_disable and not chosen.benchmark_enable))
+
+
 @pytest.fixture
 def find(request: pytest.FixtureRequest) -> Callable[[Case], Timed | Unmeasured | None]:
     """What became of a case; its group is measured when it is first asked for."""
     config = request.config
     plugins = config.pluginmanager
     progress = TerminalProgress(plugins.get_plugin("terminalreporter"), plugins.get_plugin("capturemanager"))
-    disabled = config.option.benchmark_disable and not config.option.benchmark_enable
 
     def find_shown(case: Case) -> Timed | Unmeasured | None:
-        return config.stash[SESSION].find(case, progress, contract_only=disabled)
+        return config.stash[SESSION].find(case, progress, contract_only=_times_nothing(config))
 
     return find_shown
 
@@ -267,7 +278,7 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     write = terminalreporter.write_line
     if session.results:
         terminalreporter.section("what gradient tracking costs")
-        for line in terminal(table).splitlines():
+        for line in (*terminal(table).splitlines(), *(f"warning: {finding}" for finding in session.conditions.after)):
             write(line)
     before = config.stash[SAVED_BEFORE]
     for run in _saved_runs(config) - before:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
-import psutil
-
 from benchmarks import suite
+from benchmarks.conditions import Conditions
 from benchmarks.options import RunOptions
 from benchmarks.record import SCHEMA, Case, Group, Result, Timed, Unmeasured, to_json
+from benchmarks.sensors import Place, started_nvml
 from benchmarks.suite import Bench, Outcome, Planned
 from benchmarks.tasks import describe_machine
 
@@ -33,12 +32,12 @@ class Session:
 
     def __init__(self, options: RunOptions) -> None:
         self.options = options
+        self.conditions = Conditions(Place(options.threads, nvml=started_nvml() if "cuda" in options.devices else None))
         self.rooms = suite.rooms_for(options)
         self._bench = Bench(options, self.rooms)
         self.planned: Sequence[Planned] = suite.plan(options, self.rooms)
         self._outcomes: dict[Group, Outcome] = {}
         self._started = time.monotonic()
-        self._load_at_start = _load()
 
     def select(self, cases: Iterable[Case]) -> None:
         """Leaves only these cases to be measured (`pytest -k`)."""
@@ -85,9 +84,7 @@ class Session:
                 "in_process": self.options.in_process,
                 "budget_seconds": self.options.budget,
                 "precision": self.options.precision,
-                "load_average_at_start": self._load_at_start,
-                "load_average_at_end": _load(),
-                "temperatures_celsius": _temperatures(),
+                **self.conditions.record(),
                 "wall_seconds": time.monotonic() - self._started,
                 "measured_seconds": sum(outcome.measured_seconds for outcome in self._outcomes.values()),
             },
@@ -96,12 +93,3 @@ class Session:
     def machine_facts(self) -> dict[str, Any]:
         """What identifies the machine and the build, for pytest-benchmark's `machine_info`."""
         return self.rooms.run(describe_machine, self.options.devices, self.options.threads)
-
-
-def _load() -> float | None:
-    return os.getloadavg()[0] if hasattr(os, "getloadavg") else None
-
-
-def _temperatures() -> dict[str, float]:
-    sensors = psutil.sensors_temperatures() if hasattr(psutil, "sensors_temperatures") else {}
-    return {name: max(sensor.current for sensor in found) for name, found in sensors.items() if found}

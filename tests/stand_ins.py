@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from functools import partial
 from types import SimpleNamespace
@@ -126,3 +127,55 @@ class Held:
 
     def __del__(self) -> None:
         self._cuda.free(self._size_bytes)
+
+
+class FakeSystem(SimpleNamespace):
+    """An object of the shape of psutil: a machine of 4 cores and 16 GiB at rest, but for what is changed."""
+
+    RLIMIT_AS, RLIM_INFINITY = 9, -1
+
+    def __init__(
+        self, load: float = 0.3, plugged: bool | None = True, available: int = 12 * 2**30, swapped: int = 0,
+        affinity: tuple[int, ...] = (0, 1, 2, 3), address_space: int = RLIM_INFINITY,
+    ) -> None:  # fmt: skip
+        super().__init__(
+            getloadavg=lambda: (load, 9.0, 9.0),
+            cpu_count=lambda logical=True: 8 if logical else 4,
+            sensors_battery=lambda: SimpleNamespace(power_plugged=plugged),
+            sensors_temperatures=lambda: {"chip": [SimpleNamespace(current=41.0), SimpleNamespace(current=43.5)], "none": []},
+            virtual_memory=lambda: SimpleNamespace(available=available, total=16 * 2**30),
+            swap_memory=lambda: SimpleNamespace(used=swapped),
+            Process=lambda: SimpleNamespace(
+                cpu_affinity=lambda: list(affinity),
+                rlimit=lambda limit: {self.RLIMIT_AS: (address_space, self.RLIM_INFINITY)}[limit],
+            ),
+        )
+
+
+class FakeNvml(SimpleNamespace):
+    """An object of the shape of NVML's binding: an idle GPU, but for what is changed. A handle is what it was asked for by."""
+
+    def __init__(
+        self,
+        pids: tuple[int, ...] = (),
+        set_mhz: int = 1785,
+        reasons: int = 0x1,
+        hot_seconds: float = 0.25,
+        unsupported: str = "",
+    ) -> None:
+        super().__init__(
+            NVML_CLOCK_SM="sm", NVML_PERF_POLICY_THERMAL="thermal",
+            nvmlClocksThrottleReasonGpuIdle=0x1, nvmlClocksThrottleReasonHwSlowdown=0x8,
+            nvmlClocksThrottleReasonSwThermalSlowdown=0x20, nvmlClocksThrottleReasonHwThermalSlowdown=0x40,
+            nvmlClocksThrottleReasonHwPowerBrakeSlowdown=0x80,
+            nvmlDeviceGetHandleByIndex=lambda index: index,
+            nvmlDeviceGetHandleByUUID=lambda uuid: uuid,
+            nvmlDeviceGetComputeRunningProcesses=lambda _: [SimpleNamespace(pid=pid) for pid in (*pids, os.getpid())],
+            nvmlDeviceGetClockInfo=lambda _, clock: {"sm": 345}[clock],
+            nvmlDeviceGetDefaultApplicationsClock=lambda _, clock: {"sm": 1785}[clock],
+            nvmlDeviceGetApplicationsClock=lambda _, clock: {"sm": set_mhz}[clock],
+            nvmlDeviceGetCurrentClocksThrottleReasons=lambda _: reasons,
+            nvmlDeviceGetViolationStatus=lambda _, policy: {"thermal": SimpleNamespace(violationTime=hot_seconds * 1e9)}[policy],
+        )  # fmt: skip
+        if unsupported:
+            delattr(self, unsupported)

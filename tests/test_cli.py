@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -127,6 +128,22 @@ def test_a_run_can_be_named_dumped_and_compared(quick: Finished, tmp_path: Path)
     assert json.loads(dump.read_text())["gradtax"]["schema"] == 1
     assert "NOW" in again.output
     assert "machine_info is different" not in again.output
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits of the address space are read on Linux")
+def test_what_harms_is_told_once_before_the_first_group_and_saved(tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (2**46, hard))  # too much to do harm; the command inherits it
+    try:
+        done = type_in(tmp_path, *QUICK, "--precision", "0.5", "--modes", "tracked", "--in-process")
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+    text = "address space is limited to 65536.0 GiB: large models may fail; ulimit -v unlimited"
+    assert done.output.count(f"warning: {text}\n") == 1
+    assert done.output.index(text) < done.output.index("[1/1]")
+    conditions = done.run()["gradtax"]["conditions"]
+    assert text in conditions["warnings"]
+    assert {"load_average_at_start", "load_average_at_end", "memory_available_bytes", "wall_seconds"} <= set(conditions)
 
 
 def test_disabled_benchmarks_check_contracts_and_save_nothing(tmp_path: Path) -> None:

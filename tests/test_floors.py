@@ -11,6 +11,7 @@ ROOT = Path(__file__).parent.parent
 FLOORS = {
     "benchmarks.record": 0, "benchmarks.statistics": 0.25, "benchmarks.failure": 0.25,
     "analysis": 0.5,  # the tables; suite and conftest show them
+    "benchmarks.control_groups": 0, "benchmarks.sensors": 0.25, "benchmarks.conditions": 0.5,
     "benchmarks.tree": 0.5, "benchmarks.allocator": 0.5,
     "benchmarks.modes": 1, "benchmarks.models": 1, "benchmarks.device": 1,
     "benchmarks.scenarios": 2,
