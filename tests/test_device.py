@@ -14,6 +14,9 @@ from stand_ins import FakeCuda, Lane
 from benchmarks.device import DEVICES, Cpu, Cuda, Device, DeviceBytes, default_device, machine_facts
 from benchmarks.measure.memory import device_bytes
 from benchmarks.measure.timing import Limits, Stopwatch, time_lanes
+from benchmarks.models import Source
+from benchmarks.modes import DEFAULT_MODES, MODES
+from benchmarks.scenarios.forward import forward
 
 
 def test_the_device_is_waited_for_before_the_clock_is_read_either_time() -> None:
@@ -67,6 +70,19 @@ def test_memory_is_above_the_resting_level_and_independent_of_the_order_of_lanes
     found = {name: device_bytes(Lane(cuda, *LANES[name]), device) for name in order}
     assert found == {"tracked": (8000, 7000, 8192), "no_grad": (3000, 500, 3072), "detach": (8000, 500, 8192)}
     assert cuda.memory_allocated() == 1500
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU; the test above plays one")
+@pytest.mark.parametrize("order", list(permutations(DEFAULT_MODES)), ids=" ".join)
+def test_on_a_gpu_too_memory_is_independent_of_the_order_of_lanes(order: tuple[str, ...]) -> None:
+    workload = Source("mlp", "small").workload("cuda", "float32")
+    steps = {name: forward(workload, MODES[name]) for name in order}
+    for step in steps.values():
+        device_bytes(step, Cuda())  # cuBLAS takes its workspace
+    found = {name: device_bytes(step, Cuda()) for name, step in steps.items()}
+    assert found["no_grad"] == found["inference_mode"]
+    assert found["tracked"] > found["no_grad"]
+    assert found == {name: device_bytes(steps[name], Cuda()) for name in reversed(order)}
 
 
 def test_memory_is_read_once_the_devices_work_is_done() -> None:

@@ -57,6 +57,14 @@ def test_every_other_error_is_a_crash_unless_its_class_says_more(error: BaseExce
     assert Failure.of(error).status == status
 
 
+def test_what_was_asked_for_is_told_where_memory_was_short() -> None:
+    message = (
+        "CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has a total capacity of 8.00 GiB of which 7.50 GiB is free."
+    )
+    assert "Tried to allocate 20.00 GiB" in Failure.of(torch.OutOfMemoryError(message)).reason
+    assert f"tried to allocate {4 * 10**15} bytes" in Failure.of(raised("allocate")).reason
+
+
 def test_a_failure_keeps_its_status_and_gains_the_lane() -> None:
     again = Failure.of(Failure("timed_out", "too long"), lane="detach")
     assert (again.status, again.reason, again.lane) == ("timed_out", "too long", "detach")
