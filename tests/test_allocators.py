@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 from builders import make_timings
@@ -20,14 +21,12 @@ def ratio(estimate: float) -> Interval:
 
 
 def both(
-    alone: dict[str, float], shipped: dict[str, float], faults: dict[str, float], *, model: str = "net", seconds: tuple[float, float] = (1e-3, 1e-3), trusted: bool = True
+    alone: dict[str, float], shipped: dict[str, float], faults: dict[str, float], *, model: str = "net", seconds: tuple[float, float] = (1e-3, 1e-3)
 ) -> list[Result]:  # fmt: skip
     """One group by both allocators; tracked takes `seconds`."""
     return [
         *make_timings("resident", seconds[0], {mode: ratio(value) for mode, value in alone.items()}, {}, model=model),
-        *make_timings(
-            "default", seconds[1], {mode: ratio(value) for mode, value in shipped.items()}, faults, model=model, trusted=trusted
-        ),
+        *make_timings("default", seconds[1], {mode: ratio(value) for mode, value in shipped.items()}, faults, model=model),
     ]
 
 
@@ -78,7 +77,10 @@ def test_page_faults_are_blamed_wherever_they_are_all_that_differs(
 
 def test_intervals_that_overlap_and_groups_that_are_untrusted_are_no_disagreement() -> None:
     assert told(both({"no_grad": 1.20}, {"no_grad": 1.215}, {"tracked": 900.0})) == []
-    assert told(both({"no_grad": 1.20}, {"no_grad": 1.60}, {"tracked": 900.0}, trusted=False)) == []
+    far = both({"no_grad": 1.20}, {"no_grad": 1.60}, {"tracked": 900.0})
+    assert told(far)
+    for allocator in ("resident", "default"):
+        assert told([replace(one, trusted=one.case.allocator != allocator) for one in far]) == []
 
 
 def test_of_many_disagreements_the_largest_of_four_groups_are_shown_and_the_rest_counted() -> None:
