@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 from pytest_benchmark.utils import get_tag
 
-from analysis.render import WIDTH, markdown, summary_table, terminal
+from analysis.render import WIDTH, markdown, terminal
+from analysis.summary import summary_table
 from benchmarks import options
 from benchmarks.device import ALLOCATORS, DEVICES
 from benchmarks.models import DTYPES, MODELS, SIZES
@@ -286,7 +287,7 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
 
 
 def _show_saved(run: Path, table: str, write: Callable[[str], None]) -> None:
-    run.with_suffix(".md").write_text(f"{table}\n")
+    run.with_suffix(".md").write_text(f"{table}\n", encoding="utf-8")
     write("")
     write(f"saved: {_short(run)}")
     write("       and the table above beside it, as Markdown (.md)")

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from analysis.render import FORMATS, summary_table
+from analysis.render import FORMATS
+from analysis.summary import summary_table
 
 if TYPE_CHECKING:
     from analysis import load

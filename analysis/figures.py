@@ -40,6 +40,25 @@ def ratio_text(ratio: float | None, low: float | None = None, high: float | None
     return _rounded(ratio, (high - low) / 2)
 
 
+def speedup_text(estimate: float | None, low: float | None, high: float | None) -> str:
+    """`1.26 ±0.02`: a ratio and the wider half of its interval, both to the digit in which that half begins."""
+    if estimate is None or low is None or high is None:
+        return ratio_text(estimate)
+    noise = max(high - estimate, estimate - low)
+    return f"{_rounded(estimate, noise)} ±{_rounded(noise, noise)}"
+
+
+def count_text(count: float | None) -> str:
+    """A mean count: whole from 10 on, to one decimal below."""
+    if count is None:
+        return MISSING
+    return f"{count:,.0f}" if count >= 10 else f"{round(count, 1):g}"
+
+
+def percent_text(fraction: float) -> str:
+    return f"{100 * fraction:.1f} %"
+
+
 def interval_text(low: float | None, high: float | None) -> str:
     """Both ends of an interval to the same digit."""
     if low is None or high is None:

@@ -7,18 +7,11 @@ import io
 import json
 import re
 import textwrap
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, astuple, dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from analysis.figures import (
-    bytes_text,
-    interval_text,
-    ratio_text,
-    relative_noise,
-    seconds_text,
-)
-from benchmarks.record import Row, Unmeasured
+from benchmarks.record import Row
 
 WIDTH = 100
 """Columns that the terminal text keeps to."""
@@ -26,8 +19,11 @@ WIDTH = 100
 
 @dataclass(frozen=True, slots=True)
 class Column:
+    """`text` is aligned left. The terminal may leave `optional` columns out, the lowest number first; 0 stays."""
+
     title: str
     text: bool = False
+    optional: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,99 +46,56 @@ class Table:
     raw: list[Row] = field(default_factory=list)
 
 
-def summary_table(rows: Iterable[Row], unmeasured: Sequence[Unmeasured] = ()) -> Table:
-    """The main table: a section per group, a row per mode. `rows` are tidy rows (record.tidy_rows)."""
-    rows = list(rows)
-    groups: dict[tuple[str, ...], list[Row]] = {}
-    for row in rows:
-        groups.setdefault(tuple(row[name] for name in _GROUP), []).append(row)
-    sections = [Section(_heading(group), key, [_cells(row) for row in group]) for key, group in groups.items()]
-    return Table(
-        columns=[
-            Column("mode", text=True), Column("per call"), Column("speedup"), Column("99 % interval"),
-            Column("verdict", text=True), Column("peak"), Column("ratio"), Column("saved"), Column("RSS"),
-        ],
-        key_titles=_GROUP,
-        sections=sections,
-        notes=_notes(rows, unmeasured),
-        raw=[{**row, "status": MEASURED, "reason": None} for row in rows] + [_raw_unmeasured(one, rows) for one in unmeasured],
-    )  # fmt: skip
-
-
-MEASURED = "measured"
 _ALWAYS_SHOWN = ("model", "size")
-_GROUP = ("scenario", "model", "size", "device", "dtype", "allocator")
-
-
-def _raw_unmeasured(one: Unmeasured, rows: Sequence[Row]) -> Row:
-    empty = dict.fromkeys(rows[0]) if rows else {}
-    return {**empty, **asdict(one.case), "status": one.status, "reason": one.reason}
-
-
-def _heading(group: Sequence[Row]) -> str:
-    first = group[0]
-    where = ", ".join(first[name] for name in ("scenario", "device", "dtype", "allocator"))
-    text = f"{first['model']} {first['size']}   {where}   {first['parameters']:,} parameters, {first['inputs']}"
-    return text if first["trusted"] else f"{text}\n  UNTRUSTED: {_why_untrusted(first)}"
-
-
-def _why_untrusted(row: Row) -> str:
-    if row["placebo"] is None:
-        return "tracked could not be measured, so there is nothing to compare with"
-    reading = ratio_text(row["placebo"], row["placebo_low"], row["placebo_high"])
-    return f"identical code read {reading} {interval_text(row['placebo_low'], row['placebo_high'])} instead of 1"
-
-
-def _cells(row: Row) -> list[str]:
-    baseline = row["verdict"] == "baseline"
-    noise = relative_noise(
-        *((row["placebo_low"], row["placebo_high"]) if baseline else (row["speedup_low"], row["speedup_high"]))
-    )
-    return [
-        row["mode"],
-        seconds_text(row["seconds"], noise),
-        "1" if baseline else ratio_text(row["speedup"], row["speedup_low"], row["speedup_high"]),
-        "" if baseline else interval_text(row["speedup_low"], row["speedup_high"]),
-        row["verdict"] if row["trusted"] or baseline else f"{row['verdict']}?",
-        bytes_text(row["peak_tensor_bytes"]),
-        ratio_text(row["peak_tensor_ratio"]),
-        bytes_text(row["saved_bytes"]),
-        bytes_text(row["peak_rss_bytes"] if row["peak_reserved_bytes"] is None else row["peak_reserved_bytes"]),
-    ]
-
-
-def _notes(rows: Sequence[Row], unmeasured: Sequence[Unmeasured]) -> list[str]:
-    shared = [", ".join(sorted({row[name] for row in rows})) for name in ("scenario", "device", "dtype", "allocator")]
-    notes = [f"measured: {'; '.join(shared)}"] if rows else []
-    notes.append("speedup: time of tracked over time of the mode, from pairs; above 1 the mode is faster than tracking")
-    notes.append("ratio: peak tensor memory over tracked's; saved: kept for backward; RSS: what the process grew by")
-    if any(row["device"] == "cuda" for row in rows):
-        notes.append("RSS on cuda: what the caching allocator reserved")
-    if not all(row["trusted"] for row in rows):
-        notes.append("verdict?: the group is untrusted, its speedups are no evidence")
-    changed = dict.fromkeys(f"{row['model']} {row['size']} {row['mode']}" for row in rows if row["same_kernels"] is False)
-    if changed:
-        notes.append(f"other kernels than tracked, so not tracking alone: {', '.join(changed)}")
-    return notes + [
-        f"not measured: {' '.join(astuple(one.case))}: {one.status}: {' '.join(one.reason.split())}" for one in unmeasured
-    ]
+_SHORT_TITLE = len("per call")
+"""Titles up to this long are not broken."""
 
 
 def terminal(table: Table) -> str:
-    """Plain text in at most 100 columns; no colours, no cursor movement."""
-    rows = [[column.title for column in table.columns], *(row for section in table.sections for row in section.rows)]
-    widths = [max(len(row[number]) for row in rows) for number in range(len(table.columns))]
+    """Plain text in at most 100 columns; no colours, no cursor movement. Says which columns it leaves out for that."""
+    kept = _that_fit(table)
+    columns, rows = [table.columns[number] for number in kept], [row for section in table.sections for row in section.rows]
+    widths = [_width(table, number) for number in kept]
     needed = sum(widths) + len(widths) - 1
     gap = "  " if needed + len(widths) + 1 <= WIDTH else " "
     indent = "  " if needed + 2 <= WIDTH else ""
-    lines = []
-    if table.sections:
-        lines += [_line(rows[0], widths, table.columns, gap, indent)]
+    lines = [_line(titles, widths, columns, gap, indent) for titles in _wrapped_titles(columns, widths)] if rows else []
     for section in table.sections:
         lines += ["", *(_shortened(line) for line in section.heading.splitlines())]
-        lines += [_line(row, widths, table.columns, gap, indent) for row in section.rows]
-    notes = [line for note in table.notes for line in textwrap.wrap(note, WIDTH, subsequent_indent="  ")]
-    return "\n".join([*lines, "", *notes])
+        lines += [_line([row[number] for number in kept], widths, columns, gap, indent) for row in section.rows]
+    notes = list(table.notes)
+    if len(kept) < len(table.columns) and rows:
+        left_out = ", ".join(column.title for number, column in enumerate(table.columns) if number not in kept)
+        notes.append(f"left out to fit {WIDTH} columns: {left_out}; the other formats show everything")
+    wrapped = [line for note in notes for line in textwrap.wrap(note, WIDTH, subsequent_indent="  ")]
+    return "\n".join([*lines, *([""] if lines and notes else []), *wrapped])
+
+
+def _width(table: Table, number: int) -> int:
+    """As wide as the figures: a title that is longer breaks at its spaces."""
+    cells = (row[number] for section in table.sections for row in section.rows)
+    return max((len(text) for text in (*cells, *_wrapped(table.columns[number].title, _SHORT_TITLE))), default=0)
+
+
+def _that_fit(table: Table) -> list[int]:
+    """The numbers of the columns that the terminal has room for."""
+    kept = list(range(len(table.columns)))
+    for number in sorted(kept, key=lambda number: table.columns[number].optional):
+        if sum(_width(table, one) + 1 for one in kept) - 1 > WIDTH and table.columns[number].optional:
+            kept.remove(number)
+    return kept
+
+
+def _wrapped_titles(columns: Sequence[Column], widths: Sequence[int]) -> list[list[str]]:
+    """The lines of the header; a title that needs fewer of them stands at the bottom."""
+    wrapped = [_wrapped(column.title, width) for column, width in zip(columns, widths, strict=True)]
+    height = max(map(len, wrapped))
+    padded = [[""] * (height - len(lines)) + lines for lines in wrapped]
+    return [[lines[number] for lines in padded] for number in range(height)]
+
+
+def _wrapped(title: str, width: int) -> list[str]:
+    return textwrap.wrap(title, max(1, width), break_long_words=False, break_on_hyphens=False)
 
 
 def _line(cells: Sequence[str], widths: Sequence[int], columns: Sequence[Column], gap: str, indent: str = "") -> str:
@@ -166,7 +119,7 @@ def markdown(table: Table) -> str:
     rule = ["-" * width if column.text else "-" * (width - 1) + ":" for width, column in zip(widths, columns, strict=True)]
     body = [_line(row, widths, columns, " | ").strip() for row in [titles, rule, *rows]]
     lines = [f"| {line.ljust(sum(widths) + 3 * (len(widths) - 1))} |" for line in body]
-    return "\n".join([*lines, "", *(f"- {_markdown_escaped(note)}" for note in table.notes)])
+    return "\n".join([*([*lines, ""] if rows else []), *(f"- {_markdown_escaped(note)}" for note in table.notes)])
 
 
 def latex(table: Table) -> str:
@@ -176,18 +129,8 @@ def latex(table: Table) -> str:
     rows = [[column.title for column in columns], *flat]
     lines = [" & ".join(_latex_escaped(cell) for cell in row) + r" \\" for row in rows]
     notes = [f"% {note}" for note in table.notes]
-    return "\n".join(
-        [
-            rf"\begin{{tabular}}{{{alignment}}}",
-            r"\toprule",
-            lines[0],
-            r"\midrule",
-            *lines[1:],
-            r"\bottomrule",
-            r"\end{tabular}",
-            *notes,
-        ]
-    )
+    begin, end = [rf"\begin{{tabular}}{{{alignment}}}", r"\toprule"], [r"\bottomrule", r"\end{tabular}"]
+    return "\n".join([*([*begin, lines[0], r"\midrule", *lines[1:], *end] if flat else []), *notes])
 
 
 def comma_separated(table: Table) -> str:
@@ -234,5 +177,6 @@ def _latex_escaped(text: str) -> str:
         "^": r"\textasciicircum{}",
         "<": r"\textless{}",
         ">": r"\textgreater{}",
+        "±": r"$\pm$",
     }
     return "".join(special.get(character, f"\\{character}" if character in "&%$#_{}" else character) for character in text)

@@ -17,7 +17,8 @@ from functools import partial
 
 from torch import nn
 
-from analysis.render import summary_table, terminal
+from analysis.render import terminal
+from analysis.summary import summary_table
 from benchmarks import allocator
 from benchmarks.device import RESIDENT
 from benchmarks.failure import Failure

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.record import Case, Contract, Interval, Kernels, Memory, ModelFacts, Result, Unmeasured, to_json
+from benchmarks.statistics import verdict
 
 _TRACKED = Result(
     case=Case("forward", "mlp", "tiny", "cpu", "float32", "resident", "tracked"),
@@ -39,6 +40,28 @@ def make_result(mode: str = "no_grad", *, case: dict[str, str] | None = None, **
 
 def make_group(**case: str) -> list[Result]:
     return [make_result("tracked", case=case), make_result(case=case)]
+
+
+def make_timings(
+    allocator: str,
+    seconds: float,
+    speedups: dict[str, Interval],
+    faults: dict[str, float],
+    *,
+    model: str = "mlp",
+    **changes: Any,
+) -> list[Result]:
+    """tracked, at `seconds` per call, and the modes of `speedups`; `faults` are page faults per call, by mode."""
+    case = {"model": model, "allocator": allocator}
+    tracked = make_result("tracked", case=case, seconds=seconds, page_faults=faults.get("tracked", 0.0), **changes)
+    others = [
+        make_result(
+            mode, case=case, seconds=seconds / speedup.estimate, speedup=speedup,
+            verdict=verdict(speedup), page_faults=faults.get(mode, 0.0), **changes,
+        )
+        for mode, speedup in speedups.items()
+    ]  # fmt: skip
+    return [tracked, *others]
 
 
 def saved_run(path: Path, results: Iterable[Result] = (), unmeasured: Iterable[Unmeasured] = (), foreign: int = 0) -> Path:

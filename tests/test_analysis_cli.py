@@ -15,7 +15,8 @@ from builders import make_group, make_result, saved_run
 from typer.testing import CliRunner, Result
 
 from analysis.__main__ import app
-from analysis.render import FORMATS, summary_table
+from analysis.render import FORMATS
+from analysis.summary import summary_table
 from benchmarks.record import Unmeasured, tidy_rows
 
 ROOT = Path(__file__).parent.parent
@@ -43,10 +44,11 @@ def assert_refused(result: Result, *words: str) -> None:
 @pytest.mark.parametrize("name", FORMATS)
 def test_every_format_prints_the_table_of_the_run_and_nothing_else(name: str) -> None:
     gone = Unmeasured(make_result("frozen").case, "crashed", "exit code -9")
-    saved_run(Path("run.json"), make_group(), [gone])
+    results = [*make_group(), *make_group(model="lstm"), *make_group(allocator="default")]
+    saved_run(Path("run.json"), results, [gone])
     result = analysis("summarise", "run.json", "--format", name)
     assert (result.exit_code, result.stderr) == (0, "")
-    assert result.stdout == FORMATS[name](summary_table(tidy_rows(make_group()), [gone])) + "\n"
+    assert result.stdout == FORMATS[name](summary_table(tidy_rows(results), [gone])) + "\n"
 
 
 def test_the_newest_run_is_summarised_for_the_terminal_unless_told_otherwise() -> None:

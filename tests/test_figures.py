@@ -9,7 +9,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis.figures import bytes_text, interval_text, ratio_text, relative_noise, seconds_text
+from analysis.figures import (
+    bytes_text,
+    count_text,
+    interval_text,
+    percent_text,
+    ratio_text,
+    relative_noise,
+    seconds_text,
+    speedup_text,
+)
 
 QUICK = settings(deadline=None, derandomize=True, database=None)
 
@@ -107,6 +116,50 @@ def test_a_ratio_and_its_interval_stop_at_the_same_digit(ratio: float, below: fl
     for text, value in zip(shown, (ratio, low, high), strict=True):
         assert_shows(text, value, (high - low) / 2)
     assert len({step(text) for text in shown}) == 1
+
+
+@pytest.mark.parametrize(
+    ("estimate", "low", "high", "text"),
+    [
+        (1.2648, 1.25, 1.28, "1.26 ±0.02"), (0.81, 0.80, 0.89, "0.81 ±0.08"), (1.1402, 1.1302, 1.1412, "1.14 ±0.01"), (1.0004, 0.9983, 1.0031, "1.000 ±0.003"),
+        (1.25, 1.25, 1.25, "1.2500 ±0.0000"), (31.0, 10.0, 40.0, "30 ±20"), (1.5, None, None, "1.50"), (None, None, None, "-"),
+    ],
+)  # fmt: skip
+def test_a_speedup_shows_the_wider_half_of_its_interval(
+    estimate: float | None, low: float | None, high: float | None, text: str
+) -> None:
+    assert speedup_text(estimate, low, high) == text
+
+
+@QUICK
+@given(st.floats(0.1, 20.0), noises, noises)
+def test_a_speedup_is_never_shown_finer_than_its_noise(ratio: float, below: float, above: float) -> None:
+    shown, noise = speedup_text(ratio, ratio * (1 - below), ratio * (1 + above)).split(" ±")
+    wider = ratio * max(below, above)
+    assert_shows(shown, ratio, wider)
+    assert_shows(noise, wider, wider)
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [
+        (0.0, "0"),
+        (0.04, "0"),
+        (0.34, "0.3"),
+        (3.0, "3"),
+        (9.97, "10"),
+        (44.6, "45"),
+        (8096.2, "8,096"),
+        (1234567, "1,234,567"),
+        (None, "-"),
+    ],
+)
+def test_a_count_has_no_more_digits_than_it_means(count: float | None, text: str) -> None:
+    assert count_text(count) == text
+
+
+def test_a_fraction_reads_as_per_cent() -> None:
+    assert [percent_text(fraction) for fraction in (0.0, 0.0021, 0.1)] == ["0.0 %", "0.2 %", "10.0 %"]
 
 
 @pytest.mark.parametrize(("low", "high", "noise"), [(0.9, 1.1, 0.1), (1.8, 2.2, 0.1), (1.0, 1.0, 0.0)])
