@@ -6,16 +6,20 @@ import os
 import sys
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any, Protocol
 
 import psutil
 
 from benchmarks import suite
+from benchmarks.failure import Failure
+from benchmarks.measure.calibration import METERS, Reading, distrusted
+from benchmarks.measure.invariants import broken_invariants
+from benchmarks.measure.memory import withheld
 from benchmarks.options import RunOptions
 from benchmarks.record import SCHEMA, Case, Group, Result, Timed, Unmeasured, to_json
 from benchmarks.suite import Outcome, Planned
-from benchmarks.tasks import describe_machine
+from benchmarks.tasks import calibrate, describe_machine
 
 
 class Progress(Protocol):
@@ -36,6 +40,8 @@ class Session:
         self.rooms = suite.rooms_for(options)
         self.planned: Sequence[Planned] = suite.plan(options, self.rooms)
         self._outcomes: dict[Group, Outcome] = {}
+        self._readings: list[Reading] = []
+        self._distrusted: dict[str, dict[str, str]] = {}
         self._started = time.monotonic()
         self._load_at_start = _load()
 
@@ -65,9 +71,28 @@ class Session:
         if contract_only:
             outcome = suite.check(planned, self.options, self.rooms)
         else:
-            outcome = suite.measure(planned, self.options, self.rooms, progress.says)
+            if group.device not in self._distrusted:
+                progress.says("known blocks through the memory meters")
+                self._distrusted[group.device] = self._calibrate(group.device)
+            outcome = self._trusted(suite.measure(planned, self.options, self.rooms, progress.says), group.device)
         progress.ends(outcome)
         return outcome
+
+    def _trusted(self, outcome: Outcome, device: str) -> Outcome:
+        """`outcome` without the figures whose meters failed on known blocks."""
+        reasons = self._distrusted[device]
+        results = (replace(timed.result, memory=withheld(timed.result.memory, reasons)) for timed in outcome.measured)
+        measured = [replace(timed, result=result) for timed, result in zip(outcome.measured, results, strict=True)]
+        return replace(outcome, measured=measured)
+
+    def _calibrate(self, device: str) -> dict[str, str]:
+        """The figures not to be trusted on `device` in this run, each with the reason."""
+        try:
+            found = self.rooms.run(calibrate, device, self.options.threads, own_process=self.rooms.fresh)
+        except Failure as failure:
+            return dict.fromkeys(METERS, f"its meter could not be tried: {failure.status}: {failure.reason}")
+        self._readings += found
+        return distrusted(found)
 
     @property
     def results(self) -> list[Result]:
@@ -82,6 +107,7 @@ class Session:
         return {
             "schema": SCHEMA,
             "unmeasured": [to_json(one) for one in self.unmeasured],
+            "broken_invariants": broken_invariants(self.results),
             "conditions": {
                 "command": ["pytest", *sys.argv[1:]],
                 "in_process": self.options.in_process,
@@ -91,6 +117,7 @@ class Session:
                 "load_average_at_end": _load(),
                 "temperatures_celsius": _temperatures(),
                 "wall_seconds": time.monotonic() - self._started,
+                "meters": [asdict(one) for one in self._readings],
                 "measured_seconds": sum(outcome.measured_seconds for outcome in self._outcomes.values()),
             },
         }
