@@ -1,7 +1,7 @@
 """One call under torch's profiler: what it allocated, event by event, and which operators ran.
 
 Hooks cost time, so this never runs while timing. torch's profiler follows the calling thread and what torch itself forks from it
-(`torch.jit.fork`, OpenMP), but no Python thread. It can be told to follow all threads, and then reports operators but no memory: so a
+(`torch.jit.fork`), but no Python thread. It can be told to follow all threads, and then reports operators but no memory: so a
 second call tells which operators the first did not see.
 """
 
