@@ -21,11 +21,13 @@ def unavailable() -> str | None:
     """Why glibc's knobs do not work here, or None where they do."""
     if platform.libc_ver()[0] != "glibc":
         return f"glibc's mallopt is needed to keep pages, and this is {platform.system()} without it"
-    preloaded = os.environ.get("LD_PRELOAD", "")
-    for name in OTHER_ALLOCATORS:
-        if name in preloaded:
-            return f"{name} is preloaded, so glibc's mallopt has no effect"
-    return None
+    other = preloaded()
+    return None if other is None else f"{other} is preloaded, so glibc's mallopt has no effect"
+
+
+def preloaded() -> str | None:
+    """The allocator that takes glibc's place here, None where there is no other."""
+    return next((name for name in OTHER_ALLOCATORS if name in os.environ.get("LD_PRELOAD", "")), None)
 
 
 def keep_pages() -> None:
@@ -36,6 +38,12 @@ def keep_pages() -> None:
 def return_pages() -> None:
     """Freed blocks of 64 KiB and more leave the process at once. It costs page faults, so nothing is timed after this."""
     _mallopt({_M_MMAP_THRESHOLD: RETURN_THRESHOLD_BYTES, _M_TRIM_THRESHOLD: RETURN_THRESHOLD_BYTES})
+
+
+def release_free_pages() -> None:
+    """Gives back the pages of small freed blocks as well, which `return_pages` keeps: every page that a call writes is then new."""
+    if unavailable() is None:
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def environment() -> dict[str, Any]:

@@ -79,6 +79,7 @@ class Memory:
     `expected_saved_bytes` is the closed form of a built-in model's `saved_bytes`, `opaque_saved_bytes` the part of them that lies in
     library workspaces. `graph_nodes` hang on the output, and `graph_heap_bytes` are what the heap holds beyond tensors with the output
     alive: nodes, Python objects, the allocator's rounding. `saved_by_module` and `saved_by_operator` each sum to `saved_bytes`, the largest first.
+    `unavailable` says of a figure that was withheld why: its meter was off, or did not see all.
     """
 
     peak_tensor_bytes: int | None = None
@@ -93,6 +94,7 @@ class Memory:
     graph_heap_bytes: int | None = None
     saved_by_module: list[SavedBy] = field(default_factory=list)
     saved_by_operator: list[SavedBy] = field(default_factory=list)
+    unavailable: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +213,7 @@ def _tidy_row(result: Result, tracked_peak: int | None) -> Row:
         "warmup_calls": result.warmup_calls,
         "discarded": len(result.discarded_placebos),
         "processes": max(1, len(result.processes)),
-        **{name: value for name, value in asdict(result.memory).items() if not isinstance(value, list)},
+        **{name: value for name, value in asdict(result.memory).items() if not isinstance(value, list | dict)},
         "peak_tensor_ratio": None if peak is None or not tracked_peak else peak / tracked_peak,
         "contract_holds": result.contract.holds,
         "same_kernels": result.kernels.same_as_tracked,

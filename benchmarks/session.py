@@ -5,16 +5,20 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any, Protocol
 
 from benchmarks import suite
 from benchmarks.conditions import Conditions
+from benchmarks.failure import Failure
+from benchmarks.measure.calibration import METERS, Reading, distrusted
+from benchmarks.measure.invariants import broken_invariants
+from benchmarks.measure.memory import withheld
 from benchmarks.options import RunOptions
 from benchmarks.record import SCHEMA, Case, Group, Result, Timed, Unmeasured, to_json
 from benchmarks.sensors import Place, started_nvml
 from benchmarks.suite import Bench, Outcome, Planned
-from benchmarks.tasks import describe_machine
+from benchmarks.tasks import calibrate, describe_machine
 
 
 class Progress(Protocol):
@@ -37,6 +41,8 @@ class Session:
         self._bench = Bench(options, self.rooms)
         self.planned: Sequence[Planned] = suite.plan(options, self.rooms)
         self._outcomes: dict[Group, Outcome] = {}
+        self._readings: list[Reading] = []
+        self._distrusted: dict[str, dict[str, str]] = {}
         self._started = time.monotonic()
 
     def select(self, cases: Iterable[Case]) -> None:
@@ -62,9 +68,31 @@ class Session:
         done, total = len(self._outcomes), len(self.planned)
         per_group = (time.monotonic() - self._started) / done if done else self.options.budget + 2
         progress.begins(done + 1, total, group, per_group * (total - done))
-        outcome = self._bench.check(planned) if contract_only else self._bench.measure(planned, progress.says)
+        if contract_only:
+            outcome = self._bench.check(planned)
+        else:
+            if group.device not in self._distrusted:
+                progress.says("known blocks through the memory meters")
+                self._distrusted[group.device] = self._calibrate(group.device)
+            outcome = self._trusted(self._bench.measure(planned, progress.says), group.device)
         progress.ends(outcome)
         return outcome
+
+    def _trusted(self, outcome: Outcome, device: str) -> Outcome:
+        """`outcome` without the figures whose meters failed on known blocks."""
+        reasons = self._distrusted[device]
+        results = (replace(timed.result, memory=withheld(timed.result.memory, reasons)) for timed in outcome.measured)
+        measured = [replace(timed, result=result) for timed, result in zip(outcome.measured, results, strict=True)]
+        return replace(outcome, measured=measured)
+
+    def _calibrate(self, device: str) -> dict[str, str]:
+        """The figures not to be trusted on `device` in this run, each with the reason."""
+        try:
+            found = self.rooms.run(calibrate, device, self.options.threads, own_process=self.rooms.fresh)
+        except Failure as failure:
+            return dict.fromkeys(METERS, f"its meter could not be tried: {failure.status}: {failure.reason}")
+        self._readings += found
+        return distrusted(found)
 
     @property
     def results(self) -> list[Result]:
@@ -79,6 +107,7 @@ class Session:
         return {
             "schema": SCHEMA,
             "unmeasured": [to_json(one) for one in self.unmeasured],
+            "broken_invariants": broken_invariants(self.results),
             "conditions": {
                 "command": ["pytest", *sys.argv[1:]],
                 "in_process": self.options.in_process,
@@ -86,6 +115,7 @@ class Session:
                 "precision": self.options.precision,
                 **self.conditions.record(),
                 "wall_seconds": time.monotonic() - self._started,
+                "meters": [asdict(one) for one in self._readings],
                 "measured_seconds": sum(outcome.measured_seconds for outcome in self._outcomes.values()),
             },
         }

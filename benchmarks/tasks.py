@@ -14,6 +14,7 @@ import torch
 from benchmarks import allocator
 from benchmarks.device import DEVICES, machine_facts
 from benchmarks.failure import Failure
+from benchmarks.measure.calibration import Reading, instruments, readings
 from benchmarks.measure.contract import Observation, check_contract, equal_bits, observe, preserved, reference_after
 from benchmarks.measure.memory import measure_memory
 from benchmarks.measure.profile import profile_call
@@ -167,6 +168,15 @@ def _try_source(model: own.OwnModel, source: Source) -> None:
     except Exception:  # noqa: BLE001 - the lanes say it, by name and status
         return
     own.check_output(model.spec, output)
+
+
+def calibrate(device: str, threads: int, *, own_process: bool, announce: Announce) -> list[Reading]:
+    """Tries the memory meters in use on `device`; with `own_process` those of resident memory too."""
+    del announce
+    if own_process:
+        allocator.return_pages()
+    with _settings(threads):
+        return readings(instruments(DEVICES[device](), own_process=own_process), device)
 
 
 def describe_machine(devices: Sequence[str], threads: int, *, announce: Announce) -> dict[str, Any]:

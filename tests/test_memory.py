@@ -19,12 +19,12 @@ from benchmarks import allocator
 from benchmarks.device import Cpu, Cuda
 from benchmarks.measure import memory
 from benchmarks.measure.graph import call_recording_saved, graph_nodes, histories, saved_for_backward
-from benchmarks.measure.memory import measure_memory, peak_rss_bytes, sampled_rss_bytes
+from benchmarks.measure.memory import measure_memory, peak_rss_bytes, sampled_rss_bytes, withheld
 from benchmarks.measure.profile import profile_call
 from benchmarks.measure.timing import Announce
 from benchmarks.models import Workload
 from benchmarks.modes import DETACH, INFERENCE_MODE, NO_GRAD, TRACKED, Mode, Step
-from benchmarks.record import SavedBy
+from benchmarks.record import Memory, SavedBy
 from benchmarks.room import CleanRooms
 
 U = 64 * 256 * 4
@@ -229,13 +229,24 @@ def test_the_kernels_mark_is_reset_before_the_call_and_read_after_it(tmp_path: P
     reset, status = tmp_path / "clear_refs", tmp_path / "status"
     monkeypatch.setattr(memory, "_CLEAR_REFS", reset)
     monkeypatch.setattr(memory, "_STATUS", status)
-    monkeypatch.setattr("psutil.Process.memory_info", lambda _: type("Info", (), {"rss": 1000 * 1024})())
+    status.write_text("VmPeak:\t 9999 kB\nVmHWM:\t    1000 kB\nVmRSS:\t 1111 kB\n")
 
     def step() -> None:
         assert reset.read_text() == "5"
         status.write_text("VmPeak:\t 9999 kB\nVmHWM:\t    1234 kB\nVmRSS:\t 1111 kB\n")
 
     assert peak_rss_bytes(step) == (234 * 1024, "kernel")
+
+
+@pytest.mark.parametrize(("preload", "method"), [("/usr/lib/libjemalloc.so.2", "kernel, jemalloc preloaded"), ("", "kernel")])
+def test_the_record_says_that_another_allocator_was_preloaded(
+    preload: str, method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LD_PRELOAD", preload)
+    monkeypatch.setattr(memory, "_CLEAR_REFS", tmp_path / "clear_refs")
+    assert peak_rss_bytes(lambda: None)[1] == method
+    monkeypatch.setattr(memory, "_CLEAR_REFS", tmp_path / "not there" / "clear_refs")
+    assert peak_rss_bytes(lambda: None)[1] == method.replace("kernel", "sampler")
 
 
 def rises(blocks: int, *, announce: Announce) -> list[tuple[int | None, str]]:
@@ -255,6 +266,24 @@ def test_64_mib_in_a_room_that_returns_its_pages_read_as_64_mib_again_and_again(
     for size, method in CleanRooms(60).run(rises, 64):
         assert method == "kernel"
         assert size == pytest.approx(64 * MIB, abs=2 * MIB)
+
+
+def small_rises(blocks: int, *, announce: Announce) -> int | None:
+    """In a room: the same in blocks of 16 KiB, whose pages glibc keeps when they are freed."""
+    allocator.return_pages()
+
+    def step() -> list[torch.Tensor]:
+        return [torch.ones(4096) for _ in range(blocks)]
+
+    step()
+    return peak_rss_bytes(step)[0]
+
+
+def test_small_tensors_count_as_resident_although_their_pages_were_there_before() -> None:
+    if allocator.unavailable() is not None or not os.access("/proc/self/clear_refs", os.W_OK):
+        pytest.skip("needs glibc, and a kernel whose high-water mark can be reset")
+    found = CleanRooms(60).run(small_rises, 1024)
+    assert found == pytest.approx(16 * MIB, abs=2 * MIB)
 
 
 def test_resident_memory_and_the_heap_are_measured_only_in_a_process_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -381,3 +410,75 @@ def test_the_copies_of_weights_that_autocast_keeps_are_told_apart() -> None:
     saved = saved_for_backward(lambda: model(x), [*model.parameters(), x], model)
     assert (saved.total_bytes, saved.cast_bytes) == (2 * (3 * 8 + 3 * 16), 2 * 4 * 16)
     assert sum(one.bytes for one in saved.by_module) == sum(one.bytes for one in saved.by_operator) == saved.total_bytes
+
+
+def threaded() -> torch.Tensor:
+    """A step that allocates in a thread of its own; `sum` runs where all is seen."""
+    made: list[torch.Tensor] = []
+    thread = threading.Thread(target=lambda: made.append(torch.ones(MIB // 4)))
+    thread.start()
+    thread.join()
+    return made[0].sum()
+
+
+def test_figures_that_miss_what_another_thread_did_are_withheld_and_the_record_says_so() -> None:
+    profiled = profile_call(threaded)
+    assert profiled.unseen == {"aten::ones", "aten::empty", "aten::fill_"}
+    assert {"aten::sum", "aten::ones"} <= profiled.operators
+    workload = Workload.of(nn.Linear(2, 2), torch.ones(1, 2))
+    found = measure_memory(threaded, profiled, Cpu(), workload, expected_saved_bytes=None, own_process=False)
+    assert (found.peak_tensor_bytes, found.held_tensor_bytes, found.saved_bytes) == (None, None, None)
+    assert list(found.unavailable) == ["peak_tensor_bytes", "held_tensor_bytes", "saved_bytes"]
+    assert "threads that this meter does not see (aten::empty, aten::fill_, aten::ones)" in found.unavailable["saved_bytes"]
+
+
+def test_on_a_gpu_the_allocator_sees_every_thread_and_only_saved_bytes_are_withheld(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "graph_size", lambda _: (0, None))  # the stand-in's output holds no tensors
+    cuda = FakeCuda()
+    workload = Workload.of(nn.Linear(2, 2), torch.ones(1, 2))
+    lane = Lane(cuda, peak_bytes=8000, held_bytes=500)
+    found = measure_memory(
+        lane, profile_call(threaded), Cuda(cuda), workload, expected_saved_bytes=None, own_process=True
+    )  # fmt: skip
+    assert (found.peak_tensor_bytes, found.held_tensor_bytes, found.saved_bytes) == (8000, 500, None)
+
+
+def test_a_step_whose_operators_vary_from_call_to_call_is_not_taken_for_one_with_threads() -> None:
+    calls = iter(range(4))
+
+    def step() -> list[torch.Tensor]:
+        return [torch.ones(4) for _ in range(next(calls))]
+
+    assert profile_call(step).unseen == set()
+
+
+jit: Any = torch.jit  # TorchScript takes comments for mypy as its own
+
+
+def summed_exp(x: torch.Tensor) -> torch.Tensor:
+    return x.exp().sum()
+
+
+def forked_sum(x: torch.Tensor) -> torch.Tensor:
+    joined: torch.Tensor = jit.wait(jit.fork(summed_exp, x))
+    return joined
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")
+def test_what_torch_itself_forks_is_seen_to_the_byte() -> None:
+    x, forked = torch.ones(64, 256), jit.script(forked_sum)
+    forked(x)
+    found = {(call.peak_bytes, call.unseen) for call in (profile_call(partial(forked, x)) for _ in range(10))}
+    assert found == {(x.nbytes + 4, frozenset())}
+
+
+def test_a_figure_takes_what_rests_on_it_along_and_one_that_was_not_there_needs_no_reason() -> None:
+    whole = Memory(1, 2, 3, 4, rss_method="kernel", opaque_saved_bytes=5, graph_heap_bytes=6, saved_by_module=[SavedBy("x", 3)])
+    assert withheld(whole, {}) == whole
+    assert withheld(whole, {"saved_bytes": "why", "peak_reserved_bytes": "no GPU"}) == replace(
+        whole, saved_bytes=None, opaque_saved_bytes=None, saved_by_module=[], unavailable={"saved_bytes": "why"}
+    )
+    assert withheld(whole, {"held_tensor_bytes": "off", "peak_rss_bytes": "off"}) == replace(
+        whole, held_tensor_bytes=None, graph_heap_bytes=None, peak_rss_bytes=None, rss_method=None,
+        unavailable={"held_tensor_bytes": "off", "peak_rss_bytes": "off"},
+    )  # fmt: skip

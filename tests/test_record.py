@@ -109,6 +109,7 @@ def test_the_saved_keys_are_those_of_the_data_contract() -> None:
             "saved_by_module",
             "saved_by_operator",
             "saved_bytes",
+            "unavailable",
         ],
         "contract": ["broken", "holds"],
         "kernels": ["added", "removed", "same_as_tracked"],

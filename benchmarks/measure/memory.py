@@ -7,11 +7,15 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import psutil
 
+from benchmarks import allocator
 from benchmarks.device import Device
 from benchmarks.measure.graph import graph_nodes, saved_for_backward
 from benchmarks.measure.profile import CallProfile
@@ -23,6 +27,14 @@ _CLEAR_REFS, _STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
 _RESET_PEAK = "5"
 _SAMPLE_SECONDS = 0.001
 _FEWEST_SAMPLES = 10
+
+_RESTS_ON: Mapping[str, Mapping[str, Any]] = MappingProxyType(
+    {
+        "held_tensor_bytes": {"graph_heap_bytes": None},
+        "peak_rss_bytes": {"rss_method": None},
+        "saved_bytes": {"opaque_saved_bytes": None, "saved_by_module": [], "saved_by_operator": []},
+    }
+)
 
 
 def measure_memory(
@@ -37,14 +49,16 @@ def measure_memory(
     """All memory figures of `step`, which has been warmed up.
 
     On a CPU the tensor bytes are those of `profiled`. Resident memory and the heap are measured on the CPU only, and only where this
-    process was started for this lane (`own_process`) and gives freed pages back: elsewhere they are None.
+    process was started for this lane (`own_process`) and gives freed pages back: elsewhere they are None. Figures that miss what
+    other threads did are withheld.
     """
     alone = own_process and device.memory() is None
     rss, method = peak_rss_bytes(step) if alone else (None, None)
-    peak, held, reserved = device_bytes(step, device) or (profiled.peak_bytes, profiled.held_bytes, None)
+    on_device = device_bytes(step, device)
+    peak, held, reserved = on_device or (profiled.peak_bytes, profiled.held_bytes, None)
     nodes, heap = graph_size(step)
     saved = saved_for_backward(step, workload.constants(), workload.module)
-    return Memory(
+    found = Memory(
         peak_tensor_bytes=peak,
         held_tensor_bytes=held,
         saved_bytes=saved.total_bytes,
@@ -58,6 +72,18 @@ def measure_memory(
         saved_by_module=saved.by_module,
         saved_by_operator=saved.by_operator,
     )
+    if not profiled.unseen:
+        return found
+    blind = ("saved_bytes",) if on_device else ("peak_tensor_bytes", "held_tensor_bytes", "saved_bytes")
+    operators = ", ".join(sorted(profiled.unseen)[:3])
+    return withheld(found, dict.fromkeys(blind, f"the step starts threads that this meter does not see ({operators})"))
+
+
+def withheld(memory: Memory, reasons: Mapping[str, str]) -> Memory:
+    """`memory` without the figures that `reasons` name, nor what rests on them; a figure that was not there needs no reason."""
+    missed = {name: why for name, why in reasons.items() if getattr(memory, name) is not None}
+    without = {key: value for name in missed for key, value in {name: None, **_RESTS_ON.get(name, {})}.items()}
+    return replace(memory, **without, unavailable=memory.unavailable | missed)
 
 
 def graph_size(step: Step) -> tuple[int, int | None]:
@@ -99,18 +125,21 @@ def peak_rss_bytes(step: Step) -> tuple[int | None, str]:
     """How far the process's resident memory rose during one call, and by which method that was found.
 
     The kernel's own high-water mark where it can be reset (Linux, /proc/self/clear_refs), else a sampler: None if the call was too
-    short for it.
+    short for it. The method names the allocator where it is not glibc's: that one may keep pages, and then less is found.
     """
-    process = psutil.Process()
+    other = allocator.preloaded()
+    beside = f", {other} preloaded" if other else ""
+    allocator.release_free_pages()
     try:
-        before = process.memory_info().rss
         _CLEAR_REFS.write_text(_RESET_PEAK)
+        before = _high_water_bytes()  # the same counter as at the end: the kernel's others differ from it by 0.2 MiB
     except OSError:
-        return sampled_rss_bytes(step, lambda: process.memory_info().rss), "sampler"
+        process = psutil.Process()
+        return sampled_rss_bytes(step, lambda: process.memory_info().rss), f"sampler{beside}"
     output = step()
     peak = _high_water_bytes()
     del output
-    return max(0, peak - before), "kernel"
+    return max(0, peak - before), f"kernel{beside}"
 
 
 def sampled_rss_bytes(step: Step, rss: Callable[[], int], sample_seconds: float = _SAMPLE_SECONDS) -> int | None:

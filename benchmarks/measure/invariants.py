@@ -1,0 +1,53 @@
+"""The meters against each other: what must hold between the memory figures of a group, whatever the model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from analysis.figures import bytes_text
+from benchmarks.measure.calibration import METERS
+from benchmarks.record import Group, Result
+
+
+def broken_invariants(results: Iterable[Result]) -> list[str]:
+    """What does not hold, in words; a comparison whose figures are missing, or that two modes' other kernels explain, is left out.
+
+    Resident memory may fall short of the tensor peak by what its meter may be off: 2 % and 256 KiB, for pages are counted late.
+    """
+    groups: dict[Group, dict[str, Result]] = {}
+    for result in results:
+        groups.setdefault(result.case.group, {})[result.case.mode] = result
+    return [f"{group}: {words}" for group, modes in groups.items() for words in _broken(modes)]
+
+
+def _broken(modes: Mapping[str, Result]) -> Iterator[str]:
+    yield from _unequal(modes, "inference_mode", "no_grad", "peak_tensor_bytes")
+    yield from _unequal(modes, "detach", "tracked", "peak_tensor_bytes")
+    yield from _unequal(modes, "detach", "no_grad", "held_tensor_bytes")
+    for mode, result in modes.items():
+        memory = result.memory
+        held, saved, peak, resident = (
+            memory.held_tensor_bytes, memory.saved_bytes, memory.peak_tensor_bytes, memory.peak_rss_bytes,
+        )  # fmt: skip
+        if mode == "tracked" and held is not None and saved is not None and held < saved:
+            yield f"tracked holds {bytes_text(held)}, less than the {bytes_text(saved)} that it saved"
+        if peak is None or resident is None or resident >= peak or METERS["peak_rss_bytes"].allows(resident - peak, peak):
+            continue
+        yield (
+            f"{mode} peaks at {bytes_text(peak)} in tensors but at {bytes_text(resident)} in resident memory: "
+            "the rest was allocated and never written, or lay in pages that were there before"
+        )
+
+
+def _unequal(modes: Mapping[str, Result], one: str, other: str, figure: str) -> Iterator[str]:
+    if one not in modes or other not in modes:
+        return
+    kernels, other_kernels = modes[one].kernels, modes[other].kernels
+    if (kernels.same_as_tracked, kernels.added, kernels.removed) != (
+        other_kernels.same_as_tracked, other_kernels.added, other_kernels.removed,
+    ):  # fmt: skip
+        return
+    found, expected = getattr(modes[one].memory, figure), getattr(modes[other].memory, figure)
+    if None not in (found, expected) and found != expected:
+        what = figure.partition("_")[0]
+        yield f"{what} of {one} is {found:,} B, of {other} {expected:,} B, from the same kernels"
