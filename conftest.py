@@ -275,7 +275,7 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     session = config.stash.get(SESSION, None)
     if session is None or not (session.results or session.unmeasured):
         return
-    table = summary_table(tidy_rows(session.results), session.unmeasured)
+    table = summary_table(tidy_rows(session.results), session.unmeasured, session.broken_invariants)
     write = terminalreporter.write_line
     if session.results:
         terminalreporter.section("what gradient tracking costs")

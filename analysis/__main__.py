@@ -35,7 +35,7 @@ def summarise(
         raise _usage_error(f"{found.path}: holds no results of this suite; `pytest --benchmark` makes a run that does")
     if found.foreign:
         typer.echo(f"{found.path}: {found.foreign} benchmarks of other tests skipped", err=True)
-    table = summary_table(load.rows_of(summarise.summarise(found.frame)), found.unmeasured)
+    table = summary_table(load.rows_of(summarise.summarise(found.frame)), found.unmeasured, found.broken_invariants)
     typer.echo(FORMATS[format_](table))
 
 

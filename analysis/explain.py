@@ -23,7 +23,7 @@ def explain(result: Result) -> str:
     if total:
         lines += ["", "by module", *_bars(_tree(memory.saved_by_module), total)]
         lines += ["", "by operator", *_bars(((part.name, part.bytes) for part in memory.saved_by_operator), total)]
-    lines += ["", *_theory(memory), *_graph(memory), *_kernels(result.kernels)]
+    lines += ["", *_apart(memory), *_theory(memory), *_graph(memory), *_kernels(result.kernels)]
     return "\n".join(lines)
 
 
@@ -48,6 +48,12 @@ def _bars(parts: Iterable[tuple[str, int]], total: int) -> list[str]:
         f"{'#' * max(1, round(_BAR_WIDTH * size / total))}".rstrip()
         for name, size in parts
     ]
+
+
+def _apart(memory: Memory) -> list[str]:
+    if not memory.cast_saved_bytes:
+        return []
+    return [f"beside them: {bytes_text(memory.cast_saved_bytes)} in copies of parameters that autocast made in another dtype"]
 
 
 def _theory(memory: Memory) -> list[str]:

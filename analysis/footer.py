@@ -11,8 +11,8 @@ from analysis.figures import percent_text
 from benchmarks.record import Row, Unmeasured
 
 
-def footer(rows: Sequence[Row], unmeasured: Sequence[Unmeasured]) -> list[str]:
-    """Notes of a sentence each; none that would say nothing about these `rows`."""
+def footer(rows: Sequence[Row], unmeasured: Sequence[Unmeasured], broken_invariants: Sequence[str] = ()) -> list[str]:
+    """Notes of a sentence each; none that would say nothing about these `rows`. `broken_invariants` are the saved run's."""
     shown = [name for name in GROUP if name in ("model", "size") or len({row[name] for row in rows}) > 1]
 
     def name(row: Row) -> str:
@@ -28,6 +28,8 @@ def footer(rows: Sequence[Row], unmeasured: Sequence[Unmeasured]) -> list[str]:
         *disagreements(pairs, name),
         *kept_pages(pairs, name),
         *_other_kernels(rows, [*shown, "mode"]),
+        *_withheld(rows, shown),
+        *(f"meters disagree: {words}" for words in broken_invariants),
         *_not_measured(unmeasured),
     ]
     return [" ".join(note.split()) for note in found]
@@ -83,6 +85,14 @@ def _trust(rows: Sequence[Row], labels: Mapping[str, str], name: Name) -> list[s
 def _other_kernels(rows: Sequence[Row], fields: Sequence[str]) -> list[str]:
     changed = dict.fromkeys(tuple(row[field] for field in fields) for row in rows if row["same_kernels"] is False)
     return [f"other kernels than tracked, so not tracking alone: {'; '.join(_merged(changed))}"] if changed else []
+
+
+def _withheld(rows: Sequence[Row], shown: Sequence[str]) -> list[str]:
+    reasons: dict[str, dict[tuple[str, ...], None]] = {}
+    for row in rows:
+        if row["unavailable"]:
+            reasons.setdefault(row["unavailable"], {})[tuple(row[field] for field in (*shown, "mode"))] = None
+    return [f"withheld: {'; '.join(_merged(cases))}: {reason}" for reason, cases in reasons.items()]
 
 
 def _not_measured(unmeasured: Iterable[Unmeasured]) -> list[str]:

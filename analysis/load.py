@@ -28,6 +28,7 @@ class Run:
     results: list[Result]
     frame: pd.DataFrame
     unmeasured: list[Unmeasured]
+    broken_invariants: list[str]
     foreign: int
 
 
@@ -45,6 +46,7 @@ class _Marked(msgspec.Struct):
 class _Gradtax(msgspec.Struct):
     schema: int = SCHEMA
     unmeasured: msgspec.Raw = msgspec.Raw(b"[]")
+    broken_invariants: list[str] = []
 
 
 class _File(msgspec.Struct):
@@ -92,7 +94,7 @@ def load(path: Path) -> Run:
         raise RunFileError(f"{path}: not JSON ({error}); expected a file that pytest-benchmark saved") from error
     except _SchemaError as error:
         raise RunFileError(f"{path}: schema {error} cannot be read by this version, which reads {SCHEMA}") from error
-    return Run(path, results, frame, unmeasured, foreign=len(file.benchmarks) - len(results))
+    return Run(path, results, frame, unmeasured, file.gradtax.broken_invariants, foreign=len(file.benchmarks) - len(results))
 
 
 def _frame(rows: list[Row]) -> pd.DataFrame:

@@ -23,7 +23,7 @@ from benchmarks.record import Row, Unmeasured
 MEASURED = "measured"
 
 
-def summary_table(rows: Iterable[Row], unmeasured: Sequence[Unmeasured] = ()) -> Table:
+def summary_table(rows: Iterable[Row], unmeasured: Sequence[Unmeasured] = (), broken_invariants: Sequence[str] = ()) -> Table:
     """`rows` are tidy rows (record.tidy_rows); those of a case's two allocators, wherever they stand, become one line."""
     rows = list(rows)
     titles = titles_of(rows)
@@ -34,7 +34,7 @@ def summary_table(rows: Iterable[Row], unmeasured: Sequence[Unmeasured] = ()) ->
         columns=_columns(titles),
         key_titles=GROUP,
         sections=[Section(_heading(group, titles), key, _lines(group, titles)) for key, group in groups.items()],
-        notes=footer(rows, unmeasured),
+        notes=footer(rows, unmeasured, broken_invariants),
         raw=[{**row, "status": MEASURED, "reason": None} for row in rows] + [_raw_unmeasured(one, rows) for one in unmeasured],
     )
 

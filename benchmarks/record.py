@@ -77,7 +77,7 @@ class Memory:
     """Bytes of one call above the level at its start; None where a meter does not exist or was not trusted.
 
     `expected_saved_bytes` is the closed form of a built-in model's `saved_bytes`, `opaque_saved_bytes` the part of them that lies in
-    library workspaces. `graph_nodes` hang on the output, and `graph_heap_bytes` are what the heap holds beyond tensors with the output
+    library workspaces, `cast_saved_bytes` what is kept beside them in copies of parameters in another dtype (autocast). `graph_nodes` hang on the output, and `graph_heap_bytes` are what the heap holds beyond tensors with the output
     alive: nodes, Python objects, the allocator's rounding. `saved_by_module` and `saved_by_operator` each sum to `saved_bytes`, the largest first.
     `unavailable` says of a figure that was withheld why: its meter was off, or did not see all.
     """
@@ -90,6 +90,7 @@ class Memory:
     rss_method: str | None = None
     expected_saved_bytes: int | None = None
     opaque_saved_bytes: int | None = None
+    cast_saved_bytes: int | None = None
     graph_nodes: int | None = None
     graph_heap_bytes: int | None = None
     saved_by_module: list[SavedBy] = field(default_factory=list)
@@ -214,6 +215,7 @@ def _tidy_row(result: Result, tracked_peak: int | None) -> Row:
         "discarded": len(result.discarded_placebos),
         "processes": max(1, len(result.processes)),
         **{name: value for name, value in asdict(result.memory).items() if not isinstance(value, list | dict)},
+        "unavailable": "; ".join(f"{name}: {reason}" for name, reason in result.memory.unavailable.items()),
         "peak_tensor_ratio": None if peak is None or not tracked_peak else peak / tracked_peak,
         "contract_holds": result.contract.holds,
         "same_kernels": result.kernels.same_as_tracked,

@@ -102,12 +102,16 @@ class Session:
     def unmeasured(self) -> list[Unmeasured]:
         return [one for outcome in self._outcomes.values() for one in outcome.unmeasured]
 
+    @property
+    def broken_invariants(self) -> list[str]:
+        return broken_invariants(self.results)
+
     def top_level(self) -> dict[str, Any]:
         """The saved run's top-level key `gradtax`: what was not measured, and what varies from run to run."""
         return {
             "schema": SCHEMA,
             "unmeasured": [to_json(one) for one in self.unmeasured],
-            "broken_invariants": broken_invariants(self.results),
+            "broken_invariants": self.broken_invariants,
             "conditions": {
                 "command": ["pytest", *sys.argv[1:]],
                 "in_process": self.options.in_process,

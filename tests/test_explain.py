@@ -63,3 +63,9 @@ def test_names_of_any_length_stay_within_100_columns() -> None:
     deep = SavedBy(".".join(["a_rather_long_module_name"] * 8), 4096)
     text = explain(make_result("tracked", memory=replace(MEMORY, saved_by_module=[deep])))
     assert max(len(line) for line in text.splitlines()) <= 100
+
+
+def test_copies_of_weights_that_autocast_made_stand_beside_what_was_saved() -> None:
+    text = explain(make_result("tracked", memory=Memory(saved_bytes=1024, cast_saved_bytes=2048)))
+    assert "beside them: 2.00 KiB in copies of parameters that autocast made in another dtype" in text
+    assert "beside them" not in explain(make_result("tracked", memory=Memory(saved_bytes=1024, cast_saved_bytes=0)))

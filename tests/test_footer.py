@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analysis.footer import footer
-from benchmarks.record import Case, Interval, ProcessReading, Result, Unmeasured, tidy_rows
+from benchmarks.record import Case, Interval, Memory, ProcessReading, Result, Unmeasured, tidy_rows
 
 QUICK = settings(max_examples=50, deadline=None, derandomize=True, database=None)
 
@@ -100,3 +100,13 @@ def test_merged_cases_name_exactly_those_that_they_stand_for(lost: set[tuple[str
     boxes = note.removeprefix("not measured: ").removesuffix(": crashed: why").split("; ")
     named = [case for box in boxes for case in product(*(field.split(",") for field in box.split(" ")))]
     assert sorted((case[1], case[2], case[6]) for case in named) == sorted(lost)
+
+
+def test_withheld_figures_are_told_with_their_reason_and_so_are_meters_that_disagree() -> None:
+    withheld = Memory(unavailable={"peak_rss_bytes": "its meter was off by 3 MiB"})
+    results = [make_result(mode, memory=withheld) for mode in ("tracked", "no_grad")]
+    found = footer(tidy_rows(results), (), ["mlp tiny: peak of detach is 1 B"])
+    assert found[-2:] == [
+        "withheld: mlp tiny tracked,no_grad: peak_rss_bytes: its meter was off by 3 MiB",
+        "meters disagree: mlp tiny: peak of detach is 1 B",
+    ]

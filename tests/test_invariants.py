@@ -47,7 +47,7 @@ def test_nothing_is_said_of_figures_that_agree() -> None:
 )
 def test_a_disagreement_is_said_with_its_group_and_its_figures(mode: str, changes: dict[str, int], said: str) -> None:
     (found,) = broken_invariants(group(mode, None, **changes))
-    assert found.startswith("forward-mlp-tiny-cpu-float32-resident: ")
+    assert found.startswith("forward mlp tiny cpu float32: ")
     assert said in found
 
 
@@ -69,3 +69,15 @@ def test_resident_memory_may_be_short_by_two_per_cent_and_256_kib() -> None:
     short = int(4 * MIB * 0.02) + 256 * 1024
     assert broken_invariants(group("no_grad", peak_rss_bytes=4 * MIB - short)) == []
     assert len(broken_invariants(group("no_grad", peak_rss_bytes=4 * MIB - short - 1))) == 1
+
+
+def test_workspaces_that_a_library_need_not_write_are_no_disagreement() -> None:
+    short = Memory(peak_tensor_bytes=9 * MIB, held_tensor_bytes=8 * MIB, peak_rss_bytes=3 * MIB)
+    found = [make_result("tracked", memory=replace(short, opaque_saved_bytes=opaque)) for opaque in (6 * MIB, 2 * MIB)]
+    assert [len(broken_invariants([result])) for result in found] == [0, 1]
+
+
+def test_both_allocators_have_one_memory_and_what_breaks_is_told_once() -> None:
+    short = Memory(peak_tensor_bytes=9 * MIB, peak_rss_bytes=MIB)
+    both = [make_result("tracked", memory=short, case={"allocator": name}) for name in ("resident", "default")]
+    assert len(broken_invariants(both)) == 1

@@ -97,6 +97,7 @@ def test_the_saved_keys_are_those_of_the_data_contract() -> None:
         "speedup": ["estimate", "high", "low"],
         "placebo": ["estimate", "high", "low"],
         "memory": [
+            "cast_saved_bytes",
             "expected_saved_bytes",
             "graph_heap_bytes",
             "graph_nodes",
@@ -133,7 +134,7 @@ def test_a_tidy_row_holds_every_figure_under_a_name_with_its_unit() -> None:
         "placebo": 1.001, "placebo_low": 0.996, "placebo_high": 1.006, "trusted": True, "page_faults": 0.0,
         "device_seconds": 9e-5, "cold_seconds": 2e-3, "warmup_calls": 6, "discarded": 1, "processes": 3, "peak_tensor_bytes": 4096, "held_tensor_bytes": 4096, "saved_bytes": 0, "peak_rss_bytes": 0,
         "peak_reserved_bytes": None, "rss_method": "kernel", "expected_saved_bytes": None,
-            "opaque_saved_bytes": None, "graph_nodes": None, "graph_heap_bytes": None, "peak_tensor_ratio": 0.4, "contract_holds": True,
+            "opaque_saved_bytes": None, "graph_nodes": None, "graph_heap_bytes": None, "cast_saved_bytes": None, "unavailable": "", "peak_tensor_ratio": 0.4, "contract_holds": True,
         "same_kernels": False, "parameters": 5, "parameter_bytes": 20, "inputs": "float32[8, 64] int64[8]",
     }  # fmt: skip
 

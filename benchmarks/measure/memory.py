@@ -32,7 +32,7 @@ _RESTS_ON: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
         "held_tensor_bytes": {"graph_heap_bytes": None},
         "peak_rss_bytes": {"rss_method": None},
-        "saved_bytes": {"opaque_saved_bytes": None, "saved_by_module": [], "saved_by_operator": []},
+        "saved_bytes": {"opaque_saved_bytes": None, "cast_saved_bytes": None, "saved_by_module": [], "saved_by_operator": []},
     }
 )
 
@@ -67,6 +67,7 @@ def measure_memory(
         rss_method=method,
         expected_saved_bytes=expected_saved_bytes,
         opaque_saved_bytes=saved.opaque_bytes,
+        cast_saved_bytes=saved.cast_bytes,
         graph_nodes=nodes,
         graph_heap_bytes=heap - held if alone and heap is not None else None,
         saved_by_module=saved.by_module,
