@@ -8,9 +8,13 @@ from types import MappingProxyType
 
 from analysis.render import Table, terminal
 from benchmarks.selfcheck.cost import cost
+from benchmarks.selfcheck.coverage import coverage
 
 COMMANDS: Mapping[str, tuple[Callable[[], list[Table]], str]] = MappingProxyType(
-    {"cost": (cost, "start-up times and the share of a run that measures (two to three minutes)")}
+    {
+        "cost": (cost, "start-up times and the share of a run that measures (two to three minutes)"),
+        "coverage": (coverage, "how often the intervals hold the truth, beside rejected methods (about two minutes)"),
+    }
 )
 
 
