@@ -30,7 +30,7 @@ from benchmarks.modes import TRACKED
 from benchmarks.options import BUDGET_SECONDS, PRECISION, THREADS, TIMEOUT_SECONDS, RunOptions, parse
 from benchmarks.record import Case, Group, Interval, ProcessReading, Result, Timed, Unmeasured, Verdict, tidy_rows
 from benchmarks.room import CleanRooms, Listen, Rooms, ThisProcess, nobody
-from benchmarks.statistics import combine, paired_ratio, verdict, within_precision
+from benchmarks.statistics import combine, paired_ratio, settled, verdict
 from benchmarks.tasks import PLACEBO, Examination, Job, examine, time_group, try_own
 
 
@@ -200,9 +200,7 @@ def _settled(seconds: Mapping[str, list[float]], precision: float) -> bool:
     baseline = seconds.get(TRACKED.name)
     if baseline is None:
         return True
-    return all(
-        within_precision(paired_ratio(baseline, series), precision) for name, series in seconds.items() if name != TRACKED.name
-    )
+    return all(settled(baseline, series, precision) for name, series in seconds.items() if name != TRACKED.name)
 
 
 def _speedup(timings: Sequence[Timings], lane: str) -> Interval | None:

@@ -6,6 +6,7 @@ import itertools
 import math
 from collections.abc import Callable, Sequence
 from fractions import Fraction
+from random import Random
 
 import numpy as np
 import numpy.typing as npt
@@ -15,10 +16,17 @@ from hypothesis import strategies as st
 
 from benchmarks.record import Interval
 from benchmarks.statistics import (
+    MIN_EFFECTIVE_ROUNDS,
     MIN_ROUNDS,
     autocorrelation_time,
+    combine,
+    correlation_time,
     median_interval,
+    next_look,
+    order_statistics,
     paired_ratio,
+    settled,
+    t99,
     verdict,
     within_precision,
 )
@@ -166,13 +174,52 @@ def test_the_interval_is_as_wide_as_theory_says_and_no_wider(weight: float) -> N
     assert np.mean(widths) == pytest.approx(2 * 2.576 * math.sqrt(math.pi * sign_time / 2000), rel=0.2)
 
 
-def test_the_interval_of_the_fewest_rounds_is_what_was_seen_and_of_less_it_is_more() -> None:
-    seen = np.array([1.0, 8.0, 2.0, 9.0, 3.0, 7.0, 0.0, 6.0, 4.0, 5.0])
-    assert len(seen) == MIN_ROUNDS
-    assert median_interval(seen) == (0.0, 9.0)
-    low, high = median_interval(seen[:4])
-    assert low < 1.0
-    assert high > 9.0
+def test_few_rounds_give_at_least_the_range_that_was_seen_and_correlated_ones_more() -> None:
+    mixed = np.array([1.0, 8.0, 2.0, 9.0, 3.0, 7.0, 0.0, 6.0, 4.0, 5.0])
+    assert len(mixed) == MIN_ROUNDS
+    low, high = order_statistics(mixed, 1.0)
+    assert low <= 0.0
+    assert high >= 9.0
+    wandering = np.array([0.0, 1.0, 2.0, 9.0, 8.0, 7.0, 6.0, 5.0, 4.0, 3.0])
+    wider_low, wider_high = median_interval(wandering)
+    assert wider_low < low
+    assert wider_high > high
+
+
+@QUICK
+@given(distinct_ratios, st.floats(1, 30), st.floats(1, 30))
+def test_the_interval_widens_with_the_correlation_time(values: list[int], one: float, other: float) -> None:
+    narrow, wide = (order_statistics(np.array(values, float), time) for time in sorted((one, other)))
+    assert wide[0] <= narrow[0]
+    assert wide[1] >= narrow[1]
+
+
+def test_sorting_the_rounds_so_that_neighbours_agree_widens_the_interval() -> None:
+    shuffled = white(np.random.default_rng(7), 200)
+    alike = np.concatenate((np.sort(shuffled)[::2], np.sort(shuffled)[::-2]))
+    (low, high), (wide_low, wide_high) = median_interval(shuffled), median_interval(alike)
+    assert wide_high - wide_low > 3 * (high - low)
+
+
+@pytest.mark.parametrize("slope", [-1.0, 0.001, 5.0])
+def test_a_straight_drift_is_not_taken_for_correlation(slope: float) -> None:
+    noise = white(np.random.default_rng(7), 300)
+    assert correlation_time(noise + slope * np.arange(300)) == pytest.approx(correlation_time(noise), rel=0.2)
+
+
+def test_the_correlation_time_of_few_rounds_is_not_too_low_as_that_of_the_signs_alone_is() -> None:
+    rng = np.random.default_rng(7)
+    sign_time = 1 + 4 / math.pi * sum(math.asin(0.9**lag) for lag in range(1, 200))
+    series = [autoregressive(0.9)(rng, 50) for _ in range(300)]
+    assert np.mean([correlation_time(values) for values in series]) > sign_time
+    assert np.mean([autocorrelation_time(np.sign(values - np.median(values))) for values in series]) < 0.9 * sign_time
+
+
+def test_one_outlier_changes_the_correlation_time_little() -> None:
+    noise = autoregressive(0.5)(np.random.default_rng(7), 200)
+    spoilt = noise.copy()
+    spoilt[100] = 1e9
+    assert correlation_time(spoilt) == pytest.approx(correlation_time(noise), rel=0.15)
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.5, 0.9, 0.98])
@@ -182,9 +229,10 @@ def test_the_autocorrelation_time_of_a_long_series_is_what_theory_says(weight: f
 
 
 @QUICK
-@given(st.floats(-1e3, 1e3), st.integers(1, 50))
+@given(st.floats(-1e3, 1e3), st.integers(MIN_ROUNDS, 50))
 def test_a_constant_series_counts_every_round(value: float, n: int) -> None:
     with np.errstate(all="raise"):
+        assert correlation_time(np.full(n, float(np.float32(value)))) == 1.0
         assert autocorrelation_time(np.full(n, float(np.float32(value)))) == 1.0
 
 
@@ -241,3 +289,91 @@ def test_exactly_one_verdict_fits_an_interval(points: list[float]) -> None:
 )
 def test_precision_is_a_fraction_of_the_estimate_at_both_ends(low: float, high: float, expected: bool) -> None:
     assert within_precision(Interval(2.0, low, high), 0.01) is expected
+
+
+def test_looks_come_at_growing_gaps() -> None:
+    looks = [MIN_ROUNDS]
+    while looks[-1] < 5000:
+        looks.append(next_look(looks[-1]))
+    gaps = np.diff(looks)
+    assert gaps[0] >= 1
+    assert np.all(np.diff(gaps) >= 0)
+    assert len(looks) < 40
+
+
+def test_rounds_settle_when_the_interval_is_narrow_and_enough_of_them_are_independent() -> None:
+    baseline = np.exp(0.001 * white(np.random.default_rng(7), 400))
+    ones = [1.0] * 400
+    assert settled(baseline.tolist(), ones, 0.01)
+    assert not settled(baseline.tolist(), ones, 1e-5)
+    few = MIN_EFFECTIVE_ROUNDS - 1
+    assert within_precision(paired_ratio(baseline[:few].tolist(), ones[:few]), 0.01)
+    assert not settled(baseline[:few].tolist(), ones[:few], 0.01)
+
+
+def test_correlated_rounds_settle_later_however_narrow_the_interval() -> None:
+    wandering = np.exp(1e-4 * autoregressive(0.9)(np.random.default_rng(7), 200)).tolist()
+    assert within_precision(paired_ratio(wandering, [1.0] * 200), 0.01)
+    assert not settled(wandering, [1.0] * 200, 0.01)
+
+
+@pytest.mark.parametrize(
+    ("degrees", "expected"), [(1, 63.6567), (2, 9.9248), (4, 4.6041), (11, 3.1058), (17, 2.8982), (40, 2.7045), (1e12, 2.5758)]
+)
+def test_quantiles_of_students_t_are_the_known_ones_and_never_smaller(degrees: float, expected: float) -> None:
+    assert t99(degrees) == pytest.approx(expected, rel=0.003)
+    assert t99(degrees) >= expected - 0.0005
+
+
+sides = st.floats(0, 0.3)
+some_intervals = st.lists(
+    st.tuples(st.floats(-0.5, 0.5), sides, sides).map(
+        lambda drawn: Interval(math.exp(drawn[0]), math.exp(drawn[0] - drawn[1]), math.exp(drawn[0] + drawn[2]))
+    ),
+    min_size=1,
+    max_size=6,
+)
+
+
+@QUICK
+@given(some_intervals, st.randoms(use_true_random=False))
+def test_the_order_of_processes_does_not_matter(intervals: list[Interval], random: Random) -> None:
+    mixed = random.sample(intervals, len(intervals))
+    assert ends(combine(mixed)) == pytest.approx(ends(combine(intervals)), rel=1e-12)
+
+
+@QUICK
+@given(some_intervals)
+def test_combined_processes_enclose_their_geometric_mean_and_are_never_narrower_than_their_own_intervals_imply(
+    intervals: list[Interval],
+) -> None:
+    n, found = len(intervals), combine(intervals)
+    assert found.estimate == pytest.approx(math.prod(one.estimate for one in intervals) ** (1 / n))
+    assert found.low <= found.estimate <= found.high
+    below = math.sqrt(sum(math.log(one.estimate / one.low) ** 2 for one in intervals)) / n
+    above = math.sqrt(sum(math.log(one.high / one.estimate) ** 2 for one in intervals)) / n
+    assert math.log(found.estimate / found.low) >= below - 1e-12
+    assert math.log(found.high / found.estimate) >= above - 1e-12
+
+
+@QUICK
+@given(some_intervals, st.floats(0.1, 10))
+def test_combining_scales_with_the_ratio(intervals: list[Interval], factor: float) -> None:
+    scaled = [Interval(one.estimate * factor, one.low * factor, one.high * factor) for one in intervals]
+    assert ends(combine(scaled)) == pytest.approx([factor * end for end in ends(combine(intervals))])
+
+
+def test_one_process_keeps_its_interval() -> None:
+    alone = Interval(1.2, 1.1, 1.25)
+    assert combine([alone]) == alone
+
+
+def test_processes_that_differ_by_more_than_their_intervals_widen_the_combined_one_as_students_t_says() -> None:
+    found = combine([Interval(math.exp(x), math.exp(x - 1e-6), math.exp(x + 1e-6)) for x in (0.0, 0.1, 0.2)])
+    half = 9.925 * 0.1 / math.sqrt(3)
+    assert ends(found) == pytest.approx((math.exp(0.1 - half), math.exp(0.1), math.exp(0.1 + half)))
+
+
+def test_no_process_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least one process"):
+        combine([])

@@ -8,12 +8,14 @@ from types import MappingProxyType
 
 from analysis.render import Table, terminal
 from benchmarks.selfcheck.cost import cost
+from benchmarks.selfcheck.coverage import coverage
 from benchmarks.selfcheck.meters import meters
 
 COMMANDS: Mapping[str, tuple[Callable[[], list[Table]], str]] = MappingProxyType(
     {
         "cost": (cost, "start-up times and the share of a run that measures (two to three minutes)"),
         "meters": (meters, "known blocks through every memory meter (a quarter of a minute)"),
+        "coverage": (coverage, "how often the intervals hold the truth, beside rejected methods (about two minutes)"),
     }
 )
 
