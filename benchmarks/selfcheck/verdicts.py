@@ -26,7 +26,7 @@ LANE_SECONDS = options.BUDGET_SECONDS / 5
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class Intervals:
     """The intervals that one timing gave: tracked over identical lanes, and planted lanes over their base."""
 
     identical: list[Interval]
@@ -47,9 +47,9 @@ def settled(seconds: Mapping[str, list[float]]) -> bool:
     return all(within_precision(paired_ratio(baseline, one), options.PRECISION) for one in seconds.values())
 
 
-def time_one_group() -> Group:
+def time_a_group() -> Intervals:
     seconds = CleanRooms(options.TIMEOUT_SECONDS).run(time_built, build_group, LANE_SECONDS, settled).seconds
-    return Group(
+    return Intervals(
         [paired_ratio(seconds[TRACKED.name], one) for name, one in seconds.items() if name.startswith("identical")],
         [paired_ratio(one, seconds[BASE]) for name, one in seconds.items() if name.startswith("planted")],
     )
@@ -68,7 +68,7 @@ def placebos_of_medium_models() -> dict[str, list[float]]:
 
 def verdicts(
     processes: int = 0, groups: int = GROUPS, folder: Path = SAVED,
-    time_group: Callable[[], Group] = time_one_group, medium: Callable[[], dict[str, list[float]]] = placebos_of_medium_models,
+    time_group: Callable[[], Intervals] = time_a_group, medium: Callable[[], dict[str, list[float]]] = placebos_of_medium_models,
 ) -> list[Table]:  # fmt: skip
     """Measures for two to six minutes beside so many busy processes; returns the counts and the goals, saved in `folder`."""
     start, found, beside = time.perf_counter(), [], BUSY if processes else ALONE
