@@ -74,7 +74,7 @@ def suite_itself(repeats: int, seconds: float, advance: Callable[[], None]) -> l
 
 def default_methods() -> list[Method]:
     """Repeats that fit into five minutes: 20 of the suite, as many of the others as the rest of the time allows."""
-    alone, beside = (8, 4) if peers.pyperf else (10, 6)
+    alone, beside = (6, 4) if peers.pyperf else (8, 5)
     methods = [
         Method(SUITE, suite_itself, 20, 20),
         Method(PYTEST_BENCHMARK, peers.pytest_benchmark, alone, beside),
