@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -147,11 +148,15 @@ def _table(found: Sequence[Found], seconds: float, processes: int) -> Table:
 
 
 def _interval_note(suite: Found) -> str:
-    """In how many repeats the suite's intervals lie above 1 where they should, and on one side of 1 where they should not."""
+    """What the suite read of the planted lanes, and how often its intervals lie above 1 where they should, and beside 1 where they should not."""
     intervals = [one.intervals for one in suite.readings]
+    medians = ", ".join(f"{name} {statistics.median(one[name].estimate for one in intervals):.4f}" for name in PLANTED)
     above = ", ".join(f"{name} {sum(one[name].low > 1 for one in intervals)}" for name in PLANTED)
     wrong = sum(not one[IDENTICAL].low <= 1 <= one[IDENTICAL].high for one in intervals)
-    return f"99 % intervals of {SUITE} beside {suite.beside}, of {len(intervals)}: wholly above 1: {above}; {IDENTICAL} excludes 1: {wrong}"
+    return (
+        f"{SUITE} beside {suite.beside}: median readings {medians}; of {len(intervals)} intervals (99 %) wholly above 1: {above}; "
+        f"{IDENTICAL} excludes 1: {wrong}"
+    )
 
 
 def _percent(fraction: float) -> str:
