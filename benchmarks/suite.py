@@ -181,7 +181,7 @@ class Bench:
     def _time(self, job: Job, lanes: Sequence[str], listen: Listen) -> list[Timings]:
         """One Timings for each of `--processes`, all with the calls per block that the first one chose."""
         options, rooms = self._options, self._rooms
-        settled = partial(_settled, precision=options.precision)
+        settled = partial(settled_group, precision=options.precision)
         named = (*lanes, PLACEBO)
         timings: list[Timings] = []
         for number in range(options.processes):
@@ -196,7 +196,8 @@ class Bench:
         return timings
 
 
-def _settled(seconds: Mapping[str, list[float]], precision: float) -> bool:
+def settled_group(seconds: Mapping[str, list[float]], precision: float) -> bool:
+    """Whether the rounds of a group suffice: every lane's, against tracked."""
     baseline = seconds.get(TRACKED.name)
     if baseline is None:
         return True

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from types import MappingProxyType
 
 from analysis.render import Table, terminal
+from benchmarks.selfcheck.accuracy import accuracy
 from benchmarks.selfcheck.cost import cost
 from benchmarks.selfcheck.coverage import coverage
 from benchmarks.selfcheck.meters import meters
+from benchmarks.selfcheck.verdicts import verdicts
 
 COMMANDS: Mapping[str, tuple[Callable[[], list[Table]], str]] = MappingProxyType(
     {
-        "cost": (cost, "start-up times and the share of a run that measures (two to three minutes)"),
-        "meters": (meters, "known blocks through every memory meter (a quarter of a minute)"),
+        "accuracy": (accuracy, "errors and effects found, here and by other harnesses (under five minutes)"),
+        "verdicts": (verdicts, "verdicts on identical code and on planted effects (two to six minutes)"),
+        "verdicts-busy": (partial(verdicts, os.cpu_count() or 1), "the same beside as many busy processes as cores"),
         "coverage": (coverage, "how often the intervals hold the truth, beside rejected methods (about two minutes)"),
+        "meters": (meters, "known blocks through every memory meter (a quarter of a minute)"),
+        "cost": (cost, "start-up times and the share of a run that measures (two to three minutes)"),
     }
 )
 
