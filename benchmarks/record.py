@@ -126,12 +126,13 @@ class ModelFacts:
 
 @dataclass(frozen=True, slots=True)
 class ProcessReading:
-    """What one of several processes read of a case, from `rounds` rounds. `seconds` is the median per call."""
+    """What one of several processes (as shipped: one of each lane's) read of a case: medians of its rounds, seconds and faults per call."""
 
     rounds: int
     seconds: float
-    speedup: Interval | None
-    placebo: Interval | None
+    speedup: float | None
+    placebo: float | None
+    page_faults: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +140,7 @@ class Result:
     """What one case measured: a benchmark's `extra_info` in the saved run.
 
     `speedup` is seconds(tracked) / seconds(mode) from pairs, None where tracked itself could not be measured.
-    `device_seconds` is the median time per call between two CUDA events, None on a CPU. `page_faults` is per call.
+    `device_seconds` is the median time per call between two CUDA events, None on a CPU. `page_faults` is per call, the mean over processes.
     `cold_seconds` is the first call in a fresh process, None where the process was not fresh. `warmup_calls` were made until the lane
     was stationary. `discarded_placebos` are the readings of timings that were done again because they were untrusted. `processes`
     holds one reading per process where there were several.

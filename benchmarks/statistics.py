@@ -63,6 +63,11 @@ def paired_ratio(baseline_seconds: Sequence[float], seconds: Sequence[float]) ->
     return Interval(float(np.exp(np.median(log_ratios))), math.exp(low), math.exp(high))
 
 
+def median_ratio(baseline_seconds: Sequence[float], seconds: Sequence[float]) -> float:
+    """The estimate of `paired_ratio` alone, from one round on."""
+    return float(np.exp(np.median(np.log(baseline_seconds) - np.log(seconds))))
+
+
 def settled(baseline_seconds: Sequence[float], seconds: Sequence[float], precision: float) -> bool:
     """Whether rounds may stop: the interval is within `precision` (a fraction), and the rounds are worth MIN_EFFECTIVE_ROUNDS.
 
@@ -77,20 +82,30 @@ def settled(baseline_seconds: Sequence[float], seconds: Sequence[float], precisi
 def combine(intervals: Sequence[Interval]) -> Interval:
     """One interval from those of the same case in separate processes; that of a single process is returned as it is.
 
-    One value per process on the log scale, and Student's t over them, since processes differ by more than their rounds show (Kalibera
-    and Jones 2013, Rigorous benchmarking in reasonable time, ISMM). Never narrower than the processes' own intervals would give if
-    nothing else differed. Raises ValueError if there are none.
+    That of `across`, but never narrower than the processes' own intervals would give if nothing else differed. Raises ValueError
+    if there are none.
     """
-    if not intervals:
-        raise ValueError("no intervals to combine; at least one process is needed")
     if len(intervals) == 1:
         return intervals[0]
+    whole = across([one.estimate for one in intervals])
     low, estimate, high = np.log([(one.low, one.estimate, one.high) for one in intervals]).T
-    n = len(intervals)
-    between = t99(n - 1) * float(estimate.std(ddof=1))
-    below, above = (max(between, math.sqrt(np.mean(side**2))) / math.sqrt(n) for side in (estimate - low, high - estimate))
-    centre = float(estimate.mean())
-    return Interval(math.exp(centre), math.exp(centre - below), math.exp(centre + above))
+    below, above = (math.sqrt(np.mean(side**2) / len(intervals)) for side in (estimate - low, high - estimate))
+    low_end, high_end = whole.estimate * math.exp(-below), whole.estimate * math.exp(above)
+    return Interval(whole.estimate, min(whole.low, low_end), max(whole.high, high_end))
+
+
+def across(ratios: Sequence[float]) -> Interval:
+    """The geometric mean of ratios, one per process or heap, with its 99 % interval by Student's t over their logarithms.
+
+    Processes differ by more than their rounds show, so they are what counts, and not how many rounds they have (Kalibera and Jones
+    2013, Rigorous benchmarking in reasonable time, ISMM). Raises ValueError for fewer than two.
+    """
+    if len(ratios) < 2:
+        raise ValueError(f"at least two processes are needed, got {len(ratios)}")
+    logarithms = np.log(ratios)
+    centre = float(logarithms.mean())
+    half = t99(len(ratios) - 1) * float(logarithms.std(ddof=1)) / math.sqrt(len(ratios))
+    return Interval(math.exp(centre), math.exp(centre - half), math.exp(centre + half))
 
 
 def t99(degrees_of_freedom: float) -> float:

@@ -22,7 +22,7 @@ from analysis.summary import summary_table
 from benchmarks import allocator
 from benchmarks.device import RESIDENT
 from benchmarks.failure import Failure
-from benchmarks.lockstep import time_in_lock_step
+from benchmarks.lockstep import BLOCK_SECONDS, FEWEST_ROUNDS, LAYOUTS, time_in_lock_step
 from benchmarks.measure.timing import Limits, Timings
 from benchmarks.models import MODELS, OWN_SIZE, Source, Workload, own
 from benchmarks.models.workload import Inputs
@@ -30,7 +30,7 @@ from benchmarks.modes import TRACKED
 from benchmarks.options import BUDGET_SECONDS, PRECISION, THREADS, TIMEOUT_SECONDS, RunOptions, parse
 from benchmarks.record import Case, Group, Interval, ProcessReading, Result, Timed, Unmeasured, Verdict, tidy_rows
 from benchmarks.room import CleanRooms, Listen, Rooms, ThisProcess, nobody
-from benchmarks.statistics import combine, paired_ratio, settled, verdict
+from benchmarks.statistics import MIN_ROUNDS, across, combine, median_ratio, paired_ratio, settled, verdict
 from benchmarks.tasks import PLACEBO, Examination, Job, examine, time_group, try_own
 
 
@@ -179,21 +179,28 @@ class Bench:
         return timings, discarded
 
     def _time(self, job: Job, lanes: Sequence[str], listen: Listen) -> list[Timings]:
-        """One Timings for each of `--processes`, all with the calls per block that the first one chose."""
-        options, rooms = self._options, self._rooms
-        settled = partial(settled_group, precision=options.precision)
-        named = (*lanes, PLACEBO)
+        """One Timings for each of `--processes`, as shipped for each heap; all with the calls per block that the first one chose."""
+        options, rooms, named = self._options, self._rooms, (*lanes, PLACEBO)
+        shipped = job.group.allocator != RESIDENT
+        number = options.processes * (LAYOUTS if shipped else 1)
         timings: list[Timings] = []
-        for number in range(options.processes):
-            process = f" (process {number + 1} of {options.processes})" if options.processes > 1 else ""
-            say = partial(_prefixed, listen, f"timing {len(named)} lanes{process}")
-            limits = Limits(options.budget, options.timeout * 0.9, settled, timings[0].calls if timings else None)
-            if job.group.allocator == RESIDENT:
-                found = rooms.run(time_group, job, lanes, limits, lanes=named, listen=say)
+        for one in range(number):
+            where = f"{'heap' if shipped else 'process'} {one + 1} of {number}, " if number > 1 else ""
+            say = partial(_prefixed, listen, f"timing {len(named)} lanes, {where}")
+            calls, timeout = timings[0].calls if timings else None, options.timeout * 0.9
+            if shipped:
+                limits = Limits(options.budget / LAYOUTS, timeout, _never_settled, calls, FEWEST_ROUNDS, BLOCK_SECONDS)
+                timings.append(time_in_lock_step(rooms, job, lanes, limits, one, say))
             else:
-                found = time_in_lock_step(rooms, job, lanes, limits, say)
-            timings.append(found)
+                limits = Limits(options.budget, timeout, partial(settled_group, precision=options.precision), calls)
+                timings.append(rooms.run(time_group, job, lanes, limits, one, lanes=named, listen=say))
         return timings
+
+
+def _never_settled(seconds: Mapping[str, list[float]]) -> bool:
+    """Within one heap there is nothing to be sure of."""
+    del seconds
+    return False
 
 
 def settled_group(seconds: Mapping[str, list[float]], precision: float) -> bool:
@@ -205,10 +212,13 @@ def settled_group(seconds: Mapping[str, list[float]], precision: float) -> bool:
 
 
 def _speedup(timings: Sequence[Timings], lane: str) -> Interval | None:
-    """Of tracked over `lane`, all processes together; None where either was not timed."""
+    """Of tracked over `lane`: from the rounds of a process, or across processes, or heaps; None where either was not timed."""
     if not {TRACKED.name, lane} <= timings[0].seconds.keys():
         return None
-    return combine([paired_ratio(one.seconds[TRACKED.name], one.seconds[lane]) for one in timings])
+    pairs = [(one.seconds[TRACKED.name], one.seconds[lane]) for one in timings]
+    if min(len(tracked) for tracked, _ in pairs) < MIN_ROUNDS:
+        return across([median_ratio(*pair) for pair in pairs])
+    return combine([paired_ratio(*pair) for pair in pairs])
 
 
 def _trusted(placebo: Interval) -> bool:
@@ -230,7 +240,7 @@ def _timed(case: Case, examined: Examination, timings: Sequence[Timings], discar
         verdict=word,
         placebo=placebo,
         trusted=placebo is not None and _trusted(placebo),
-        page_faults=statistics.median(one.page_faults[mode] for one in timings),
+        page_faults=statistics.fmean(one.page_faults[mode] for one in timings),
         memory=examined.memory,
         contract=examined.contract,
         kernels=examined.kernels,
@@ -245,9 +255,14 @@ def _timed(case: Case, examined: Examination, timings: Sequence[Timings], discar
 
 
 def _reading(mode: str, timings: Timings) -> ProcessReading:
-    blocks = timings.seconds[mode]
-    per_call = statistics.median(blocks) / timings.calls
-    return ProcessReading(len(blocks), per_call, _speedup([timings], mode), _speedup([timings], PLACEBO))
+    tracked, blocks, placebo = (timings.seconds.get(lane, []) for lane in (TRACKED.name, mode, PLACEBO))
+    return ProcessReading(
+        rounds=len(blocks),
+        seconds=statistics.median(blocks) / timings.calls,
+        speedup=median_ratio(tracked, blocks) if tracked else None,
+        placebo=median_ratio(tracked, placebo) if tracked else None,
+        page_faults=timings.page_faults[mode],
+    )
 
 
 def _unmeasured(group: Group, failures: dict[str, Failure]) -> list[Unmeasured]:
@@ -256,7 +271,7 @@ def _unmeasured(group: Group, failures: dict[str, Failure]) -> list[Unmeasured]:
 
 
 def _prefixed(listen: Listen, prefix: str, text: str) -> None:
-    listen(f"{prefix}, {text}")
+    listen(f"{prefix}{text}")
 
 
 @dataclass(frozen=True, slots=True)

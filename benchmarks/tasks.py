@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -105,13 +106,18 @@ def examine(job: Job, mode_name: str, *, with_tracked: bool, own_process: bool, 
     return Examination(contract, kernels, memory, workload.facts(), memory_seconds, cold_seconds)
 
 
-def time_group(job: Job, modes: Sequence[str], limits: Limits, *, announce: Announce) -> Timings:
-    """Times `modes` together in this process, with their placebo; freed pages are kept from here on."""
+def time_group(job: Job, modes: Sequence[str], limits: Limits, process: int, *, announce: Announce) -> Timings:
+    """Times `modes` together in this process, with their placebo; freed pages are kept from here on.
+
+    `process` seeds what differs between one process and the next: the order of lanes, and where blocks come to lie after the first.
+    """
     allocator.keep_pages()
+    if process:
+        allocator.shift_heap(random.Random(process))
     workload = job.build()
     with _settings(job.threads), preserved(workload.module, workload.input_tensors()):
         lanes = {name: job.step(workload, mode) for name, mode in lanes_of(modes).items()}
-        return time_lanes(lanes, Stopwatch(DEVICES[job.group.device]()), limits, random.Random(0), announce)
+        return time_lanes(lanes, Stopwatch(DEVICES[job.group.device]()), limits, random.Random(process), announce)
 
 
 def lanes_of(modes: Sequence[str]) -> dict[str, str]:
@@ -125,12 +131,15 @@ class Server(Announce, Protocol):
     def serve(self, answer: Callable[[Any], Any]) -> None: ...
 
 
-def drive_lane(job: Job, mode: str, *, announce: Server) -> None:
+def drive_lane(job: Job, mode: str, *, core: int | None, heap: str, announce: Server) -> None:
     """Serves one lane to the parent, the allocator as shipped: asked for a number of calls, it answers with their Block.
 
-    Before each block one call goes untimed, since the other lanes' processes have filled the caches meanwhile.
+    It stays on `core` if there is one; `heap` seeds where its blocks come to lie. Before each block one call goes untimed, since the other lanes' processes have filled the caches meanwhile.
     """
     announce.lane(mode)
+    if core is not None:
+        os.sched_setaffinity(0, {core})
+    allocator.shift_heap(random.Random(heap))
     workload = job.build()
     with _settings(job.threads), preserved(workload.module, workload.input_tensors()), garbage_collector_off():
         stopwatch, step = Stopwatch(DEVICES[job.group.device]()), job.step(workload, mode)

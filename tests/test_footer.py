@@ -62,7 +62,7 @@ def test_groups_that_were_timed_again_are_named() -> None:
 
 
 def test_several_processes_are_told_where_there_were_several() -> None:
-    reading = ProcessReading(9, 1e-4, None, None)
+    reading = ProcessReading(9, 1e-4, None, None, None)
     alone = [
         make_result("tracked", processes=[reading] * number, case={"model": model})
         for model, number in (("mlp", 5), ("lstm", 3))

@@ -57,7 +57,7 @@ def rooms() -> CleanRooms:
 
 
 def time(rooms: CleanRooms, build: Build, listen: Any = nobody) -> Any:
-    return time_in_lock_step(rooms, Job(GROUP, build, threads=1), ["tracked", "no_grad"], LIMITS, listen)
+    return time_in_lock_step(rooms, Job(GROUP, build, threads=1), ["tracked", "no_grad"], LIMITS, 0, listen)
 
 
 def test_lanes_have_processes_of_their_own_and_compute_one_at_a_time(rooms: CleanRooms, tmp_path: Path) -> None:

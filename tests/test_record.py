@@ -50,7 +50,12 @@ results = st.builds(
     device_seconds=st.none() | numbers,
     cold_seconds=st.none() | numbers,
     warmup_calls=st.none() | st.integers(1, 1000),
-    processes=st.lists(st.builds(ProcessReading, st.integers(10, 5000), numbers, intervals, intervals), max_size=3),
+    processes=st.lists(
+        st.builds(
+            ProcessReading, st.integers(10, 5000), numbers, st.none() | numbers, st.none() | numbers, st.none() | numbers
+        ),
+        max_size=3,
+    ),
 )
 
 
@@ -126,7 +131,7 @@ def test_a_tidy_row_holds_every_figure_under_a_name_with_its_unit() -> None:
     result = make_result(
         model=ModelFacts(5, 20, ["float32[8, 64]", "int64[8]"]), kernels=Kernels(same_as_tracked=False), device_seconds=9e-5,
         cold_seconds=2e-3, warmup_calls=6, discarded_placebos=[Interval(1.1, 1.05, 1.2)],
-        processes=[ProcessReading(40, 1e-4, None, None)] * 3,
+        processes=[ProcessReading(40, 1e-4, None, None, 0.0)] * 3,
     )  # fmt: skip
     assert tidy_rows([make_result("tracked"), result])[1] == {
         "scenario": "forward", "model": "mlp", "size": "tiny", "device": "cpu", "dtype": "float32", "allocator": "resident",

@@ -375,5 +375,5 @@ def test_processes_that_differ_by_more_than_their_intervals_widen_the_combined_o
 
 
 def test_no_process_is_refused() -> None:
-    with pytest.raises(ValueError, match="at least one process"):
+    with pytest.raises(ValueError, match="at least two processes are needed, got 0"):
         combine([])

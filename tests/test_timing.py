@@ -361,3 +361,14 @@ def test_an_output_is_dropped_inside_its_call_and_its_end_counts() -> None:
 
     timings = machine.time({"lane": step}, budget=100 * TICK)
     assert timings.seconds == {"lane": [2 * TICK] * 50}
+
+
+def test_blocks_and_the_fewest_rounds_follow_the_limits() -> None:
+    machine = Machine()
+    stopwatch = Stopwatch(Cpu(), lambda: machine.now, lambda: 0)
+    limits = Limits(0.0, math.inf, lambda _: False, min_rounds=3, block_seconds=8 * TICK)
+    timings = time_lanes(machine.lanes([TICK]), stopwatch, limits, random.Random(0), machine.announced)
+    assert timings.seconds == {"lane 0": [8 * TICK] * 3}
+    limits = Limits(0.0, math.inf, lambda _: False, calls=2)
+    timings = time_lanes(machine.lanes([TICK]), stopwatch, limits, random.Random(0), machine.announced)
+    assert timings.seconds == {"lane 0": [2 * TICK] * MIN_ROUNDS}

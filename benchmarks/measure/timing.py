@@ -103,7 +103,7 @@ class Block:
 class Limits:
     """When rounds stop: `settled(seconds by lane)` says that they suffice; `budget_seconds` is what their blocks may take together.
 
-    `calls` fixes the calls per block, None leaves them to the warm-up. Rounds do not stop before MIN_ROUNDS, nor before `settling_seconds`, however calm the first ones look: a shorter
+    A block lasts at least `block_seconds`, unless `calls` fixes its calls. Rounds do not stop before `min_rounds`, nor before `settling_seconds`, however calm the first ones look: a shorter
     stretch shows nothing of how the machine drifts. They do stop at `timeout_seconds`, counted from the first warm-up call.
     """
 
@@ -111,6 +111,8 @@ class Limits:
     timeout_seconds: float
     settled: Callable[[Mapping[str, list[float]]], bool]
     calls: int | None = None
+    min_rounds: int = MIN_ROUNDS
+    block_seconds: float = MIN_BLOCK_SECONDS
 
     @property
     def settling_seconds(self) -> float:
@@ -151,15 +153,15 @@ def time_blocks(
 ) -> Timings:
     """Warms every lane up, then runs rounds until `limits` says stop.
 
-    Raises Failure `timed_out` if MIN_ROUNDS do not fit into the timeout.
+    Raises Failure `timed_out` if the fewest rounds do not fit into the timeout.
     """
     names = list(runs)
     begin = clock()
     with garbage_collector_off():
-        warmup_calls, calls = warm_up(runs, clock, limits.warmup_cap_seconds, announce)
-        calls = limits.calls or calls
+        warmup_calls, fastest = warm_up(runs, clock, limits.warmup_cap_seconds, announce)
+        calls = limits.calls or (max(1, math.ceil(limits.block_seconds / fastest)) if fastest > 0 else 1)
         series = {name: _Series() for name in names}
-        rounds, elapsed, look = 0, 0.0, MIN_ROUNDS
+        rounds, elapsed, look = 0, 0.0, limits.min_rounds
         while True:
             order.shuffle(names)
             for name in names:
@@ -169,9 +171,11 @@ def time_blocks(
                 elapsed += block.seconds
             rounds += 1
             late = clock() - begin > limits.timeout_seconds
-            if rounds < MIN_ROUNDS:
+            if rounds < limits.min_rounds:
                 if late:
-                    reason = f"{rounds} rounds in {clock() - begin:.0f} s, and {MIN_ROUNDS} are needed; give --timeout more"
+                    reason = (
+                        f"{rounds} rounds in {clock() - begin:.0f} s, and {limits.min_rounds} are needed; give --timeout more"
+                    )
                     raise Failure("timed_out", reason)
                 continue
             if late or elapsed >= limits.budget_seconds:
@@ -194,11 +198,11 @@ def time_blocks(
 
 def warm_up(
     runs: Mapping[str, RunBlock], clock: Callable[[], float], cap_seconds: float, announce: Announce
-) -> tuple[dict[str, int], int]:
+) -> tuple[dict[str, int], float]:
     """Runs rounds of single calls until no lane gets faster any more, for at least a fifth of the cap and four rounds.
 
     The fifth is for starts that are slow and flat. Once the cap is reached it ends after the fourth round whatever the lanes do. Returns
-    how many calls each lane took to become stationary, and the calls that a block needs to last MIN_BLOCK_SECONDS in every lane.
+    how many calls each lane took to become stationary, and the seconds of the fastest call of all.
     """
     starts = {name: _Start() for name in runs}
     begin = clock()
@@ -210,9 +214,8 @@ def warm_up(
         warm = elapsed >= cap_seconds / 5 and all(start.stationary_from is not None for start in starts.values())
         if rounds >= _MIN_WARMUP_ROUNDS and (warm or elapsed > cap_seconds):
             break
-    fastest = min(start.fastest for start in starts.values())
     calls = {name: start.stationary_from or rounds for name, start in starts.items()}
-    return calls, max(1, math.ceil(MIN_BLOCK_SECONDS / fastest)) if fastest > 0 else 1
+    return calls, min(start.fastest for start in starts.values())
 
 
 class _Start:
