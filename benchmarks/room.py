@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import faulthandler
+import gc
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -198,6 +199,7 @@ def _live(
     """The life of a room, in the new process: a process group of its own, what it prints goes to the file `noise`."""
     os.setsid()
     _die_with_parent()
+    gc.freeze()  # a collection need not go through all of torch, which takes half a second
     output = os.open(noise, os.O_WRONLY | os.O_APPEND)
     os.dup2(output, 1)
     os.dup2(output, 2)

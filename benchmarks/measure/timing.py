@@ -145,7 +145,8 @@ def time_lanes(
 ) -> Timings:
     """Times steps in this process, interleaved. Raises as `time_blocks` does, and a Failure naming the lane if a lane raises."""
     runs = {name: partial(run_block, stopwatch, name, step) for name, step in lanes.items()}
-    return time_blocks(runs, stopwatch.clock, limits, order, announce)
+    with garbage_collector_off():
+        return time_blocks(runs, stopwatch.clock, limits, order, announce)
 
 
 def time_blocks(
@@ -157,35 +158,32 @@ def time_blocks(
     """
     names = list(runs)
     begin = clock()
-    with garbage_collector_off():
-        warmup_calls, fastest = warm_up(runs, clock, limits.warmup_cap_seconds, announce)
-        calls = limits.calls or (max(1, math.ceil(limits.block_seconds / fastest)) if fastest > 0 else 1)
-        series = {name: _Series() for name in names}
-        rounds, elapsed, look = 0, 0.0, limits.min_rounds
-        while True:
-            order.shuffle(names)
-            for name in names:
-                announce.lane(name)
-                block = runs[name](calls)
-                series[name].add(block)
-                elapsed += block.seconds
-            rounds += 1
-            late = clock() - begin > limits.timeout_seconds
-            if rounds < limits.min_rounds:
-                if late:
-                    reason = (
-                        f"{rounds} rounds in {clock() - begin:.0f} s, and {limits.min_rounds} are needed; give --timeout more"
-                    )
-                    raise Failure("timed_out", reason)
-                continue
-            if late or elapsed >= limits.budget_seconds:
+    warmup_calls, fastest = warm_up(runs, clock, limits.warmup_cap_seconds, announce)
+    calls = limits.calls or (max(1, math.ceil(limits.block_seconds / fastest)) if fastest > 0 else 1)
+    series = {name: _Series() for name in names}
+    rounds, elapsed, look = 0, 0.0, limits.min_rounds
+    while True:
+        order.shuffle(names)
+        for name in names:
+            announce.lane(name)
+            block = runs[name](calls)
+            series[name].add(block)
+            elapsed += block.seconds
+        rounds += 1
+        late = clock() - begin > limits.timeout_seconds
+        if rounds < limits.min_rounds:
+            if late:
+                reason = f"{rounds} rounds in {clock() - begin:.0f} s, and {limits.min_rounds} are needed; give --timeout more"
+                raise Failure("timed_out", reason)
+            continue
+        if late or elapsed >= limits.budget_seconds:
+            break
+        if rounds >= look:
+            announce.rounds(rounds, elapsed)
+            seconds = {name: one.seconds for name, one in series.items()}
+            if elapsed >= limits.settling_seconds and limits.settled(seconds):
                 break
-            if rounds >= look:
-                announce.rounds(rounds, elapsed)
-                seconds = {name: one.seconds for name, one in series.items()}
-                if elapsed >= limits.settling_seconds and limits.settled(seconds):
-                    break
-                look = next_look(rounds)
+            look = next_look(rounds)
     return Timings(
         calls=calls,
         warmup_calls=warmup_calls,
