@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from analysis.figures import count_text, ratio_text
+from analysis.figures import count_text, ratio_text, speedup_text
 from benchmarks.record import Row
 
 GROUP = ("scenario", "model", "size", "device", "dtype")
@@ -20,8 +20,8 @@ TITLES: Mapping[str, str] = MappingProxyType({RESIDENT: "tracking alone", DEFAUL
 SHOWN = 4
 """Of a list that can grow long, the largest few."""
 
-WORTH_KEEPING = 1.1
-"""From which gain on it is said what keeping pages would bring: less is within the noise of two times that are not paired."""
+WORTH_KEEPING = 1.01
+"""From which gain on, shown by its whole interval, it is said what keeping pages would bring."""
 
 KEEP_PAGES = "MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=2147483647, or jemalloc"
 
@@ -103,28 +103,23 @@ def disagreements(pairs: Iterable[Pair], name: Name) -> list[str]:
     return notes
 
 
-def kept_pages(pairs: Sequence[Pair], name: Name) -> list[str]:
-    """What tracked would gain from an allocator that keeps its pages, beside the best that a mode gains without one."""
+def kept_pages(rows: Iterable[Row], name: Name) -> list[str]:
+    """What tracked would gain from an allocator that keeps its pages, measured beside the modes, and the best that a mode gains there."""
+    shipped = [row for row in rows if row["allocator"] == DEFAULT and row["trusted"]]
+    gains = {group_of(row): row for row in shipped if (row["kept_pages_low"] or 0) >= WORTH_KEEPING}
     best: dict[tuple[str, ...], float] = {}
-    gains: dict[tuple[str, ...], float] = {}
-    names = {group_of(pair.alone): name(pair.alone) for pair in pairs}
-    for pair in pairs:
-        group = group_of(pair.alone)
-        if pair.alone["mode"] == "tracked":
-            gains[group] = pair.shipped["seconds"] / pair.alone["seconds"]
-        elif pair.shipped["speedup"] is not None:
-            best[group] = max(pair.shipped["speedup"], best.get(group, 0.0))
-    worth = sorted((group for group, gain in gains.items() if gain >= WORTH_KEEPING), key=lambda group: -gains[group])
+    for row in shipped:
+        if row["verdict"] == "faster":
+            best[group_of(row)] = max(row["speedup"], best.get(group_of(row), 1.0))
+    worth = sorted(gains.values(), key=lambda row: -row["kept_pages"])
     if not worth:
         return []
-    more = sum(group in best and gains[group] > best[group] for group in worth)
-    where = "" if more == len(worth) else f" in {more} of {len(worth)} groups"
-    beaten = f",{where} more than any gradient mode as shipped" if more else ""
     texts = [
-        f"{names[group]} about {gains[group]:.1f}x" + (f" (best mode {best[group]:.2f}x)" if group in best else "")
-        for group in worth
+        f"{name(row)} {speedup_text(row['kept_pages'], row['kept_pages_low'], row['kept_pages_high'])}"
+        f" ({f'best mode {best[group_of(row)]:.2f}' if group_of(row) in best else 'no mode is faster'})"
+        for row in worth
     ]
-    return [f"keeping pages ({KEEP_PAGES}) would make tracked faster{beaten}: {_few(texts, len(texts))}"]
+    return [f"keeping pages ({KEEP_PAGES}) would make tracked faster as shipped: {_few(texts, len(texts))}"]
 
 
 def _few(texts: Sequence[str], total: int) -> str:

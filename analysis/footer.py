@@ -26,7 +26,7 @@ def footer(rows: Sequence[Row], unmeasured: Sequence[Unmeasured], broken_invaria
         *_placebos(rows, labels, name),
         *_trust(rows, labels, name),
         *disagreements(pairs, name),
-        *kept_pages(pairs, name),
+        *kept_pages(rows, name),
         *_other_kernels(rows, [*shown, "mode"]),
         *_withheld(rows, shown),
         *(f"meters disagree: {words}" for words in broken_invariants),
@@ -75,7 +75,10 @@ def _trust(rows: Sequence[Row], labels: Mapping[str, str], name: Name) -> list[s
         numbers = {row["processes"] for row in rows if row["allocator"] == allocator}
         if max(numbers) > 1:
             span = " to ".join(str(number) for number in sorted({min(numbers), max(numbers)}))
-            notes.append(f"{label or 'speedup'}: combined from {span} processes per group")
+            what = (
+                "heaps per mode, for where blocks lie decides about faults" if allocator == DEFAULT else "processes per group"
+            )
+            notes.append(f"{label or 'speedup'}: combined from {span} {what}")
     untrusted = dict.fromkeys(f"{name(row)} {labels[row['allocator']]}".strip() for row in rows if not row["trusted"])
     if untrusted:
         notes.append(f"verdict?: the group is untrusted, its speedups are no evidence ({', '.join(untrusted)})")

@@ -10,10 +10,12 @@ from contextlib import ExitStack, contextmanager
 
 import psutil
 
+from benchmarks import allocator
 from benchmarks.failure import Failure
 from benchmarks.measure.timing import Block, Limits, RunBlock, Timings, time_blocks
+from benchmarks.modes import TRACKED
 from benchmarks.room import Aloud, Listen, Room, Rooms
-from benchmarks.tasks import Job, drive_lane, lanes_of
+from benchmarks.tasks import KEPT_PAGES, Job, drive_lane, lanes_of
 
 LAYOUTS = 6
 """How many heaps each lane gets, one after the other. Blocks are given back to the kernel or kept depending on where they happen to lie:
@@ -26,19 +28,23 @@ BLOCK_SECONDS = 2e-3
 
 
 def time_in_lock_step(rooms: Rooms, job: Job, modes: Sequence[str], limits: Limits, layout: int, listen: Listen) -> Timings:
-    """Times `modes` and their placebo together, each lane in a room of its own; one computes while the others wait.
+    """Times `modes`, their placebo and KEPT_PAGES together, each lane in a room of its own; one computes while the others wait.
 
     The lanes' heaps differ from one another and from those of another `layout`. With one thread the rooms share one core: a message is
     then a switch instead of waking another core up. Only what a room itself timed counts. Raises Failure naming the lane.
     """
+    lanes = lanes_of(modes)
+    if TRACKED.name in lanes and allocator.unavailable() is None:
+        lanes[KEPT_PAGES] = TRACKED.name
     with one_core(job.threads) as core, ExitStack() as open_rooms:
-        runs = {
-            lane: _driven(
-                lane,
-                open_rooms.enter_context(rooms.open(drive_lane, job, mode, core=core, heap=f"{layout} {lane}", lanes=(mode,))),
+
+        def run_of(lane: str, mode: str) -> RunBlock:
+            room = rooms.open(
+                drive_lane, job, mode, core=core, heap=f"{layout} {lane}", kept_pages=lane == KEPT_PAGES, lanes=(mode,)
             )
-            for lane, mode in lanes_of(modes).items()
-        }
+            return _driven(lane, open_rooms.enter_context(room))
+
+        runs = {lane: run_of(lane, mode) for lane, mode in lanes.items()}
         return time_blocks(runs, time.perf_counter, limits, random.Random(layout), Aloud(listen))
 
 

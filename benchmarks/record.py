@@ -141,7 +141,7 @@ class Result:
 
     `speedup` is seconds(tracked) / seconds(mode) from pairs, None where tracked itself could not be measured.
     `device_seconds` is the median time per call between two CUDA events, None on a CPU. `page_faults` is per call, the mean over processes.
-    `cold_seconds` is the first call in a fresh process, None where the process was not fresh. `warmup_calls` were made until the lane
+    `kept_pages` is seconds(tracked) / seconds(tracked with pages kept), from pairs, as shipped only. `cold_seconds` is the first call in a fresh process, None where the process was not fresh. `warmup_calls` were made until the lane
     was stationary. `discarded_placebos` are the readings of timings that were done again because they were untrusted. `processes`
     holds one reading per process where there were several.
     """
@@ -158,6 +158,7 @@ class Result:
     kernels: Kernels
     model: ModelFacts
     device_seconds: float | None = None
+    kept_pages: Interval | None = None
     cold_seconds: float | None = None
     warmup_calls: int | None = None
     discarded_placebos: list[Interval] = field(default_factory=list)
@@ -211,6 +212,7 @@ def _tidy_row(result: Result, tracked_peak: int | None) -> Row:
         "trusted": result.trusted,
         "page_faults": result.page_faults,
         "device_seconds": result.device_seconds,
+        **_interval_columns("kept_pages", result.kept_pages),
         "cold_seconds": result.cold_seconds,
         "warmup_calls": result.warmup_calls,
         "discarded": len(result.discarded_placebos),

@@ -31,7 +31,7 @@ from benchmarks.options import BUDGET_SECONDS, PRECISION, THREADS, TIMEOUT_SECON
 from benchmarks.record import Case, Group, Interval, ProcessReading, Result, Timed, Unmeasured, Verdict, tidy_rows
 from benchmarks.room import CleanRooms, Listen, Rooms, ThisProcess, nobody
 from benchmarks.statistics import MIN_ROUNDS, across, combine, median_ratio, paired_ratio, settled, verdict
-from benchmarks.tasks import PLACEBO, Examination, Job, examine, time_group, try_own
+from benchmarks.tasks import KEPT_PAGES, PLACEBO, Examination, Job, examine, time_group, try_own
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +129,7 @@ class Bench:
             try:
                 timings, discarded = self._time_until_trusted(job, lanes, listen)
             except Failure as failure:
-                lost = TRACKED.name if failure.lane == PLACEBO else failure.lane
+                lost = TRACKED.name if failure.lane in (PLACEBO, KEPT_PAGES) else failure.lane
                 failures |= dict.fromkeys([lost] if lost in lanes else lanes, failure)
         measured = [
             _timed(group.case(mode), examined[mode], timings, discarded)
@@ -246,6 +246,7 @@ def _timed(case: Case, examined: Examination, timings: Sequence[Timings], discar
         kernels=examined.kernels,
         model=examined.model,
         device_seconds=statistics.median(device_blocks) / calls if device_blocks else None,
+        kept_pages=_speedup(timings, KEPT_PAGES),
         cold_seconds=examined.cold_seconds,
         warmup_calls=timings[0].warmup_calls[mode],
         discarded_placebos=list(discarded),

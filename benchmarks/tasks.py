@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import time
@@ -20,6 +21,7 @@ from benchmarks.measure.contract import Observation, check_contract, equal_bits,
 from benchmarks.measure.memory import measure_memory
 from benchmarks.measure.profile import profile_call
 from benchmarks.measure.timing import (
+    MIN_WARMUP_ROUNDS,
     Announce,
     Block,
     Limits,
@@ -36,6 +38,9 @@ from benchmarks.scenarios import SCENARIOS
 
 PLACEBO = "placebo"
 """The name of the second tracked lane of a group."""
+
+KEPT_PAGES = "kept pages"
+"""The name of the tracked lane that keeps its pages among lanes that do not: what the allocator could give back, beside what modes do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,8 +136,8 @@ class Server(Announce, Protocol):
     def serve(self, answer: Callable[[Any], Any]) -> None: ...
 
 
-def drive_lane(job: Job, mode: str, *, core: int | None, heap: str, announce: Server) -> None:
-    """Serves one lane to the parent, the allocator as shipped: asked for a number of calls, it answers with their Block.
+def drive_lane(job: Job, mode: str, *, core: int | None, heap: str, kept_pages: bool, announce: Server) -> None:
+    """Serves one lane to the parent, the allocator as shipped unless `kept_pages`: asked for a number of calls, it answers with their Block.
 
     It stays on `core` if there is one; `heap` seeds where its blocks come to lie. Before each block one call goes untimed, since the other lanes' processes have filled the caches meanwhile.
     """
@@ -140,12 +145,17 @@ def drive_lane(job: Job, mode: str, *, core: int | None, heap: str, announce: Se
     if core is not None:
         os.sched_setaffinity(0, {core})
     allocator.shift_heap(random.Random(heap))
+    if kept_pages:
+        allocator.keep_pages()
     workload = job.build()
     with _settings(job.threads), preserved(workload.module, workload.input_tensors()), garbage_collector_off():
         stopwatch, step = Stopwatch(DEVICES[job.group.device]()), job.step(workload, mode)
 
+        served = itertools.count()
+
         def block(calls: int) -> Block:
-            run_block(stopwatch, mode, step, 1)
+            if next(served) >= MIN_WARMUP_ROUNDS:
+                run_block(stopwatch, mode, step, 1)
             return run_block(stopwatch, mode, step, calls)
 
         announce.serve(block)

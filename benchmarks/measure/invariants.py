@@ -43,8 +43,7 @@ def _broken(modes: Mapping[str, Result]) -> Iterator[str]:
         if short <= 0 or METERS["peak_rss_bytes"].allows(short, peak):
             continue
         yield (
-            f"{mode} peaks at {bytes_text(peak)} in tensors but at {bytes_text(resident)} in resident memory: "
-            "the rest was allocated and never written, or lay in pages that were there before"
+            f"{mode} peaks at {bytes_text(peak)} in tensors but at {bytes_text(resident)} in resident memory (never written?)"
         )
 
 

@@ -29,7 +29,7 @@ from benchmarks.statistics import MIN_ROUNDS, next_look
 MIN_BLOCK_SECONDS = 200e-6
 """A lane's share of a round lasts at least this long, so that reading the clock (about 0.1 us) does not show."""
 
-_MIN_WARMUP_ROUNDS = 4
+MIN_WARMUP_ROUNDS = 4
 _STILL_FALLING = 0.95
 """A lane is still warming up while its fastest call of the last three is below this share of its fastest call before."""
 
@@ -101,7 +101,7 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """When rounds stop: `settled(seconds by lane)` says that they suffice; `budget_seconds` is what their blocks may take together.
+    """When rounds stop: `settled(seconds by lane)` says that they suffice; `budget_seconds` is what they may take.
 
     A block lasts at least `block_seconds`, unless `calls` fixes its calls. Rounds do not stop before `min_rounds`, nor before `settling_seconds`, however calm the first ones look: a shorter
     stretch shows nothing of how the machine drifts. They do stop at `timeout_seconds`, counted from the first warm-up call.
@@ -161,15 +161,17 @@ def time_blocks(
     warmup_calls, fastest = warm_up(runs, clock, limits.warmup_cap_seconds, announce)
     calls = limits.calls or (max(1, math.ceil(limits.block_seconds / fastest)) if fastest > 0 else 1)
     series = {name: _Series() for name in names}
-    rounds, elapsed, look = 0, 0.0, limits.min_rounds
+    start = clock()
+    rounds, in_blocks, look = 0, 0.0, limits.min_rounds
     while True:
         order.shuffle(names)
         for name in names:
             announce.lane(name)
             block = runs[name](calls)
             series[name].add(block)
-            elapsed += block.seconds
+            in_blocks += block.seconds
         rounds += 1
+        elapsed = clock() - start
         late = clock() - begin > limits.timeout_seconds
         if rounds < limits.min_rounds:
             if late:
@@ -187,7 +189,7 @@ def time_blocks(
     return Timings(
         calls=calls,
         warmup_calls=warmup_calls,
-        elapsed_seconds=elapsed,
+        elapsed_seconds=in_blocks,
         seconds={name: series[name].seconds for name in runs},
         device_seconds={name: series[name].device_seconds for name in runs if series[name].device_seconds},
         page_faults={name: statistics.median(series[name].faults) / calls for name in runs},
@@ -210,7 +212,7 @@ def warm_up(
             starts[name].add(run(1).seconds)
         elapsed = clock() - begin
         warm = elapsed >= cap_seconds / 5 and all(start.stationary_from is not None for start in starts.values())
-        if rounds >= _MIN_WARMUP_ROUNDS and (warm or elapsed > cap_seconds):
+        if rounds >= MIN_WARMUP_ROUNDS and (warm or elapsed > cap_seconds):
             break
     calls = {name: start.stationary_from or rounds for name, start in starts.items()}
     return calls, min(start.fastest for start in starts.values())
@@ -220,7 +222,7 @@ class _Start:
     """The first calls of a lane. `stationary_from` counts the calls after which it got no faster, None while it still does."""
 
     def __init__(self) -> None:
-        self._recent: deque[float] = deque(maxlen=_MIN_WARMUP_ROUNDS - 1)
+        self._recent: deque[float] = deque(maxlen=MIN_WARMUP_ROUNDS - 1)
         self._fastest_before = math.inf
         self._calls = 0
         self.stationary_from: int | None = None
