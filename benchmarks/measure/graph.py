@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,7 +51,11 @@ def saved_for_backward(step: Step, apart: Iterable[torch.Tensor], module: nn.Mod
     sizes: dict[StorageKey, int] = {}
     opaque: set[StorageKey] = set()
 
+    autocast = False
+
     def note(tensor: torch.Tensor) -> None:
+        nonlocal autocast
+        autocast |= torch.is_autocast_enabled(tensor.device.type)
         for key, size in _storages(tensor):
             if key not in known:
                 sizes[key] = size
@@ -61,7 +65,7 @@ def saved_for_backward(step: Step, apart: Iterable[torch.Tensor], module: nn.Mod
     call_recording_saved(step, note)
     total = sum(sizes.values())
     try:
-        modules, operators, cast = _savers(step, known, module)
+        modules, operators, cast = _savers(step, known, module, autocast=autocast)
     except Exception:  # noqa: BLE001 - the step itself has just run without
         modules, operators, cast = Counter(), Counter(), 0
     if modules.total() + cast != total:
@@ -69,13 +73,16 @@ def saved_for_backward(step: Step, apart: Iterable[torch.Tensor], module: nn.Mod
     return Saved(total - cast, sum(sizes[key] for key in opaque), cast, _largest(modules), _largest(operators))
 
 
-def _savers(step: Step, known: set[StorageKey], module: nn.Module | None) -> tuple[Counter[str], Counter[str], int]:
+def _savers(
+    step: Step, known: set[StorageKey], module: nn.Module | None, *, autocast: bool
+) -> tuple[Counter[str], Counter[str], int]:
     """Bytes saved by module path and by torch function in one call, and those of casts."""
     seen = set(known)
     modules: Counter[str] = Counter()
     operators: Counter[str] = Counter()
     cast = 0
-    with _running(module) as where, _Casts(module.parameters() if module is not None else ()) as casts:
+    casts = _Casts(module.parameters() if module is not None else ())
+    with _running(module) as where, casts if autocast else nullcontext():  # the first dispatch mode imports for two seconds
 
         def note(tensor: torch.Tensor) -> None:
             nonlocal cast
