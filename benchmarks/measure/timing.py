@@ -101,7 +101,7 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """When rounds stop: `settled(seconds by lane)` says that they suffice; `budget_seconds` is what they may take.
+    """When rounds stop: `settled(seconds by lane)` says that they suffice; `budget_seconds` is what their blocks may take together.
 
     A block lasts at least `block_seconds`, unless `calls` fixes its calls. Rounds do not stop before `min_rounds`, nor before `settling_seconds`, however calm the first ones look: a shorter
     stretch shows nothing of how the machine drifts. They do stop at `timeout_seconds`, counted from the first warm-up call.
@@ -161,17 +161,15 @@ def time_blocks(
     warmup_calls, fastest = warm_up(runs, clock, limits.warmup_cap_seconds, announce)
     calls = limits.calls or (max(1, math.ceil(limits.block_seconds / fastest)) if fastest > 0 else 1)
     series = {name: _Series() for name in names}
-    start = clock()
-    rounds, in_blocks, look = 0, 0.0, limits.min_rounds
+    rounds, elapsed, look = 0, 0.0, limits.min_rounds
     while True:
         order.shuffle(names)
         for name in names:
             announce.lane(name)
             block = runs[name](calls)
             series[name].add(block)
-            in_blocks += block.seconds
+            elapsed += block.seconds
         rounds += 1
-        elapsed = clock() - start
         late = clock() - begin > limits.timeout_seconds
         if rounds < limits.min_rounds:
             if late:
@@ -189,7 +187,7 @@ def time_blocks(
     return Timings(
         calls=calls,
         warmup_calls=warmup_calls,
-        elapsed_seconds=in_blocks,
+        elapsed_seconds=elapsed,
         seconds={name: series[name].seconds for name in runs},
         device_seconds={name: series[name].device_seconds for name in runs if series[name].device_seconds},
         page_faults={name: statistics.median(series[name].faults) / calls for name in runs},
