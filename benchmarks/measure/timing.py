@@ -56,7 +56,7 @@ class Timings:
     """Seconds by lane, one value a round, in order, each for a block of `calls` calls.
 
     `warmup_calls` are those that a lane took to become stationary. `device_seconds` are the same as `seconds` between two events of the
-    device, empty where it has none. `page_faults` are per call, the median over rounds. `elapsed_seconds` is the sum of all blocks.
+    device, empty where it has none. `page_faults` are per call, the median over rounds. `elapsed_seconds` is what the rounds took.
     """
 
     calls: int
@@ -161,14 +161,15 @@ def time_blocks(
     warmup_calls, fastest = warm_up(runs, clock, limits.warmup_cap_seconds, announce)
     calls = limits.calls or (max(1, math.ceil(limits.block_seconds / fastest)) if fastest > 0 else 1)
     series = {name: _Series() for name in names}
-    rounds, elapsed, look = 0, 0.0, limits.min_rounds
+    start = clock()
+    rounds, in_blocks, look = 0, 0.0, limits.min_rounds
     while True:
         order.shuffle(names)
         for name in names:
             announce.lane(name)
             block = runs[name](calls)
             series[name].add(block)
-            elapsed += block.seconds
+            in_blocks += block.seconds
         rounds += 1
         late = clock() - begin > limits.timeout_seconds
         if rounds < limits.min_rounds:
@@ -176,18 +177,18 @@ def time_blocks(
                 reason = f"{rounds} rounds in {clock() - begin:.0f} s, and {limits.min_rounds} are needed; give --timeout more"
                 raise Failure("timed_out", reason)
             continue
-        if late or elapsed >= limits.budget_seconds:
+        if late or in_blocks >= limits.budget_seconds:
             break
         if rounds >= look:
-            announce.rounds(rounds, elapsed)
+            announce.rounds(rounds, in_blocks)
             seconds = {name: one.seconds for name, one in series.items()}
-            if elapsed >= limits.settling_seconds and limits.settled(seconds):
+            if in_blocks >= limits.settling_seconds and limits.settled(seconds):
                 break
             look = next_look(rounds)
     return Timings(
         calls=calls,
         warmup_calls=warmup_calls,
-        elapsed_seconds=elapsed,
+        elapsed_seconds=clock() - start,
         seconds={name: series[name].seconds for name in runs},
         device_seconds={name: series[name].device_seconds for name in runs if series[name].device_seconds},
         page_faults={name: statistics.median(series[name].faults) / calls for name in runs},
