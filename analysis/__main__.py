@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,6 +12,7 @@ from analysis.summary import summary_table
 
 if TYPE_CHECKING:
     from analysis import load
+    from benchmarks.record import Case, Result
 
 app = typer.Typer(
     help="Turns saved runs into tables.\n\nExample: python -m analysis summarise latest --format markdown",
@@ -58,7 +60,10 @@ def explain(
         asked = " ".join(f"--{name} {value}" for name, value in wanted.items() if value)
         there = ", ".join(sorted({f"{result.case.model} {result.case.size}" for result in found.results})) or "nothing"
         raise _usage_error(f"{found.path}: no case with {asked} (measured there: {there})")
-    typer.echo("\n\n".join(explaining.explain(result) for result in chosen))
+    cases: dict[Case, list[Result]] = {}
+    for result in chosen:
+        cases.setdefault(replace(result.case, allocator=""), []).append(result)
+    typer.echo("\n\n".join(explaining.explain(results) for results in cases.values()))
 
 
 def _loaded(run: str) -> load.Run:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import textwrap
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-from analysis.figures import bytes_text
+from analysis.figures import bytes_text, count_text, ratio_text, seconds_text
 from analysis.render import WIDTH
 from benchmarks.record import Kernels, Memory, Result, SavedBy
 
@@ -14,8 +14,12 @@ _BAR_WIDTH = 24
 _PATH_WIDTH = WIDTH - _BAR_WIDTH - 22
 
 
-def explain(result: Result) -> str:
-    """At most 100 columns. A module's bytes include those of the modules inside it; shares are of all that was saved."""
+def explain(results: Sequence[Result]) -> str:
+    """One case by each of its allocators, whose memory is the same. At most 100 columns.
+
+    A module's bytes include those of the modules inside it; shares are of all that was saved.
+    """
+    result = results[0]
     memory, case = result.memory, result.case
     total = memory.saved_bytes or 0
     where = f"{case.model} {case.size} {case.mode} ({case.scenario}, {case.device}, {case.dtype})"
@@ -24,6 +28,9 @@ def explain(result: Result) -> str:
         lines += ["", "by module", *_bars(_tree(memory.saved_by_module), total)]
         lines += ["", "by operator", *_bars(((part.name, part.bytes) for part in memory.saved_by_operator), total)]
     lines += ["", *_apart(memory), *_theory(memory), *_graph(memory), *_kernels(result.kernels)]
+    if result.cold_seconds is not None:
+        lines.append(f"first call in a fresh process: {seconds_text(result.cold_seconds, None)}; then {seconds_text(result.seconds, None)}")
+    lines += [line for one in results for line in _processes(one)]
     return "\n".join(lines)
 
 
@@ -75,6 +82,22 @@ def _graph(memory: Memory) -> list[str]:
         return []
     heap = "" if memory.graph_heap_bytes is None else f", and {bytes_text(memory.graph_heap_bytes)} on the heap beyond tensors"
     return [f"graph: {memory.graph_nodes:,} nodes hang on the output{heap}"]
+
+
+def _processes(result: Result) -> list[str]:
+    """How far the processes that a case was timed in lie apart; as shipped each has a heap of its own."""
+    found = result.processes
+    if not found:
+        return []
+    placebos = [one.placebo for one in found if one.placebo is not None]
+    faults = [one.page_faults for one in found if one.page_faults is not None]
+    text = f"{result.case.allocator}, {len(found)} processes: {seconds_text(min(one.seconds for one in found), None)} to "
+    text += f"{seconds_text(max(one.seconds for one in found), None)} a call"
+    if faults:
+        text += f", {count_text(min(faults))} to {count_text(max(faults))} page faults"
+    if placebos:
+        text += f"; identical code read {ratio_text(min(placebos))} to {ratio_text(max(placebos))}"
+    return textwrap.wrap(text, WIDTH, subsequent_indent="  ")
 
 
 def _kernels(kernels: Kernels) -> list[str]:

@@ -19,8 +19,8 @@ from benchmarks.tasks import KEPT_PAGES, Job, drive_lane, lanes_of
 
 LAYOUTS = 6
 """How many heaps each lane gets, one after the other. Blocks are given back to the kernel or kept depending on where they happen to lie:
-a call of the same LSTM causes between 0 and 2,690 page faults, and identical code in two processes reads 0.75 to 1.28. So the heap is what
-has to be repeated, and rounds in one heap say little."""
+calls of one LSTM in processes that differ in nothing else cause 0 to 2,690 page faults, and identical code reads 0.75 to 1.37. So the heap is
+what has to be repeated, and rounds in one heap say little."""
 
 FEWEST_ROUNDS = 3
 BLOCK_SECONDS = 2e-3
