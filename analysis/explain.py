@@ -29,7 +29,9 @@ def explain(results: Sequence[Result]) -> str:
         lines += ["", "by operator", *_bars(((part.name, part.bytes) for part in memory.saved_by_operator), total)]
     lines += ["", *_apart(memory), *_theory(memory), *_graph(memory), *_kernels(result.kernels)]
     if result.cold_seconds is not None:
-        lines.append(f"first call in a fresh process: {seconds_text(result.cold_seconds, None)}; then {seconds_text(result.seconds, None)}")
+        lines.append(
+            f"first call in a fresh process: {seconds_text(result.cold_seconds, None)}; then {seconds_text(result.seconds, None)}"
+        )
     lines += [line for one in results for line in _processes(one)]
     return "\n".join(lines)
 

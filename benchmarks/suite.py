@@ -10,8 +10,7 @@ print(result)
 
 from __future__ import annotations
 
-import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -28,9 +27,9 @@ from benchmarks.models import MODELS, OWN_SIZE, Source, Workload, own
 from benchmarks.models.workload import Inputs
 from benchmarks.modes import TRACKED
 from benchmarks.options import BUDGET_SECONDS, PRECISION, THREADS, TIMEOUT_SECONDS, RunOptions, parse
-from benchmarks.record import Case, Group, Interval, ProcessReading, Result, Timed, Unmeasured, Verdict, tidy_rows
+from benchmarks.record import Case, Group, Interval, Result, Timed, Unmeasured, tidy_rows
+from benchmarks.results import never_settled, settled_group, speedup_of, timed, trusted
 from benchmarks.room import CleanRooms, Listen, Rooms, ThisProcess, nobody
-from benchmarks.statistics import MIN_ROUNDS, across, combine, median_ratio, paired_ratio, settled, verdict
 from benchmarks.tasks import KEPT_PAGES, PLACEBO, Examination, Job, examine, time_group, try_own
 
 
@@ -132,7 +131,7 @@ class Bench:
                 lost = TRACKED.name if failure.lane in (PLACEBO, KEPT_PAGES) else failure.lane
                 failures |= dict.fromkeys([lost] if lost in lanes else lanes, failure)
         measured = [
-            _timed(group.case(mode), examined[mode], timings, discarded)
+            timed(group.case(mode), examined[mode], timings, discarded)
             for mode in modes
             if timings and mode in timings[0].seconds
         ]
@@ -171,8 +170,8 @@ class Bench:
         discarded: list[Interval] = []
         for retries_left in range(self._options.retries, -1, -1):
             timings = self._time(job, lanes, listen)
-            placebo = _speedup(timings, PLACEBO)
-            if placebo is None or _trusted(placebo) or not retries_left:
+            placebo = speedup_of(timings, PLACEBO)
+            if placebo is None or trusted(placebo) or not retries_left:
                 break
             listen(f"identical code read {placebo.estimate:.3f} instead of 1: timing again")
             discarded.append(placebo)
@@ -189,81 +188,12 @@ class Bench:
             say = partial(_prefixed, listen, f"timing {len(named)} lanes, {where}")
             calls, timeout = timings[0].calls if timings else None, options.timeout * 0.9
             if shipped:
-                limits = Limits(options.budget / LAYOUTS, timeout, _never_settled, calls, FEWEST_ROUNDS, BLOCK_SECONDS)
+                limits = Limits(options.budget / LAYOUTS, timeout, never_settled, calls, FEWEST_ROUNDS, BLOCK_SECONDS)
                 timings.append(time_in_lock_step(rooms, job, lanes, limits, one, say))
             else:
                 limits = Limits(options.budget, timeout, partial(settled_group, precision=options.precision), calls)
                 timings.append(rooms.run(time_group, job, lanes, limits, one, lanes=named, listen=say))
         return timings
-
-
-def _never_settled(seconds: Mapping[str, list[float]]) -> bool:
-    """Within one heap there is nothing to be sure of."""
-    del seconds
-    return False
-
-
-def settled_group(seconds: Mapping[str, list[float]], precision: float) -> bool:
-    """Whether the rounds of a group suffice: every lane's, against tracked."""
-    baseline = seconds.get(TRACKED.name)
-    if baseline is None:
-        return True
-    return all(settled(baseline, series, precision) for name, series in seconds.items() if name != TRACKED.name)
-
-
-def _speedup(timings: Sequence[Timings], lane: str) -> Interval | None:
-    """Of tracked over `lane`: from the rounds of a process, or across processes, or heaps; None where either was not timed."""
-    if not {TRACKED.name, lane} <= timings[0].seconds.keys():
-        return None
-    pairs = [(one.seconds[TRACKED.name], one.seconds[lane]) for one in timings]
-    if min(len(tracked) for tracked, _ in pairs) < MIN_ROUNDS:
-        return across([median_ratio(*pair) for pair in pairs])
-    return combine([paired_ratio(*pair) for pair in pairs])
-
-
-def _trusted(placebo: Interval) -> bool:
-    return verdict(placebo) not in ("faster", "slower")
-
-
-def _timed(case: Case, examined: Examination, timings: Sequence[Timings], discarded: Sequence[Interval]) -> Timed:
-    assert examined.memory is not None
-    mode, calls = case.mode, timings[0].calls
-    placebo = _speedup(timings, PLACEBO)
-    speedup = Interval(1.0, 1.0, 1.0) if mode == TRACKED.name else _speedup(timings, mode)
-    word: Verdict = "baseline" if mode == TRACKED.name else verdict(speedup) if speedup is not None else "unclear"
-    blocks = [seconds for one in timings for seconds in one.seconds[mode]]
-    device_blocks = [seconds for one in timings for seconds in one.device_seconds.get(mode, ())]
-    result = Result(
-        case=case,
-        seconds=statistics.median(blocks) / calls,
-        speedup=speedup,
-        verdict=word,
-        placebo=placebo,
-        trusted=placebo is not None and _trusted(placebo),
-        page_faults=statistics.fmean(one.page_faults[mode] for one in timings),
-        memory=examined.memory,
-        contract=examined.contract,
-        kernels=examined.kernels,
-        model=examined.model,
-        device_seconds=statistics.median(device_blocks) / calls if device_blocks else None,
-        kept_pages=_speedup(timings, KEPT_PAGES),
-        cold_seconds=examined.cold_seconds,
-        warmup_calls=timings[0].warmup_calls[mode],
-        discarded_placebos=list(discarded),
-        processes=[_reading(mode, one) for one in timings] if len(timings) > 1 else [],
-    )
-    return Timed(result, blocks, calls)
-
-
-def _reading(mode: str, timings: Timings) -> ProcessReading:
-    tracked, blocks, placebo = (timings.seconds.get(lane, []) for lane in (TRACKED.name, mode, PLACEBO))
-    return ProcessReading(
-        rounds=len(blocks),
-        seconds=statistics.median(blocks) / timings.calls,
-        speedup=median_ratio(tracked, blocks) if tracked else None,
-        placebo=median_ratio(tracked, placebo) if tracked else None,
-        page_faults=timings.page_faults[mode],
-    )
 
 
 def _unmeasured(group: Group, failures: dict[str, Failure]) -> list[Unmeasured]:

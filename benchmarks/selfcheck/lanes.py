@@ -82,12 +82,6 @@ def planted(step: Step, fraction: float, clock: Callable[[], float] = time.perf_
     return call
 
 
-def never(seconds: Mapping[str, list[float]]) -> bool:
-    """Whether the rounds suffice: the budget is used up, so that every method has the same seconds."""
-    del seconds
-    return False
-
-
 def time_built(
     build: Callable[[], dict[str, Step]], lane_seconds: float, settled: Callable[[Mapping[str, list[float]]], bool],
     *, announce: Announce,

@@ -13,6 +13,7 @@ from analysis.render import Table
 from benchmarks import options, suite
 from benchmarks.modes import TRACKED, Step
 from benchmarks.record import Interval
+from benchmarks.results import settled_group
 from benchmarks.room import CleanRooms
 from benchmarks.selfcheck.accuracy import ALONE, BUSY, SAVED, progress, save
 from benchmarks.selfcheck.goals import Goal, goals_table
@@ -42,7 +43,7 @@ def build_group() -> dict[str, Step]:
     return {TRACKED.name: tracked, **twins, BASE: planted(tracked, 0.0), **longer}
 
 
-settled = partial(suite.settled_group, precision=options.PRECISION)
+settled = partial(settled_group, precision=options.PRECISION)
 """As in a run with default options."""
 
 
