@@ -13,11 +13,12 @@ import pytest
 
 from analysis.render import WIDTH, Table, terminal
 from benchmarks.record import Interval
+from benchmarks.results import never_settled
 from benchmarks.room import CleanRooms
 from benchmarks.selfcheck import peers
 from benchmarks.selfcheck.__main__ import COMMANDS, main
 from benchmarks.selfcheck.accuracy import Found, Method, accuracy, save, suite_itself
-from benchmarks.selfcheck.lanes import LANES, RATIOS, Reading, busy, never, of_medians, of_rounds, planted, spread
+from benchmarks.selfcheck.lanes import LANES, RATIOS, Reading, busy, of_medians, of_rounds, planted, spread
 from benchmarks.selfcheck.verdicts import Intervals, build_group, settled, verdicts
 
 SECONDS = {"tracked": 1.2, "identical tracked": 1.0, "no_grad": 0.8, "base": 2.0, "+1 %": 2.02, "+2 %": 2.04, "+5 %": 2.1}
@@ -263,7 +264,7 @@ def test_pyperf_reads_every_lane_where_it_is_installed(monkeypatch: pytest.Monke
 
 
 def test_the_budget_is_used_up_where_methods_are_compared() -> None:
-    assert never({"tracked": [1.0] * 1000}) is False
+    assert never_settled({"tracked": [1.0] * 1000}) is False
 
 
 def groups(
