@@ -51,10 +51,9 @@ def time_in_lock_step(rooms: Rooms, job: Job, modes: Sequence[str], limits: Limi
 def _driven(lane: str, room: Room) -> RunBlock:
     def run(calls: int) -> Block:
         try:
-            block: Block = room.ask(calls)
+            return Block(*room.ask(calls))
         except Failure as failure:
             raise Failure(failure.status, failure.reason, lane) from failure
-        return block
 
     return run
 

@@ -18,7 +18,6 @@ from pathlib import Path
 
 from analysis.render import Table
 from benchmarks.lockstep import one_core
-from benchmarks.measure.timing import Block
 from benchmarks.room import CleanRooms
 from benchmarks.selfcheck.goals import Goal, goals_table
 from benchmarks.tasks import Server, describe_machine
@@ -73,7 +72,7 @@ def _seconds_of_room() -> Callable[[], float]:
 
 
 def _driving_seconds() -> float:
-    """What asking a room costs beside what it does: a question there and a Block back."""
+    """What asking a room costs beside what it does: a question there and an answer of a Block's size back."""
     seconds = []
     with one_core(1) as core, CleanRooms(timeout_seconds=60).open(_answer, core) as room:
         for _ in range(1000):
@@ -86,7 +85,7 @@ def _driving_seconds() -> float:
 def _answer(core: int | None, *, announce: Server) -> None:
     if core is not None:
         os.sched_setaffinity(0, {core})
-    announce.serve(lambda calls: Block(0.0, None, calls))
+    announce.serve(lambda calls: (0.0, None, calls))
 
 
 def _seconds_of_spawn() -> float:
