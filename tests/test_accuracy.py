@@ -314,9 +314,10 @@ def test_a_group_has_eight_identical_lanes_and_four_planted_ones() -> None:
 
 
 def test_a_group_goes_on_until_every_interval_against_tracked_is_precise() -> None:
-    calm, wild = [1.0] * 40, [1.0, 1.5] * 20
+    calm, wild = [1.0] * 60, [1.0, 1.5] * 30
     assert settled({"tracked": calm, "identical 0": calm})
     assert not settled({"tracked": calm, "identical 0": calm, "planted 0": wild})
+    assert not settled({"tracked": calm[:40], "identical 0": calm[:40]}), "too few to be sure of"
 
 
 def test_help_names_every_check(capsys: pytest.CaptureFixture[str]) -> None:

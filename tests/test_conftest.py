@@ -17,7 +17,7 @@ def config(*, measured: bool = True, **option: bool) -> Any:
     conditions = SimpleNamespace(before=[Finding("turbo is on", "turn it off")], after=[Finding("it was hot", "let it cool")])
     stash = pytest.Stash()
     if measured:
-        session: Any = SimpleNamespace(conditions=conditions, results=make_group(), unmeasured=[])
+        session: Any = SimpleNamespace(conditions=conditions, results=make_group(), unmeasured=[], broken_invariants=[])
         stash[conftest.SESSION] = session
     stash[conftest.SAVED_BEFORE] = set()
     options = {"collectonly": False, "benchmark_disable": False, "benchmark_enable": False, "benchmark_storage": "elsewhere://"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,9 @@ import pytest
 import torch
 from torch import nn
 
+from benchmarks.allocator import shift_heap
 from benchmarks.failure import Failure
-from benchmarks.lockstep import time_in_lock_step
+from benchmarks.lockstep import one_core, time_in_lock_step
 from benchmarks.measure.timing import Limits
 from benchmarks.models import Workload
 from benchmarks.record import Group
@@ -89,3 +91,22 @@ def test_a_lane_that_fails_is_named_and_leaves_no_process_behind(rooms: CleanRoo
     assert "worn out" in caught.value.reason
     pids = {int(line.split()[0]) for line in (tmp_path / "log").read_text().splitlines()}
     assert not [pid for pid in pids if Path(f"/proc/{pid}").exists() and pid != os.getpid()]
+
+
+def address_of_a_block(heap: str, *, announce: Any) -> int:
+    shift_heap(random.Random(heap))
+    return torch.empty(1000).data_ptr()
+
+
+def test_a_heap_is_laid_out_by_its_seed_though_all_rooms_are_copies_of_one_process(rooms: CleanRooms) -> None:
+    addresses = [rooms.run(address_of_a_block, heap) for heap in ("0 tracked", "0 placebo", "0 tracked")]
+    assert addresses[0] == addresses[2] != addresses[1]
+
+
+def test_with_one_thread_the_parent_stays_on_a_core_and_gets_the_others_back() -> None:
+    before = os.sched_getaffinity(0)
+    with one_core(1) as core:
+        assert os.sched_getaffinity(0) == {core}
+    assert os.sched_getaffinity(0) == before
+    with one_core(2) as core:
+        assert (core, os.sched_getaffinity(0)) == (None, before)
