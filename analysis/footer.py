@@ -87,7 +87,7 @@ def _trust(rows: Sequence[Row], labels: Mapping[str, str], name: Name) -> list[s
 
 def _other_kernels(rows: Sequence[Row], fields: Sequence[str]) -> list[str]:
     changed = dict.fromkeys(tuple(row[field] for field in fields) for row in rows if row["same_kernels"] is False)
-    return [f"other kernels than tracked, so not tracking alone: {'; '.join(_merged(changed))}"] if changed else []
+    return [f"*: other kernels than tracked, so not tracking alone: {'; '.join(_merged(changed))}"] if changed else []
 
 
 def _withheld(rows: Sequence[Row], shown: Sequence[str]) -> list[str]:

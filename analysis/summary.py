@@ -68,7 +68,7 @@ def _cells(found: Mapping[str, Row], titles: Mapping[str, str]) -> list[str]:
     row = next(iter(found.values()))
     shipped = found.get(DEFAULT)
     return [
-        row["mode"],
+        row["mode"] + ("*" if row["same_kernels"] is False else ""),
         *(cell for allocator in titles for cell in _timing_cells(found.get(allocator))),
         *([count_text(shipped["page_faults"] if shipped else None)] if DEFAULT in titles else []),
         bytes_text(row["peak_tensor_bytes"]),

@@ -40,16 +40,16 @@ def table(*results: Result, unmeasured: tuple[Unmeasured, ...] = ()) -> Table:
 
 def test_the_terminal_shows_a_section_per_group_and_what_to_make_of_it() -> None:
     expected = """\
-  mode            per call     speedup  verdict       peak  ratio     saved       RSS
+  mode             per call     speedup  verdict       peak  ratio     saved       RSS
 
 mlp tiny   forward, cpu, float32, resident   16,640 parameters, float32[8, 64]
-  tracked         125.0 us           1  baseline  10.0 KiB   1.00  8.00 KiB  4.00 KiB
-  no_grad         100.0 us  1.25 ±0.01  faster    4.00 KiB   0.40       0 B       0 B
+  tracked          125.0 us           1  baseline  10.0 KiB   1.00  8.00 KiB  4.00 KiB
+  no_grad          100.0 us  1.25 ±0.01  faster    4.00 KiB   0.40       0 B       0 B
 
 lstm_1 tiny   forward, cuda, float32, resident   16,640 parameters, float32[8, 64]
   UNTRUSTED: identical code read 1.05 [1.03, 1.07] instead of 1
-  tracked          12.5 ms           1  baseline  2.00 MiB   1.00  1.00 MiB  3.00 MiB
-  inference_mode  100.0 us  1.25 ±0.01  faster?          -      -         -         -
+  tracked           12.5 ms           1  baseline  2.00 MiB   1.00  1.00 MiB  3.00 MiB
+  inference_mode*  100.0 us  1.25 ±0.01  faster?          -      -         -         -
 
 measured: forward; cpu, cuda; float32; resident
 speedup: tracked's time over the mode's, ± the wider half of its 99 % interval; above 1: faster
@@ -58,19 +58,19 @@ RSS on cuda: what the caching allocator reserved
 placebo (identical code, 1 by construction): off by 2.5 % in the median group, 5.0 % in the worst
   (lstm_1 tiny cuda)
 verdict?: the group is untrusted, its speedups are no evidence (lstm_1 tiny cuda)
-other kernels than tracked, so not tracking alone: lstm_1 tiny cuda inference_mode
+*: other kernels than tracked, so not tracking alone: lstm_1 tiny cuda inference_mode
 not measured: forward mlp large cpu float32 resident frozen: out_of_memory: no 64 GiB here"""
     assert terminal(table(*RESULTS, unmeasured=tuple(UNMEASURED))) == expected
 
 
 def test_markdown_shows_one_table_whose_extra_columns_tell_the_groups_apart() -> None:
     expected = """\
-| model  | size | device | mode           | per call |    speedup | verdict  |     peak | ratio |    saved |      RSS |
-| ------ | ---- | ------ | -------------- | -------: | ---------: | -------- | -------: | ----: | -------: | -------: |
-| mlp    | tiny | cpu    | tracked        | 125.0 us |          1 | baseline | 10.0 KiB |  1.00 | 8.00 KiB | 4.00 KiB |
-| mlp    | tiny | cpu    | no_grad        | 100.0 us | 1.25 ±0.01 | faster   | 4.00 KiB |  0.40 |      0 B |      0 B |
-| lstm_1 | tiny | cuda   | tracked        |  12.5 ms |          1 | baseline | 2.00 MiB |  1.00 | 1.00 MiB | 3.00 MiB |
-| lstm_1 | tiny | cuda   | inference_mode | 100.0 us | 1.25 ±0.01 | faster?  |        - |     - |        - |        - |
+| model  | size | device | mode             | per call |    speedup | verdict  |     peak | ratio |    saved |      RSS |
+| ------ | ---- | ------ | ---------------- | -------: | ---------: | -------- | -------: | ----: | -------: | -------: |
+| mlp    | tiny | cpu    | tracked          | 125.0 us |          1 | baseline | 10.0 KiB |  1.00 | 8.00 KiB | 4.00 KiB |
+| mlp    | tiny | cpu    | no_grad          | 100.0 us | 1.25 ±0.01 | faster   | 4.00 KiB |  0.40 |      0 B |      0 B |
+| lstm_1 | tiny | cuda   | tracked          |  12.5 ms |          1 | baseline | 2.00 MiB |  1.00 | 1.00 MiB | 3.00 MiB |
+| lstm_1 | tiny | cuda   | inference_mode\\* | 100.0 us | 1.25 ±0.01 | faster?  |        - |     - |        - |        - |
 
 - measured: forward; cpu, cuda; float32; resident
 """
@@ -127,7 +127,7 @@ def groups(draw: st.DrawFn) -> list[Result]:
 def test_every_line_of_the_built_in_modes_fits_the_terminal(group: list[Result]) -> None:
     gone = Unmeasured(group[0].case, "crashed", "the reason is long " * 20 + "/path" * 30)
     lines = terminal(table(*group, unmeasured=(gone,))).splitlines()
-    assert all(any(line.lstrip().startswith(f"{mode} ") for line in lines) for mode in MODES)
+    assert all(any(line.lstrip().startswith((f"{mode} ", f"{mode}* ")) for line in lines) for mode in MODES)
     assert max(len(line) for line in lines) <= WIDTH == 100
 
 
