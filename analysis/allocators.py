@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from analysis.figures import count_text, ratio_text, speedup_text
-from benchmarks.record import Row
+from benchmarks.record import DEFAULT, RESIDENT, Row
 
 GROUP = ("scenario", "model", "size", "device", "dtype")
 """What tells the sections of the table apart: a group but for its allocator."""
 
-RESIDENT, DEFAULT = "resident", "default"
 TITLES: Mapping[str, str] = MappingProxyType({RESIDENT: "tracking alone", DEFAULT: "as shipped"})
 """What an allocator's speedup is called beside the other's."""
 

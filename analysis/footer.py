@@ -6,9 +6,9 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple
 
-from analysis.allocators import DEFAULT, GROUP, RESIDENT, TITLES, Name, disagreements, kept_pages, titles_of, trusted_pairs
+from analysis.allocators import GROUP, TITLES, Name, disagreements, kept_pages, titles_of, trusted_pairs
 from analysis.figures import percent_text
-from benchmarks.record import Row, Unmeasured
+from benchmarks.record import DEFAULT, RESIDENT, Row, Unmeasured
 
 
 def footer(rows: Sequence[Row], unmeasured: Sequence[Unmeasured], broken_invariants: Sequence[str] = ()) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 
-from analysis.allocators import DEFAULT, GROUP, group_of, titles_of
+from analysis.allocators import GROUP, group_of, titles_of
 from analysis.figures import (
     MISSING,
     bytes_text,
@@ -18,7 +18,7 @@ from analysis.figures import (
 )
 from analysis.footer import footer
 from analysis.render import Column, Section, Table
-from benchmarks.record import Row, Unmeasured
+from benchmarks.record import DEFAULT, Row, Unmeasured
 
 MEASURED = "measured"
 

@@ -15,10 +15,9 @@ import psutil
 import torch
 
 from benchmarks import allocator
+from benchmarks.record import DEFAULT, RESIDENT
 
-RESIDENT = "resident"
-ALLOCATORS = (RESIDENT, "default")
-"""How memory is allocated while timing: freed pages are kept (CUDA's caching allocator always does), or as shipped (CPU only)."""
+ALLOCATORS = (RESIDENT, DEFAULT)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,10 @@ import multiprocessing
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from benchmarks.device import ALLOCATORS, DEVICES, RESIDENT, default_device
+from benchmarks.device import ALLOCATORS, DEVICES, default_device
 from benchmarks.models import DTYPES, MODELS, SIZES, own
 from benchmarks.modes import DEFAULT_MODES, MODES, freezing
+from benchmarks.record import RESIDENT
 from benchmarks.scenarios import SCENARIOS
 
 DEFAULT_SIZES = ("tiny", "small", "medium")

@@ -12,12 +12,6 @@ from benchmarks.statistics import MIN_ROUNDS, across, combine, median_ratio, pai
 from benchmarks.tasks import KEPT_PAGES, PLACEBO, Examination
 
 
-def never_settled(seconds: Mapping[str, list[float]]) -> bool:
-    """Within one heap there is nothing to be sure of."""
-    del seconds
-    return False
-
-
 def settled_group(seconds: Mapping[str, list[float]], precision: float) -> bool:
     """Whether the rounds of a group suffice: every lane's, against tracked."""
     baseline = seconds.get(TRACKED.name)

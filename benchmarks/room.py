@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import faulthandler
 import gc
+import math
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -151,7 +152,7 @@ class Room:
             while (left := self._deadline - time.monotonic()) > 0:
                 # The socket's own time limit: to poll before reading costs another 50 us.
                 self._socket.setsockopt(
-                    socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", *divmod(int(left * 1e6), 10**6))
+                    socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", *divmod(math.ceil(left * 1e6), 10**6))
                 )
                 kind, value = self._connection.recv()
                 if kind == "ready":
@@ -248,10 +249,11 @@ def _out_of_memory_kills() -> int:
 
 
 def _end(process: BaseProcess) -> None:
-    """Kills the room and whatever it started."""
+    """Kills the room and whatever it started; one that could not be started has nothing to kill."""
+    if process.pid is None:
+        return
     with suppress(OSError):
-        if process.pid is not None:
-            os.killpg(process.pid, signal.SIGKILL)
+        os.killpg(process.pid, signal.SIGKILL)
     process.kill()
     process.join(10)
 

@@ -19,7 +19,6 @@ from torch import nn
 from analysis.render import terminal
 from analysis.summary import summary_table
 from benchmarks import allocator
-from benchmarks.device import RESIDENT
 from benchmarks.failure import Failure
 from benchmarks.lockstep import BLOCK_SECONDS, FEWEST_ROUNDS, LAYOUTS, time_in_lock_step
 from benchmarks.measure.timing import Limits, Timings
@@ -27,8 +26,8 @@ from benchmarks.models import MODELS, OWN_SIZE, Source, Workload, own
 from benchmarks.models.workload import Inputs
 from benchmarks.modes import TRACKED
 from benchmarks.options import BUDGET_SECONDS, PRECISION, THREADS, TIMEOUT_SECONDS, RunOptions, parse
-from benchmarks.record import Case, Group, Interval, Result, Timed, Unmeasured, tidy_rows
-from benchmarks.results import never_settled, settled_group, speedup_of, timed, trusted
+from benchmarks.record import RESIDENT, Case, Group, Interval, Result, Timed, Unmeasured, tidy_rows
+from benchmarks.results import settled_group, speedup_of, timed, trusted
 from benchmarks.room import CleanRooms, Listen, Rooms, ThisProcess, nobody
 from benchmarks.tasks import KEPT_PAGES, PLACEBO, Examination, Job, examine, time_group, try_own
 
@@ -188,7 +187,8 @@ class Bench:
             say = partial(_prefixed, listen, f"timing {len(named)} lanes, {where}")
             calls, timeout = timings[0].calls if timings else None, options.timeout * 0.9
             if shipped:
-                limits = Limits(options.budget / LAYOUTS, timeout, never_settled, calls, FEWEST_ROUNDS, BLOCK_SECONDS)
+                # Within one heap there is nothing to be sure of.
+                limits = Limits(options.budget / LAYOUTS, timeout, None, calls, FEWEST_ROUNDS, BLOCK_SECONDS)
                 timings.append(time_in_lock_step(rooms, job, lanes, limits, one, say))
             else:
                 limits = Limits(options.budget, timeout, partial(settled_group, precision=options.precision), calls)

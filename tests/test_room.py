@@ -145,3 +145,8 @@ def test_without_a_room_tasks_run_here_and_fail_alike() -> None:
     with pytest.raises(Failure) as caught:
         ThisProcess().run(raises, lanes=LANES)
     assert (caught.value.status, caught.value.reason[:26]) == ("crashed", "ValueError: no such layer ")
+
+
+def test_a_task_that_cannot_be_sent_is_told_as_that(rooms: CleanRooms) -> None:
+    with pytest.raises(AttributeError, match="local object"):
+        rooms.run(lambda: None)

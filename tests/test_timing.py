@@ -372,3 +372,12 @@ def test_blocks_and_the_fewest_rounds_follow_the_limits() -> None:
     limits = Limits(0.0, math.inf, lambda _: False, calls=2)
     timings = time_lanes(machine.lanes([TICK]), stopwatch, limits, random.Random(0), machine.announced)
     assert timings.seconds == {"lane 0": [2 * TICK] * MIN_ROUNDS}
+
+
+def test_without_a_criterion_the_budget_is_used_up_however_calm_the_rounds_are() -> None:
+    machine = Machine()
+    stopwatch = Stopwatch(Cpu(), lambda: machine.now, lambda: 0)
+    timings = time_lanes(
+        machine.lanes([TICK]), stopwatch, Limits(400 * TICK, math.inf, None), random.Random(0), machine.announced
+    )
+    assert timings.seconds == {"lane 0": [TICK] * 400}

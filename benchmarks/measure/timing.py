@@ -101,15 +101,16 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """When rounds stop: `settled(seconds by lane)` says that they suffice; `budget_seconds` is what their blocks may take together.
+    """When rounds stop: `settled(seconds by lane)` says that they suffice, None that the budget is to be used up.
 
-    A block lasts at least `block_seconds`, unless `calls` fixes its calls. Rounds do not stop before `min_rounds`, nor before `settling_seconds`, however calm the first ones look: a shorter
-    stretch shows nothing of how the machine drifts. They do stop at `timeout_seconds`, counted from the first warm-up call.
+    `budget_seconds` is what their blocks may take together. A block lasts at least `block_seconds`, unless `calls` fixes its calls. Rounds
+    do not stop before `min_rounds`, nor, if they may at all, before `settling_seconds`, however calm the first ones look: a shorter stretch
+    shows nothing of how the machine drifts. They do stop at `timeout_seconds`, counted from the first warm-up call.
     """
 
     budget_seconds: float
     timeout_seconds: float
-    settled: Callable[[Mapping[str, list[float]]], bool]
+    settled: Callable[[Mapping[str, list[float]]], bool] | None
     calls: int | None = None
     min_rounds: int = MIN_ROUNDS
     block_seconds: float = MIN_BLOCK_SECONDS
@@ -182,7 +183,7 @@ def time_blocks(
         if rounds >= look:
             announce.rounds(rounds, in_blocks)
             seconds = {name: one.seconds for name, one in series.items()}
-            if in_blocks >= limits.settling_seconds and limits.settled(seconds):
+            if limits.settled and in_blocks >= limits.settling_seconds and limits.settled(seconds):
                 break
             look = next_look(rounds)
     return Timings(

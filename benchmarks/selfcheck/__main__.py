@@ -22,7 +22,7 @@ COMMANDS: Mapping[str, tuple[Callable[[], list[Table]], str]] = MappingProxyType
         "verdicts-busy": (partial(verdicts, os.cpu_count() or 1), "the same beside as many busy processes as cores"),
         "coverage": (coverage, "how often the intervals hold the truth, beside rejected methods (about two minutes)"),
         "meters": (meters, "known blocks through every memory meter (a quarter of a minute)"),
-        "cost": (cost, "start-up times and the share of a run that measures (two to three minutes)"),
+        "cost": (cost, "start-up times and the share of a run that measures (four to five minutes)"),
     }
 )
 

@@ -27,7 +27,7 @@ REPEATS = 5
 
 
 def cost() -> list[Table]:
-    """Starts rooms, spawns, command lines and one default run (a minute or two); returns a row for each goal."""
+    """Starts rooms, spawns, command lines and one default run (four to five minutes); returns a row for each goal."""
     _tell("starting processes")
     room, spawned = _in_turn(_seconds_of_room(), _seconds_of_spawn)
     driving = _driving_seconds()
@@ -36,7 +36,7 @@ def cost() -> list[Table]:
         _seconds_of("-m", "pytest", "--benchmark", "--collect-only", "-q"), _seconds_of("-c", "import torch, pytest_benchmark")
     )
     help_text, typer_alone = _in_turn(_seconds_of("-m", "analysis", "--help"), _seconds_of("-c", "import typer"))
-    _tell("one default run, a minute or two")
+    _tell("one default run, three to four minutes")
     wall, measured = _default_run()
     goals = [
         Goal("a clean room is ready sooner than a spawn with torch", f"{spawned / room:.0f} times",

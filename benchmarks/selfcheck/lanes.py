@@ -83,7 +83,7 @@ def planted(step: Step, fraction: float, clock: Callable[[], float] = time.perf_
 
 
 def time_built(
-    build: Callable[[], dict[str, Step]], lane_seconds: float, settled: Callable[[Mapping[str, list[float]]], bool],
+    build: Callable[[], dict[str, Step]], lane_seconds: float, settled: Callable[[Mapping[str, list[float]]], bool] | None,
     *, announce: Announce,
 ) -> Timings:  # fmt: skip
     """Times lanes as a run does: in rounds, pages kept, one thread. To be run in a room of its own."""
