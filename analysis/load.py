@@ -14,6 +14,7 @@ from benchmarks.record import SCHEMA, Result, Row, Unmeasured, tidy_rows
 
 RESULTS = Path("results")
 LATEST = "latest"
+_STORED = re.compile(r"(\d{4})_.*\.json$")
 
 
 class RunFileError(Exception):
@@ -22,9 +23,18 @@ class RunFileError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One saved run. `frame` has a row per case with the columns of record.tidy_rows; `foreign` counts benchmarks that are not ours."""
+    """One saved run. `frame` has a row per case with the columns of record.tidy_rows; `foreign` counts benchmarks that are not ours.
+
+    `name` is what tables call it: the number of a stored run, else the file's name without its ending. `saved_at` is ISO 8601, `commit` the
+    short hash, with `+` where files were changed since, and None outside git. `machine_info` and `conditions` are the file's own.
+    """
 
     path: Path
+    name: str
+    saved_at: str | None
+    commit: str | None
+    machine_info: dict[str, Any]
+    conditions: dict[str, Any]
     results: list[Result]
     frame: pd.DataFrame
     unmeasured: list[Unmeasured]
@@ -43,14 +53,26 @@ class _Marked(msgspec.Struct):
     case: msgspec.Raw = msgspec.Raw()
 
 
+class _Commit(msgspec.Struct):
+    id: str | None = None
+    dirty: bool | None = None
+
+    def __str__(self) -> str:
+        return f"{(self.id or '')[:8]}{'+' if self.dirty else ''}"
+
+
 class _Gradtax(msgspec.Struct):
     schema: int = SCHEMA
     unmeasured: msgspec.Raw = msgspec.Raw(b"[]")
     broken_invariants: list[str] = []
+    conditions: dict[str, Any] = {}
 
 
 class _File(msgspec.Struct):
     benchmarks: list[_Benchmark]
+    machine_info: dict[str, Any] = {}
+    commit_info: _Commit = msgspec.field(default_factory=_Commit)
+    datetime: str | None = None
     gradtax: _Gradtax = msgspec.field(default_factory=_Gradtax)
 
 
@@ -94,7 +116,19 @@ def load(path: Path) -> Run:
         raise RunFileError(f"{path}: not JSON ({error}); expected a file that pytest-benchmark saved") from error
     except _SchemaError as error:
         raise RunFileError(f"{path}: schema {error} cannot be read by this version, which reads {SCHEMA}") from error
-    return Run(path, results, frame, unmeasured, file.gradtax.broken_invariants, foreign=len(file.benchmarks) - len(results))
+    return Run(
+        path=path,
+        name=found[1] if (found := _STORED.match(path.name)) else path.stem,
+        saved_at=file.datetime,
+        commit=str(file.commit_info) or None,
+        machine_info=file.machine_info,
+        conditions=file.gradtax.conditions,
+        results=results,
+        frame=frame,
+        unmeasured=unmeasured,
+        broken_invariants=file.gradtax.broken_invariants,
+        foreign=len(file.benchmarks) - len(results),
+    )
 
 
 def _frame(rows: list[Row]) -> pd.DataFrame:
