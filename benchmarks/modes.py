@@ -29,16 +29,17 @@ Step = Callable[[], Any]
 class Mode:
     """One way of handling gradients.
 
-    `bind(module, run)` returns the step. `history` and `records` are promises: whether the output is part of a graph (None
-    promises nothing), and whether the call keeps tensors for a backward pass while it runs. `own_operators` are the `aten::` operators that the
-    mode adds by its nature.
+    `bind(module, run)` returns the step. `history`, `records` and `same_output` are promises: whether the output is part of a graph, whether the
+    call keeps tensors for a backward pass while it runs (of both, None promises nothing), and that the output is tracked's. `own_operators`
+    are the `aten::` operators that the mode adds by its nature.
     """
 
     name: str
     summary: str
     bind: Callable[[nn.Module, Run], Step]
     history: bool | None = False
-    records: bool = False
+    records: bool | None = False
+    same_output: bool = True
     own_operators: frozenset[str] = frozenset()
 
 
@@ -114,11 +115,11 @@ def _detached_parameters(module: nn.Module, run: Run) -> Step:
     return lambda: run(model)
 
 
-TRACKED = Mode("tracked", "gradients on, as torch starts: the baseline", _tracked, history=True, records=True)
+TRACKED = Mode("tracked", "gradients on, as torch starts: the baseline", _tracked, history=True, records=None)
 NO_GRAD = Mode("no_grad", "with torch.no_grad()", _no_grad)
 INFERENCE_MODE = Mode("inference_mode", "with torch.inference_mode()", _inference_mode)
 DETACH = Mode(
-    "detach", "tracked, then .detach() on the result", _detach, records=True, own_operators=frozenset({"aten::detach"})
+    "detach", "tracked, then .detach() on the result", _detach, records=None, own_operators=frozenset({"aten::detach"})
 )
 SET_GRAD_ENABLED = Mode("set_grad_enabled", "with torch.set_grad_enabled(False)", _set_grad_enabled)
 FROZEN = Mode("frozen", "requires_grad_(False) on every parameter", _frozen)
@@ -142,9 +143,13 @@ def freezing(pattern: str) -> str:
     return f"{_FREEZING}{pattern}"
 
 
+def is_freezing(name: str) -> bool:
+    return name.startswith(_FREEZING)
+
+
 def mode_named(name: str) -> Mode:
     """The mode of a registered name, or one of `freezing`'s. Raises KeyError."""
-    if not name.startswith(_FREEZING):
+    if not is_freezing(name):
         return MODES[name]
     pattern = name.removeprefix(_FREEZING)
-    return Mode(name, f"requires_grad_(False) on {pattern}", partial(_frozen, pattern=pattern), history=None, records=True)
+    return Mode(name, f"requires_grad_(False) on {pattern}", partial(_frozen, pattern=pattern), history=None, records=None)

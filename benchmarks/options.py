@@ -5,16 +5,19 @@ from __future__ import annotations
 import math
 import multiprocessing
 from collections.abc import Iterable, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
 from benchmarks.device import ALLOCATORS, DEVICES, default_device
 from benchmarks.models import DTYPES, MODELS, SIZES, own
 from benchmarks.modes import DEFAULT_MODES, MODES, freezing
 from benchmarks.record import RESIDENT
-from benchmarks.scenarios import SCENARIOS
+from benchmarks.scenarios import FORWARD, SCENARIOS
 
 DEFAULT_SIZES = ("tiny", "small", "medium")
 ALL = "all"
+ALL_MODES = tuple(dict.fromkeys([*MODES, *(mode for scenario in SCENARIOS.values() for mode in scenario.mode_names())]))
+"""The registered ones, then those that only a scenario has."""
 THREADS, BUDGET_SECONDS, PRECISION, TIMEOUT_SECONDS = 1, 4.0, 0.01, 300.0
 PROCESSES, RETRIES = 1, 1
 
@@ -25,7 +28,8 @@ class OptionError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
-    """What to measure (names from the registries) and how. `own` are specs of the user's models.
+    """What to measure (names from the registries) and how. `own` are specs of the user's models, `given` the fields among models, sizes, modes
+    and allocators that somebody chose: the others a scenario may choose for itself.
 
     `budget` is seconds of timing per group, `precision` the fraction within which every speedup's interval is to lie,
     `timeout` the seconds after which a room is given up.
@@ -46,6 +50,7 @@ class RunOptions:
     processes: int = PROCESSES
     retries: int = RETRIES
     in_process: bool = False
+    given: frozenset[str] = frozenset()
 
 
 def parse(
@@ -71,12 +76,14 @@ def parse(
     devices = _devices(device)
     if not in_process and "forkserver" not in multiprocessing.get_all_start_methods():
         raise OptionError("clean rooms need a fork server, which this system lacks; --in-process measures without them")
+    chosen = {"models": models or own_models, "sizes": sizes, "modes": modes, "allocators": allocator}
+    given = frozenset(name for name, value in chosen.items() if value)
     return RunOptions(
         models=_names("--models", models, MODELS, () if own_models else tuple(MODELS)),
         own=_own(own_models, models),
         sizes=_names("--sizes", sizes, SIZES, DEFAULT_SIZES),
-        modes=(*_names("--modes", modes, MODES, DEFAULT_MODES), *_freezing(freeze)),
-        scenarios=_names("--scenarios", scenarios, SCENARIOS, tuple(SCENARIOS)),
+        modes=(*_names("--modes", modes, ALL_MODES, DEFAULT_MODES), *_freezing(freeze)),
+        scenarios=_scenarios(scenarios, given),
         devices=devices,
         dtypes=_names("--dtype", dtype, DTYPES, ("float32",)),
         allocators=_allocators(allocator, devices, in_process=in_process),
@@ -87,6 +94,7 @@ def parse(
         processes=_whole("--processes", processes, 1),
         retries=_whole("--retries", retries, 0),
         in_process=in_process,
+        given=given,
     )
 
 
@@ -102,6 +110,15 @@ def _names(option: str, text: str | None, choices: Iterable[str], default: tuple
         what = f"unknown {', '.join(unknown)}" if unknown else "no name given"
         raise OptionError(f"{option} {text}: {what}; choose from {', '.join(choices)} (comma-separated, or {ALL})")
     return tuple(names)
+
+
+def _scenarios(text: str | None, given: AbstractSet[str]) -> tuple[str, ...]:
+    """All; but a choice of models or sizes is meant for forward passes where no scenario is named."""
+    names = _names("--scenarios", text, SCENARIOS, (FORWARD,) if given & {"models", "sizes"} else tuple(SCENARIOS))
+    closed = [name for name in names if SCENARIOS[name].families] if "models" in given else []
+    if closed:
+        raise OptionError(f"--scenarios {text}: {', '.join(closed)} runs models of its own; leave out --models and --model")
+    return names
 
 
 def _devices(text: str | None) -> tuple[str, ...]:

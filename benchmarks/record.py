@@ -81,7 +81,8 @@ class Memory:
 
     `expected_saved_bytes` is the closed form of a built-in model's `saved_bytes`, `opaque_saved_bytes` the part of them that lies in
     library workspaces, `cast_saved_bytes` what is kept beside them in copies of parameters in another dtype (autocast). `graph_nodes` hang on the output, and `graph_heap_bytes` are what the heap holds beyond tensors with the output
-    alive: nodes, Python objects, the allocator's rounding. `saved_by_module` and `saved_by_operator` each sum to `saved_bytes`, the largest first.
+    alive: nodes, Python objects, the allocator's rounding. The two `per_step` are by how much tensors, and the heap beyond them, grow with each further
+    step of a scenario that loops. `saved_by_module` and `saved_by_operator` each sum to `saved_bytes`, the largest first.
     `unavailable` says of a figure that was withheld why: its meter was off, or did not see all.
     """
 
@@ -96,6 +97,8 @@ class Memory:
     cast_saved_bytes: int | None = None
     graph_nodes: int | None = None
     graph_heap_bytes: int | None = None
+    held_bytes_per_step: int | None = None
+    heap_bytes_per_step: int | None = None
     saved_by_module: list[SavedBy] = field(default_factory=list)
     saved_by_operator: list[SavedBy] = field(default_factory=list)
     unavailable: dict[str, str] = field(default_factory=dict)
@@ -103,10 +106,11 @@ class Memory:
 
 @dataclass(frozen=True, slots=True)
 class Contract:
-    """Whether the mode did what it promises, and each broken promise in words."""
+    """Whether the mode did what it promises, each broken promise in words, and the names of the buffers that a call changes."""
 
     holds: bool
     broken: list[str] = field(default_factory=list)
+    changed_buffers: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +150,7 @@ class Result:
     `device_seconds` is the median time per call between two CUDA events, None on a CPU. `page_faults` is per call, the mean over processes.
     `kept_pages` is seconds(tracked) / seconds(tracked with pages kept), from pairs, as shipped only. `cold_seconds` is the first call in a fresh process, None where the process was not fresh. `warmup_calls` were made until the lane
     was stationary. `discarded_placebos` are the readings of timings that were done again because they were untrusted. `processes`
-    holds one reading per process where there were several.
+    holds one reading per process where there were several. One call of a scenario that loops (batches, tokens) makes `steps` steps.
     """
 
     case: Case
@@ -166,6 +170,7 @@ class Result:
     warmup_calls: int | None = None
     discarded_placebos: list[Interval] = field(default_factory=list)
     processes: list[ProcessReading] = field(default_factory=list)
+    steps: int = 1
     schema: int = SCHEMA
 
 
@@ -209,6 +214,8 @@ def _tidy_row(result: Result, tracked_peak: int | None) -> Row:
     return {
         **asdict(result.case),
         "seconds": result.seconds,
+        "steps": result.steps,
+        "seconds_per_step": result.seconds / result.steps,
         **_interval_columns("speedup", result.speedup),
         "verdict": result.verdict,
         **_interval_columns("placebo", result.placebo),
@@ -224,6 +231,7 @@ def _tidy_row(result: Result, tracked_peak: int | None) -> Row:
         "unavailable": "; ".join(f"{name}: {reason}" for name, reason in result.memory.unavailable.items()),
         "peak_tensor_ratio": None if peak is None or not tracked_peak else peak / tracked_peak,
         "contract_holds": result.contract.holds,
+        "changed_buffers": " ".join(result.contract.changed_buffers),
         "same_kernels": result.kernels.same_as_tracked,
         "parameters": result.model.parameters,
         "parameter_bytes": result.model.parameter_bytes,

@@ -34,8 +34,11 @@ def trusted(placebo: Interval) -> bool:
     return verdict(placebo) not in ("faster", "slower")
 
 
-def timed(case: Case, examined: Examination, timings: Sequence[Timings], discarded: Sequence[Interval]) -> Timed:
-    """The result of `case` with the blocks of all processes, one after the other. `discarded` are placebos of timings done again."""
+def timed(
+    case: Case, examined: Examination, timings: Sequence[Timings], discarded: Sequence[Interval], steps: int = 1
+) -> Timed:
+    """The result of `case` with the blocks of all processes, one after the other. `discarded` are placebos of timings done again, `steps`
+    those of one call."""
     assert examined.memory is not None
     mode, calls = case.mode, timings[0].calls
     placebo = speedup_of(timings, PLACEBO)
@@ -60,6 +63,7 @@ def timed(case: Case, examined: Examination, timings: Sequence[Timings], discard
         cold_seconds=examined.cold_seconds,
         warmup_calls=timings[0].warmup_calls[mode],
         discarded_placebos=list(discarded),
+        steps=steps,
         processes=[_reading(mode, one) for one in timings] if len(timings) > 1 else [],
     )
     return Timed(result, blocks, calls)

@@ -15,9 +15,10 @@ from benchmarks.measure.calibration import METERS, Reading, distrusted
 from benchmarks.measure.invariants import broken_invariants
 from benchmarks.measure.memory import withheld
 from benchmarks.options import RunOptions
+from benchmarks.plan import Planned, plan
 from benchmarks.record import SCHEMA, Case, Group, Result, Timed, Unmeasured, to_json
 from benchmarks.sensors import Place, started_nvml
-from benchmarks.suite import Bench, Outcome, Planned
+from benchmarks.suite import Bench, Outcome
 from benchmarks.tasks import calibrate, describe_machine
 
 
@@ -39,7 +40,7 @@ class Session:
         self.conditions = Conditions(Place(options.threads, nvml=started_nvml() if "cuda" in options.devices else None))
         self.rooms = suite.rooms_for(options)
         self._bench = Bench(options, self.rooms)
-        self.planned: Sequence[Planned] = suite.plan(options, self.rooms)
+        self.planned: Sequence[Planned] = plan(options, self.rooms)
         self._outcomes: dict[Group, Outcome] = {}
         self._readings: list[Reading] = []
         self._distrusted: dict[str, dict[str, str]] = {}

@@ -1,4 +1,4 @@
-"""From options to groups, and from a group to its results. The door for notebooks and scripts is `measure_model`:
+"""From a group to its results. The door for notebooks and scripts is `measure_model`:
 
 ```python
 from benchmarks.suite import measure_model
@@ -22,30 +22,16 @@ from benchmarks import allocator
 from benchmarks.failure import Failure
 from benchmarks.lockstep import BLOCK_SECONDS, FEWEST_ROUNDS, LAYOUTS, time_in_lock_step
 from benchmarks.measure.timing import Limits, Timings
-from benchmarks.models import MODELS, OWN_SIZE, Source, Workload, own
+from benchmarks.models import OWN_SIZE, Workload
 from benchmarks.models.workload import Inputs
 from benchmarks.modes import TRACKED
 from benchmarks.options import BUDGET_SECONDS, PRECISION, THREADS, TIMEOUT_SECONDS, RunOptions, parse
+from benchmarks.plan import Planned, modes_of, plan
 from benchmarks.record import RESIDENT, Case, Group, Interval, Result, Timed, Unmeasured, tidy_rows
 from benchmarks.results import settled_group, speedup_of, timed, trusted
 from benchmarks.room import CleanRooms, Listen, Rooms, ThisProcess, nobody
-from benchmarks.tasks import KEPT_PAGES, PLACEBO, Examination, Job, examine, time_group, try_own
-
-
-@dataclass(frozen=True, slots=True)
-class Planned:
-    """A group to be measured, and where its workload comes from."""
-
-    group: Group
-    source: Source
-    modes: tuple[str, ...]
-
-    @property
-    def cases(self) -> list[Case]:
-        return [self.group.case(mode) for mode in self.modes]
-
-    def job(self, threads: int) -> Job:
-        return Job(self.group, partial(self.source.workload, self.group.device, self.group.dtype), threads)
+from benchmarks.scenarios import FORWARD, SCENARIOS
+from benchmarks.tasks import KEPT_PAGES, PLACEBO, Examination, Job, examine, time_group
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,38 +45,6 @@ class Outcome:
 
 def rooms_for(options: RunOptions) -> Rooms:
     return ThisProcess() if options.in_process else CleanRooms(options.timeout)
-
-
-def plan(options: RunOptions, rooms: Rooms) -> list[Planned]:
-    """The groups in the order in which they are measured. The user's models are tried out in a room first.
-
-    Raises own.ModelError for a user's model that does not suit.
-    """
-    sources = [Source(model, size) for model in options.models for size in options.sizes if size in MODELS[model].sizes]
-    for spec in options.own:
-        sources += _own_sources(spec, options.sizes, rooms)
-    return [
-        Planned(Group(scenario, source.model, source.size, device, dtype, alloc), source, options.modes)
-        for scenario in options.scenarios
-        for source in sources
-        for device in options.devices
-        for dtype in options.dtypes
-        for alloc in options.allocators
-        if device == "cpu" or alloc == RESIDENT
-    ]
-
-
-def _own_sources(spec: str, sizes: Sequence[str], rooms: Rooms) -> Sequence[Source]:
-    """Where the room is lost, the lanes will say so: then the sizes are what the function takes, as far as can be known."""
-    try:
-        found = rooms.run(try_own, spec, sizes, lanes=(*sizes, OWN_SIZE))
-    except Failure as failure:
-        if failure.lane is None:
-            raise own.ModelError(f"{spec}: could not be imported: {failure.reason}") from failure
-        found = tuple(Source(own.name_of(spec), size, spec) for size in (sizes if failure.lane in sizes else (OWN_SIZE,)))
-    if isinstance(found, str):
-        raise own.ModelError(found)
-    return found
 
 
 class Bench:
@@ -130,7 +84,7 @@ class Bench:
                 lost = TRACKED.name if failure.lane in (PLACEBO, KEPT_PAGES) else failure.lane
                 failures |= dict.fromkeys([lost] if lost in lanes else lanes, failure)
         measured = [
-            timed(group.case(mode), examined[mode], timings, discarded)
+            timed(group.case(mode), examined[mode], timings, discarded, job.scenario.steps)
             for mode in modes
             if timings and mode in timings[0].seconds
         ]
@@ -181,6 +135,7 @@ class Bench:
         options, rooms, named = self._options, self._rooms, (*lanes, PLACEBO)
         shipped = job.group.allocator != RESIDENT
         number = options.processes * (LAYOUTS if shipped else 1)
+        budget = options.budget * job.scenario.budget_share
         timings: list[Timings] = []
         for one in range(number):
             where = f"{'heap' if shipped else 'process'} {one + 1} of {number}, " if number > 1 else ""
@@ -188,10 +143,10 @@ class Bench:
             calls, timeout = timings[0].calls if timings else None, options.timeout * 0.9
             if shipped:
                 # Within one heap there is nothing to be sure of.
-                limits = Limits(options.budget / LAYOUTS, timeout, None, calls, FEWEST_ROUNDS, BLOCK_SECONDS)
+                limits = Limits(budget / LAYOUTS, timeout, None, calls, FEWEST_ROUNDS, BLOCK_SECONDS)
                 timings.append(time_in_lock_step(rooms, job, lanes, limits, one, say))
             else:
-                limits = Limits(options.budget, timeout, partial(settled_group, precision=options.precision), calls)
+                limits = Limits(budget, timeout, partial(settled_group, precision=options.precision), calls)
                 timings.append(rooms.run(time_group, job, lanes, limits, one, lanes=named, listen=say))
         return timings
 
@@ -259,7 +214,7 @@ def measure_model(
         if inputs is None:
             raise TypeError("measure_model(module, inputs): inputs are missing; a tensor, a tuple or a dict")
         bench = Bench(options, ThisProcess())
-        outcomes = [bench.measure_job(_live_job(model, inputs, name, threads), options.modes, listen)]
+        outcomes = [bench.measure_job(_live_job(model, inputs, name, threads), modes_of(SCENARIOS[FORWARD], options), listen)]
     return Measurement(
         [timed.result for outcome in outcomes for timed in outcome.measured],
         [one for outcome in outcomes for one in outcome.unmeasured],
@@ -272,5 +227,5 @@ def _live_job(module: nn.Module, inputs: Inputs, name: str | None, threads: int)
     if parameter is None:
         raise TypeError(f"{type(module).__name__} has no parameters, so there is nothing to track")
     dtype = str(parameter.dtype).removeprefix("torch.")
-    group = Group("forward", name or type(module).__name__, OWN_SIZE, parameter.device.type, dtype, RESIDENT)
+    group = Group(FORWARD, name or type(module).__name__, OWN_SIZE, parameter.device.type, dtype, RESIDENT)
     return Job(group, lambda: workload, threads)

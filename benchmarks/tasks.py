@@ -17,8 +17,8 @@ from benchmarks import allocator
 from benchmarks.device import DEVICES, machine_facts
 from benchmarks.failure import Failure
 from benchmarks.measure.calibration import Reading, instruments, readings
-from benchmarks.measure.contract import Observation, check_contract, equal_bits, observe, preserved, reference_after
-from benchmarks.measure.memory import measure_memory
+from benchmarks.measure.contract import Observation, check_contract, equal_bits, observe, preserved, reference_after, untracked
+from benchmarks.measure.memory import measure_memory, with_growth
 from benchmarks.measure.profile import profile_call
 from benchmarks.measure.timing import (
     MIN_WARMUP_ROUNDS,
@@ -31,9 +31,10 @@ from benchmarks.measure.timing import (
     time_lanes,
 )
 from benchmarks.models import DTYPES, OWN_SIZE, Source, Workload, own
-from benchmarks.modes import DETACH, TRACKED, Mode, Step, mode_named
+from benchmarks.modes import DETACH, TRACKED, Mode, Step
 from benchmarks.record import Contract, Group, Kernels, Memory, ModelFacts
-from benchmarks.scenarios import SCENARIOS
+from benchmarks.scenarios import FORWARD, SCENARIOS
+from benchmarks.scenarios.scenario import Scenario
 
 PLACEBO = "placebo"
 """The name of the second tracked lane of a group."""
@@ -50,8 +51,16 @@ class Job:
     build: Callable[[], Workload]
     threads: int
 
+    @property
+    def scenario(self) -> Scenario:
+        return SCENARIOS[self.group.scenario]
+
     def step(self, workload: Workload, mode: str) -> Step:
-        return SCENARIOS[self.group.scenario](workload, mode_named(mode))
+        return self.scenario.bind(workload, self.scenario.mode(mode))
+
+    def changing(self, workload: Workload) -> list[torch.Tensor]:
+        """What a call may change, beside buffers: inputs, and parameters where the scenario updates them."""
+        return [*workload.input_tensors(), *(workload.module.parameters() if self.scenario.updates else ())]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +87,10 @@ def examine(job: Job, mode_name: str, *, with_tracked: bool, own_process: bool, 
     if own_process:
         allocator.return_pages()
     announce.lane(mode_name)
-    mode, device = mode_named(mode_name), DEVICES[job.group.device]()
+    scenario = job.scenario
+    mode, tracked_mode, device = scenario.mode(mode_name), scenario.mode(TRACKED.name), DEVICES[job.group.device]()
     workload = job.build()
-    module, inputs = workload.module, workload.input_tensors()
+    module, inputs = workload.module, job.changing(workload)
     with _settings(job.threads):
         step, tracked = job.step(workload, mode_name), job.step(workload, TRACKED.name)
         with preserved(module, inputs):
@@ -88,14 +98,14 @@ def examine(job: Job, mode_name: str, *, with_tracked: bool, own_process: bool, 
         seen = observe(step, module, inputs)
         own.check_output(job.group.model, seen.output)
         reference = reference_after(mode, tracked, module, inputs) if with_tracked else None
-        if reference is not None and mode is not TRACKED and not reference.histories:
+        if reference is not None and mode is not tracked_mode and untracked(tracked_mode, reference):
             raise Failure("broken_contract", f"a tracked call after {mode_name} is not tracked")
         with preserved(module, inputs):
             start = time.perf_counter()
             profiled = profile_call(step)
             memory_seconds = time.perf_counter() - start
             tracked_operators = profile_call(tracked).operators if with_tracked else None
-        kernels = _compare_kernels(mode, profiled.operators, tracked_operators, seen, reference)
+        kernels = _compare_kernels(mode, profiled.operators, tracked_operators, seen, reference if scenario.same_work else None)
         contract = check_contract(mode, seen, reference)
         del seen, reference
         memory = None
@@ -106,6 +116,8 @@ def examine(job: Job, mode_name: str, *, with_tracked: bool, own_process: bool, 
                 memory = measure_memory(
                     step, profiled, device, workload, expected_saved_bytes=expected, own_process=own_process
                 )
+                if scenario.steps > 1:
+                    memory = with_growth(memory, lambda steps: scenario.bind(workload, mode, steps=steps), device)
                 memory_seconds += time.perf_counter() - start
     return Examination(contract, kernels, memory, workload.facts(), memory_seconds, cold_seconds)
 
@@ -119,7 +131,7 @@ def time_group(job: Job, modes: Sequence[str], limits: Limits, process: int, *, 
     if process:
         allocator.shift_heap(random.Random(process))
     workload = job.build()
-    with _settings(job.threads), preserved(workload.module, workload.input_tensors()):
+    with _settings(job.threads), preserved(workload.module, job.changing(workload)):
         lanes = {name: job.step(workload, mode) for name, mode in lanes_of(modes).items()}
         return time_lanes(lanes, Stopwatch(DEVICES[job.group.device]()), limits, random.Random(process), announce)
 
@@ -148,7 +160,7 @@ def drive_lane(job: Job, mode: str, *, core: int | None, heap: str, kept_pages: 
     if kept_pages:
         allocator.keep_pages()
     workload = job.build()
-    with _settings(job.threads), preserved(workload.module, workload.input_tensors()), garbage_collector_off():
+    with _settings(job.threads), preserved(workload.module, job.changing(workload)), garbage_collector_off():
         stopwatch, step = Stopwatch(DEVICES[job.group.device]()), job.step(workload, mode)
 
         served = itertools.count()
@@ -211,11 +223,11 @@ def _expected_saved_bytes(job: Job, mode: Mode, workload: Workload) -> int | Non
     group = job.group
     if (
         workload.closed_form is None
-        or (group.scenario, group.device) != ("forward", "cpu")
+        or (group.scenario, group.device) != (FORWARD, "cpu")
         or group.dtype not in _CLOSED_FORM_DTYPES
     ):
         return None
-    if not mode.records:
+    if mode.records is False:
         return 0
     return workload.closed_form(DTYPES[group.dtype].itemsize) if mode in (TRACKED, DETACH) else None
 
@@ -230,7 +242,7 @@ def _compare_kernels(
     if tracked is None or reference is None:
         return Kernels(same_as_tracked=None)
     operators -= mode.own_operators - tracked
-    same = operators == tracked and (mode is TRACKED or equal_bits(seen.output, reference.output))
+    same = operators == tracked and (mode.name == TRACKED.name or equal_bits(seen.output, reference.output))
     return Kernels(same, sorted(operators - tracked), sorted(tracked - operators))
 
 

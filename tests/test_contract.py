@@ -127,7 +127,7 @@ def test_outputs_of_another_kind_differ_in_words(ours: Any, theirs: Any, said: s
 
 
 def observation(output: Any) -> Observation:
-    return Observation(output, histories=[], saved=0, left_grad_enabled=True)
+    return Observation(output, histories=[], saved=0, left_grad_enabled=True, changed_buffers=[])
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.complex64])

@@ -17,7 +17,7 @@ FLOORS = {
     "benchmarks.scenarios": 2,
     "benchmarks.measure": 3,
     "benchmarks.tasks": 4, "benchmarks.room": 4, "benchmarks.options": 4,
-    "benchmarks.lockstep": 4.5, "benchmarks.results": 4.5,
+    "benchmarks.lockstep": 4.5, "benchmarks.results": 4.5, "benchmarks.plan": 4.5,
     "benchmarks.suite": 5,
     "benchmarks.session": 6, "benchmarks.test_cases": 6, "benchmarks.selfcheck": 6, "benchmarks.models.__main__": 6,
     "conftest": 7,

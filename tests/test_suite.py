@@ -19,9 +19,10 @@ from benchmarks.lockstep import LAYOUTS
 from benchmarks.measure.timing import Limits, Timings
 from benchmarks.models import Source, Workload
 from benchmarks.options import OptionError, RunOptions
+from benchmarks.plan import Planned, plan
 from benchmarks.record import Contract, Group, Interval, Kernels, Memory, ModelFacts, Result
 from benchmarks.room import ThisProcess, nobody
-from benchmarks.suite import Bench, Outcome, Planned, measure_model, plan
+from benchmarks.suite import Bench, Outcome, measure_model
 from benchmarks.tasks import Examination, Job, examine, time_group
 
 GROUP = Group("forward", "mlp", "tiny", "cpu", "float32", "resident")

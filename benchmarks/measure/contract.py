@@ -26,13 +26,24 @@ class Observation:
     histories: list[str]
     saved: int
     left_grad_enabled: bool
+    changed_buffers: list[str]
 
 
 def observe(step: Step, module: nn.Module, inputs: Iterable[torch.Tensor] = ()) -> Observation:
     """Calls `step` once from a known state, which is put back afterwards: buffers, inputs, random generators, gradient mode."""
     with preserved(module, inputs), torch.enable_grad():
+        before = {name: buffer.clone() for name, buffer in module.named_buffers()}
         output, saved = call_recording_saved(step)
-        return Observation(output, histories(output), len(saved), torch.is_grad_enabled())
+        left_grad_enabled = torch.is_grad_enabled()
+        changed = [name for name, now in module.named_buffers() if name in before and not equal_bits(now, before[name])]
+        return Observation(output, histories(output), len(saved), left_grad_enabled, changed)
+
+
+def untracked(mode: Mode, seen: Observation) -> str | None:
+    """What shows that nothing was tracked, against what `mode` promises."""
+    if mode.history and not seen.histories:
+        return "the output has no history"
+    return "nothing was saved for backward" if mode.records and not seen.saved else None
 
 
 def check_contract(mode: Mode, seen: Observation, reference: Observation | None) -> Contract:
@@ -41,19 +52,20 @@ def check_contract(mode: Mode, seen: Observation, reference: Observation | None)
     Outputs may differ by rounding, for a mode can select other kernels; whether they do is `equal_bits`'s to say.
     """
     broken = []
-    if mode.history and not seen.histories:
-        broken.append("the output has no history: nothing was tracked (does any parameter require grad?)")
+    lacking = untracked(mode, seen)
+    if lacking:
+        broken.append(f"{lacking}: nothing was tracked (does any parameter require grad?)")
     if mode.history is False and seen.histories:
         broken.append(f"the output has a history ({seen.histories[0]})")
-    if not mode.records and seen.saved:
+    if mode.records is False and seen.saved:
         broken.append(f"{seen.saved} tensors were saved for backward")
     if not seen.left_grad_enabled:
         broken.append("gradients were left off after the call")
-    if reference is not None:
+    if reference is not None and mode.same_output:
         difference = _difference(seen.output, reference.output)
         if difference:
             broken.append(f"the output differs from tracked's: {difference}")
-    return Contract(holds=not broken, broken=broken)
+    return Contract(holds=not broken, broken=broken, changed_buffers=seen.changed_buffers)
 
 
 def reference_after(mode: Mode, step: Step, module: nn.Module, inputs: Iterable[torch.Tensor] = ()) -> Observation:

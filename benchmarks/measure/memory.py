@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from statistics import linear_regression
 from types import MappingProxyType
 from typing import Any
 
@@ -18,7 +19,7 @@ import psutil
 from benchmarks import allocator
 from benchmarks.device import Device
 from benchmarks.measure.graph import graph_nodes, saved_for_backward
-from benchmarks.measure.profile import CallProfile
+from benchmarks.measure.profile import CallProfile, profile_call
 from benchmarks.models import Workload
 from benchmarks.modes import Step
 from benchmarks.record import Memory
@@ -85,6 +86,29 @@ def withheld(memory: Memory, reasons: Mapping[str, str]) -> Memory:
     missed = {name: why for name, why in reasons.items() if getattr(memory, name) is not None}
     without = {key: value for name in missed for key, value in {name: None, **_RESTS_ON.get(name, {})}.items()}
     return replace(memory, **without, unavailable=memory.unavailable | missed)
+
+
+def with_growth(memory: Memory, loop: Callable[[int], Step], device: Device) -> Memory:
+    """`memory` with what the output of `loop(steps)` holds more for each further step: the slope of a least-squares line over 1 to 8 steps."""
+    steps, held, heap = (1, 2, 4, 8), [], []
+    for number in steps:
+        step = loop(number)
+        step()
+        on_device = device_bytes(step, device)
+        tensors = on_device[1] if on_device else profile_call(step).held_bytes
+        grown = graph_size(step)[1]
+        held.append(tensors)
+        heap.append(None if grown is None or on_device else grown - tensors)
+    whole = [size for size in heap if size is not None] if memory.graph_heap_bytes is not None else []
+    return replace(
+        memory,
+        held_bytes_per_step=None if memory.held_tensor_bytes is None else _slope(steps, held),
+        heap_bytes_per_step=_slope(steps, whole) if whole else None,
+    )
+
+
+def _slope(steps: Sequence[int], sizes: Sequence[int]) -> int:
+    return round(linear_regression(steps, sizes).slope)
 
 
 def graph_size(step: Step) -> tuple[int, int | None]:

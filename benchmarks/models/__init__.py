@@ -12,7 +12,7 @@ from benchmarks.models.convnet import CONVNET
 from benchmarks.models.lstm import LSTM
 from benchmarks.models.mlp import MLP
 from benchmarks.models.transformer import TRANSFORMER
-from benchmarks.models.workload import DTYPES, SIZES, Workload
+from benchmarks.models.workload import DTYPES, SIZES, Family, Workload
 
 __all__ = ["DTYPES", "MODELS", "OWN_SIZE", "SIZES", "Source", "Workload"]
 
@@ -24,16 +24,17 @@ OWN_SIZE = "own"
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where a workload comes from; can be sent to another process. `spec` is set for a user's model."""
+    """Where a workload comes from; can be sent to another process. `spec` is set for a user's model, `family` for a scenario's own."""
 
     model: str
     size: str
     spec: str | None = None
+    family: Family | None = None
 
     def workload(self, device: str = "cpu", dtype: str = "float32") -> Workload:
         """Builds it on `device`, its floating point values as `dtype`.
 
         Raises KeyError for an unknown name and own.ModelError for a user's function that does not suit.
         """
-        built = own.load(self.spec) if self.spec is not None else MODELS[self.model]
+        built = own.load(self.spec) if self.spec is not None else self.family or MODELS[self.model]
         return built.workload(self.size).to(device, DTYPES[dtype])

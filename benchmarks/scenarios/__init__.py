@@ -1,12 +1,21 @@
-"""How a model is run. A scenario is a file with a function from a workload and a mode to a step, and an entry here."""
+"""How models are run. A scenario is a file here that defines SCENARIO and goes by the file's name; `forward` comes first."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import pkgutil
+from collections.abc import Mapping
+from importlib import import_module
 from types import MappingProxyType
 
-from benchmarks.models import Workload
-from benchmarks.modes import Mode, Step
-from benchmarks.scenarios.forward import forward
+from benchmarks.scenarios.scenario import Scenario
 
-SCENARIOS: Mapping[str, Callable[[Workload, Mode], Step]] = MappingProxyType({"forward": forward})
+FORWARD = "forward"
+
+
+def _found() -> Mapping[str, Scenario]:
+    names = sorted((found.name for found in pkgutil.iter_modules(__path__)), key=lambda name: (name != FORWARD, name))
+    modules = {name: import_module(f"{__name__}.{name}") for name in names if name != "scenario"}
+    return MappingProxyType({name: module.SCENARIO for name, module in modules.items()})
+
+
+SCENARIOS = _found()

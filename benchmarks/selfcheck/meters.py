@@ -20,10 +20,10 @@ from benchmarks.measure.memory import sampled_rss_bytes
 from benchmarks.models import MODELS, Source
 from benchmarks.modes import NO_GRAD, TRACKED, Step
 from benchmarks.options import THREADS, TIMEOUT_SECONDS
+from benchmarks.plan import Planned
 from benchmarks.record import Group
 from benchmarks.room import CleanRooms
 from benchmarks.selfcheck.goals import Goal, goals_table
-from benchmarks.suite import Planned
 from benchmarks.tasks import Job, calibrate, examine
 
 RSS = METERS["peak_rss_bytes"]

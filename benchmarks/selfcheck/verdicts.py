@@ -12,6 +12,7 @@ from pathlib import Path
 from analysis.render import Table
 from benchmarks import options, suite
 from benchmarks.modes import TRACKED, Step
+from benchmarks.plan import plan
 from benchmarks.record import Interval
 from benchmarks.results import settled_group
 from benchmarks.room import CleanRooms
@@ -60,7 +61,7 @@ def placebos_of_medium_models() -> dict[str, list[float]]:
     chosen = options.parse(sizes="medium", device="cpu", allocator="resident")
     rooms, found = suite.rooms_for(chosen), {}
     bench = suite.Bench(chosen, rooms)
-    for one in suite.plan(chosen, rooms):
+    for one in plan(chosen, rooms):
         results = [timed.result for timed in bench.measure(one).measured]
         read = [results[0].placebo, *results[0].discarded_placebos] if results else []
         found[one.group.model] = [placebo.estimate for placebo in read if placebo is not None]
