@@ -169,7 +169,15 @@ class Calibrated(ThisProcess):
 
 def run_of(found: list[Reading] | Failure, *, sizes: tuple[str, ...] = ("tiny",), contract_only: bool = False) -> Session:
     session = Session(
-        RunOptions(models=("mlp",), sizes=sizes, modes=("tracked",), devices=("cpu",), budget=0.05, in_process=True)
+        RunOptions(
+            models=("mlp",),
+            sizes=sizes,
+            modes=("tracked",),
+            scenarios=("forward",),
+            devices=("cpu",),
+            budget=0.05,
+            in_process=True,
+        )
     )
     session.rooms = Calibrated(found)
     for planned in session.planned:

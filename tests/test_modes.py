@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from benchmarks.measure.graph import call_recording_saved, histories, saved_for_backward
-from benchmarks.models import MODELS, Workload
+from benchmarks.models import MODELS
 from benchmarks.models.workload import Family
 from benchmarks.modes import (
     DEFAULT_MODES,
@@ -23,12 +23,11 @@ from benchmarks.modes import (
     freezing,
     mode_named,
 )
-from benchmarks.scenarios import SCENARIOS
+from benchmarks.scenarios.forward import forward
 from benchmarks.tree import tensors
 
 every_mode = pytest.mark.parametrize("mode", MODES.values(), ids=MODES)
 every_family = pytest.mark.parametrize("family", MODELS.values(), ids=MODELS)
-every_scenario = pytest.mark.parametrize("scenario", SCENARIOS.values(), ids=SCENARIOS)
 
 
 class Normed(nn.Module):
@@ -55,18 +54,15 @@ class Raising(nn.Module):
         raise ValueError("inside")
 
 
-@every_scenario
 @every_mode
 @every_family
-def test_a_mode_gives_trackeds_output_and_keeps_its_promises(
-    scenario: Callable[[Workload, Mode], Any], mode: Mode, family: Family
-) -> None:
+def test_a_mode_gives_trackeds_output_and_keeps_its_promises(mode: Mode, family: Family) -> None:
     workload = family.workload("tiny")
-    expected = list(tensors(scenario(workload, TRACKED)()))
-    output, saved = call_recording_saved(scenario(workload, mode))
+    expected = list(tensors(forward(workload, TRACKED)()))
+    output, saved = call_recording_saved(forward(workload, mode))
     torch.testing.assert_close(list(tensors(output)), expected, check_stride=True)
     assert bool(histories(output)) == mode.history
-    assert bool(saved) == mode.records
+    assert bool(saved) == (mode.records is None)
     assert torch.is_grad_enabled()
     assert not torch.is_inference_mode_enabled()
 

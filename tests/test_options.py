@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.models import MODELS, SIZES
-from benchmarks.modes import MODES
-from benchmarks.options import OptionError, RunOptions, parse
+from benchmarks.options import ALL_MODES, OptionError, RunOptions, parse
 
 
 def test_the_defaults_are_all_models_three_sizes_and_the_four_modes() -> None:
@@ -26,7 +25,7 @@ def test_the_defaults_are_all_models_three_sizes_and_the_four_modes() -> None:
 
 def test_all_stands_for_every_name() -> None:
     options = parse(modes="all", sizes="all", models="all", device="cpu")
-    assert (options.modes, options.sizes, options.models) == (tuple(MODES), SIZES, tuple(MODELS))
+    assert (options.modes, options.sizes, options.models) == (ALL_MODES, SIZES, tuple(MODELS))
 
 
 def test_with_a_model_of_ones_own_only_it_runs_unless_models_are_named_too() -> None:
@@ -35,7 +34,7 @@ def test_with_a_model_of_ones_own_only_it_runs_unless_models_are_named_too() -> 
     assert (both.models, both.own) == (("mlp",), ("file.py:net",))
 
 
-@given(st.lists(st.sampled_from(sorted(MODES)), min_size=1))
+@given(st.lists(st.sampled_from(sorted(ALL_MODES)), min_size=1))
 def test_names_keep_their_order_and_repeats_count_once(names: list[str]) -> None:
     assert parse(modes=" , ".join(names), device="cpu").modes == tuple(dict.fromkeys(names))
 

@@ -19,7 +19,7 @@ from benchmarks.lockstep import LAYOUTS
 from benchmarks.measure.timing import Limits, Timings
 from benchmarks.models import Source, Workload
 from benchmarks.options import OptionError, RunOptions
-from benchmarks.plan import Planned, plan
+from benchmarks.plan import Planned
 from benchmarks.record import Contract, Group, Interval, Kernels, Memory, ModelFacts, Result
 from benchmarks.room import ThisProcess, nobody
 from benchmarks.suite import Bench, Outcome, measure_model
@@ -189,14 +189,6 @@ def test_the_default_allocator_is_measured_where_pages_cannot_be_kept(monkeypatc
         Planned(replace(GROUP, allocator="default"), Source("mlp", "tiny"), ("tracked",))
     )
     assert [one.reason for one in found.unmeasured] == ["needs a process per lane, which --in-process does without"]
-
-
-def test_cuda_is_planned_once_and_the_cpu_for_both_allocators() -> None:
-    options = RunOptions(models=("mlp",), sizes=("tiny",), devices=("cpu", "cuda"))
-    groups = [planned.group for planned in plan(options, ThisProcess())]
-    assert [(group.device, group.allocator) for group in groups] == [
-        ("cpu", "resident"), ("cpu", "default"), ("cuda", "resident"),
-    ]  # fmt: skip
 
 
 def test_a_mode_that_was_not_asked_for_is_not_reported_though_tracked_is_measured_for_comparison() -> None:

@@ -48,7 +48,7 @@ def operators(workload: Workload, mode: Mode, steps: int = CALLS) -> Step:
     if operator is not _context:
         return mode.bind(module, run)
     enter_and_leave = mode.bind(module, _nothing)
-    last = mode.bind(module, lambda _model: values * 2.0)
+    last = mode.bind(module, lambda _model: operator(values))
 
     def step() -> Any:
         for _ in range(steps - 1):
@@ -62,10 +62,6 @@ def _nothing(_model: Any) -> None:
     pass
 
 
-def _context(values: torch.Tensor) -> torch.Tensor:
-    return values * 2.0
-
-
 def _family(name: str, summary: str, operator: Callable[[torch.Tensor], Any], size: int = 16) -> Family:
     return Family(name, summary, {"tiny": {"size": size}}, partial(_built, operator))
 
@@ -76,6 +72,10 @@ def _built(operator: Callable[[torch.Tensor], Any], size: int) -> tuple[nn.Modul
 
 def _multiply(values: torch.Tensor) -> torch.Tensor:
     return values * 2.0
+
+
+def _context(values: torch.Tensor) -> torch.Tensor:
+    return _multiply(values)
 
 
 def _view(values: torch.Tensor) -> torch.Tensor:
