@@ -36,7 +36,7 @@ with torch.no_grad():
     z = 3 * x""",
     (
         Fact("y is tracked, as x is", "y.requires_grad", "True"),
-        Fact("and knows the operation that made it", "y.grad_fn.name()", "'MulBackward0'"),
+        Fact("and knows the operation behind it", "y.grad_fn.name()", "'MulBackward0'"),
         Fact("z is not, though x requires grad", "z.requires_grad", "False"),
         Fact("nothing leads back from it", "z.grad_fn", "None"),
         Fact("its value is the same as ever", "z.tolist()", "[6.0]"),
@@ -75,11 +75,11 @@ def triple(tensor):
     (
         Fact("gradients are on, as torch starts", "before", "True"),
         Fact("inside they are off", "inside", "False"),
-        Fact("a block in the block has its own state", "nested", "True"),
+        Fact("a block inside has its own state", "nested", "True"),
         Fact("and gives back the outer block's", "left_nested", "False"),
         Fact("outside they are on again", "after", "True"),
         Fact("after an exception too", "after_exception", "True"),
-        Fact("as a decorator: off in the function", "triple(x).requires_grad", "False"),
+        Fact("as a decorator: off inside", "triple(x).requires_grad", "False"),
         Fact("and on once it has returned", "torch.is_grad_enabled()", "True"),
     ),
 )
@@ -114,7 +114,7 @@ with torch.no_grad():
     score = 2 * weight""",
     (
         Fact("the gradient that was wanted", "wanted", "tensor([2.])"),
-        Fact("tracked, a mistake adds up in silence", "doubled", "tensor([4.])"),
+        Fact("tracked, the mistake adds up", "doubled", "tensor([4.])"),
         Fact("untracked, it is an error", "score.backward()", raises="does not require grad"),
         Fact("and the gradient stays as it was", "weight.grad", "tensor([4.])"),
     ),
@@ -139,7 +139,7 @@ IN_PLACE = Step(
 copy = original.detach().clone()
 detached.zero_()""",
     (
-        Fact("the original was written to as well", "original.tolist()", "[0.0]"),
+        Fact("the original has changed too", "original.tolist()", "[0.0]"),
         Fact("what backward needs is gone", "original.backward()", raises="modified by an inplace operation"),
         Fact("a clone has storage of its own", "copy.data_ptr() == original.data_ptr()", "False"),
     ),

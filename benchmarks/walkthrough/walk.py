@@ -15,6 +15,7 @@ from benchmarks.models.workload import seeded
 from benchmarks.walkthrough.steps import STEPS, Fact, Step
 
 _MOST_MESSAGE_LINES = 3
+_OUTCOME_WIDTH = 14
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,12 +92,16 @@ def told(taken: Sequence[Taken]) -> str:
 
 
 def _fact_lines(seen: Seen) -> list[str]:
-    fact = seen.fact
-    mark = "    " if seen.holds else "  ! "
-    lines = [f"{mark}{fact.expression:<41}-> {seen.outcome:<14}  {fact.words}"]
+    fact, margin = seen.fact, " " * 8
+    outcome = seen.outcome if len(seen.outcome) <= _OUTCOME_WIDTH else f"{seen.outcome[: _OUTCOME_WIDTH - 3]}..."
+    lines = [f"{'    ' if seen.holds else '  ! '}{fact.expression:<43}-> {outcome:<{_OUTCOME_WIDTH}}  {fact.words}"]
     if not seen.holds:
-        lines.append(f"        expected {f'a RuntimeError with: {fact.raises}' if fact.raises else fact.expected}")
-    margin = " " * 8
-    return lines + textwrap.wrap(
-        seen.message, WIDTH, initial_indent=margin, subsequent_indent=margin, max_lines=_MOST_MESSAGE_LINES, placeholder=" ..."
+        expected = f"{RuntimeError.__name__}: ... {fact.raises} ..." if fact.raises else fact.expected
+        lines += _wrapped(f"expected {expected}, not {seen.outcome}", margin)
+    return lines + _wrapped(seen.message, margin)
+
+
+def _wrapped(text: str, margin: str) -> list[str]:
+    return textwrap.wrap(
+        text, WIDTH, initial_indent=margin, subsequent_indent=margin, max_lines=_MOST_MESSAGE_LINES, placeholder=" ..."
     )
