@@ -34,7 +34,7 @@ EIGHT = [MODES[name] for name in (
 
 def without_torchs_words(text: str) -> str:
     """Messages, which each torch words in its own way: their key words are part of the facts."""
-    return re.sub(r"(?m)^( {8}[a-z0-9].*|- [a-z]: .*)\n", "", text).replace(PINNED, INSTALLED)
+    return re.sub(r"(?m)^( {8}[a-z0-9].*|- \d+: .*)\n", "", text).replace(PINNED, INSTALLED)
 
 
 def assert_is(printed: str, golden: str) -> None:
@@ -280,6 +280,17 @@ def test_what_a_context_does_to_functions_is_found_by_running_them(
     assert torch.is_grad_enabled()
 
 
+def test_more_reasons_than_letters_and_messages_of_several_lines_have_footnotes() -> None:
+    def failing(number: int) -> Mode:
+        def bind(module: nn.Module, run: Run) -> Step:
+            raise ValueError(f"number {number}\nand more")
+
+        return replace(TRACKED, name=f"mode_{number}", bind=bind)
+
+    notes = modes_table([failing(number) for number in range(30)]).notes
+    assert notes[-1] == "30: ValueError: number 29 and more"
+
+
 def test_a_changed_mode_changes_its_column_and_no_other() -> None:
     changed = [replace(mode, bind=DETACH.bind) if mode is NO_GRAD else mode for mode in EIGHT]
     before, after = modes_table(EIGHT).raw, modes_table(changed).raw
@@ -456,26 +467,26 @@ TABLE = """\
 | the output      | requires_grad                | yes     | no      | no             | no     | no               | no     | no                  | no                |
 | the output      | requires_grad of a view      | yes     | yes     | yes            | no     | yes              | yes    | yes                 | yes               |
 | the output      | an inference tensor          | no      | no      | yes            | no     | no               | no     | no                  | no                |
-| the output      | backward works               | yes     | no (a)  | no (a)         | no (a) | no (a)           | no (a) | no (a)              | no (a)            |
-| the output      | usable in tracked code       | yes     | yes     | no (b)         | yes    | yes              | yes    | yes                 | yes               |
-| the output      | changeable in place          | yes     | yes     | no (c)         | yes    | yes              | yes    | yes                 | yes               |
+| the output      | backward works               | yes     | no (1)  | no (1)         | no (1) | no (1)           | no (1) | no (1)              | no (1)            |
+| the output      | usable in tracked code       | yes     | yes     | no (2)         | yes    | yes              | yes    | yes                 | yes               |
+| the output      | changeable in place          | yes     | yes     | no (3)         | yes    | yes              | yes    | yes                 | yes               |
 | the call        | gradient mode restored       | yes     | yes     | yes            | yes    | yes              | yes    | yes                 | yes               |
 | the call        | and after an exception       | yes     | yes     | yes            | yes    | yes              | yes    | yes                 | yes               |
-| the call        | holds in a new thread        | -       | no (d)  | fails (e)      | yes    | no (d)           | yes    | yes                 | no (d)            |
+| the call        | holds in a new thread        | -       | no (4)  | fails (5)      | yes    | no (4)           | yes    | yes                 | no (4)            |
 | the call        | BatchNorm statistics move    | yes     | yes     | yes            | yes    | yes              | yes    | yes                 | yes               |
 | as decorator of | a function                   | -       | yes     | yes            | -      | yes              | -      | -                   | yes               |
 | as decorator of | a generator function         | -       | yes     | yes            | -      | yes              | -      | -                   | yes               |
-| as decorator of | an async function            | -       | no (f)  | no (f)         | -      | no (f)           | -      | -                   | no (f)            |
-| as block inside | a generator function         | -       | no (g)  | no (g)         | -      | no (g)           | -      | -                   | -                 |
-| as block inside | an async function            | -       | no (g)  | no (g)         | -      | no (g)           | -      | -                   | -                 |
+| as decorator of | an async function            | -       | no (6)  | no (6)         | -      | no (6)           | -      | -                   | no (6)            |
+| as block inside | a generator function         | -       | no (7)  | no (7)         | -      | no (7)           | -      | -                   | -                 |
+| as block inside | an async function            | -       | no (7)  | no (7)         | -      | no (7)           | -      | -                   | -                 |
 
 - found by running torch 2.13.0; -: makes no sense for the mode
 - a view: of an input that requires grad; usable: times a weight, then backward; a new thread: started in the call
-- a: element 0 of tensors does not require grad and does not have a grad_fn
-- b: Inference tensors cannot be saved for backward. Please do not use Tensors created in inference mode in computation tracked by autograd. To work around this, you can make a clone to get a normal tensor and use it in autograd, or use \\`torch.no_grad()\\` instead of \\`torch.inference_mode()\\`.
-- c: Inplace update to inference tensor outside InferenceMode is not allowed.You can make a clone to get a normal tensor before doing inplace update.See https://github.com/pytorch/rfcs/pull/17 for more details.
-- d: gradients are on in the thread
-- e: RuntimeError: Inference tensors cannot be saved for backward. Please do not use Tensors created in inference mode in computation tracked by autograd. To work around this, you can make a clone to get a normal tensor and use it in autograd, or use \\`torch.no_grad()\\` instead of \\`torch.inference_mode()\\`.
-- f: gradients are on inside
-- g: gradients are off for the caller
+- 1: element 0 of tensors does not require grad and does not have a grad_fn
+- 2: Inference tensors cannot be saved for backward. Please do not use Tensors created in inference mode in computation tracked by autograd. To work around this, you can make a clone to get a normal tensor and use it in autograd, or use \\`torch.no_grad()\\` instead of \\`torch.inference_mode()\\`.
+- 3: Inplace update to inference tensor outside InferenceMode is not allowed.You can make a clone to get a normal tensor before doing inplace update.See https://github.com/pytorch/rfcs/pull/17 for more details.
+- 4: gradients are on in the thread
+- 5: RuntimeError: Inference tensors cannot be saved for backward. Please do not use Tensors created in inference mode in computation tracked by autograd. To work around this, you can make a clone to get a normal tensor and use it in autograd, or use \\`torch.no_grad()\\` instead of \\`torch.inference_mode()\\`.
+- 6: gradients are on inside
+- 7: gradients are off for the caller
 """

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from string import ascii_lowercase
 from types import MappingProxyType
 
 import torch
@@ -42,10 +41,10 @@ def modes_table(modes: Sequence[Mode], *, words: bool = False) -> Table:
         for name, look in looks.items()
     }
     reasons = dict.fromkeys(one.why for findings in found.values() for one in findings if one.why)
-    letters = dict(zip(reasons, ascii_lowercase, strict=False))
+    numbers = {reason: number for number, reason in enumerate(reasons, start=1)}
 
     def cell(one: Finding) -> str:
-        return f"{one.answer} ({letters[one.why]})" if one.why else one.answer
+        return f"{one.answer} ({numbers[one.why]})" if one.why else one.answer
 
     sections = [
         Section(about, (about,), [[name, *map(cell, found[about, name])] for name in looks])
@@ -56,7 +55,7 @@ def modes_table(modes: Sequence[Mode], *, words: bool = False) -> Table:
     notes = [
         f"found by running torch {torch.__version__.partition('+')[0]}; -: makes no sense for the mode",
         "a view: of an input that requires grad; usable: times a weight, then backward; a new thread: started in the call",
-        *(f"{letter}: {reason}" for reason, letter in letters.items()),
+        *(f"{number}: {' '.join(reason.split())}" for reason, number in numbers.items()),
     ]
     raw = [
         {"about": about, "property": name, "mode": mode.name, "answer": one.answer, "why": one.why}
