@@ -472,13 +472,13 @@ TABLE = """\
 | the output      | changeable in place          | yes     | yes     | no (3)         | yes    | yes              | yes    | yes                 | yes               |
 | the call        | gradient mode restored       | yes     | yes     | yes            | yes    | yes              | yes    | yes                 | yes               |
 | the call        | and after an exception       | yes     | yes     | yes            | yes    | yes              | yes    | yes                 | yes               |
-| the call        | holds in a new thread        | -       | no (4)  | fails (5)      | yes    | no (4)           | yes    | yes                 | no (4)            |
+| the call        | holds in a new thread        | -       | no (4)  | no (4)         | yes    | no (4)           | yes    | yes                 | no (4)            |
 | the call        | BatchNorm statistics move    | yes     | yes     | yes            | yes    | yes              | yes    | yes                 | yes               |
 | as decorator of | a function                   | -       | yes     | yes            | -      | yes              | -      | -                   | yes               |
 | as decorator of | a generator function         | -       | yes     | yes            | -      | yes              | -      | -                   | yes               |
-| as decorator of | an async function            | -       | no (6)  | no (6)         | -      | no (6)           | -      | -                   | no (6)            |
-| as block inside | a generator function         | -       | no (7)  | no (7)         | -      | no (7)           | -      | -                   | -                 |
-| as block inside | an async function            | -       | no (7)  | no (7)         | -      | no (7)           | -      | -                   | -                 |
+| as decorator of | an async function            | -       | no (5)  | no (5)         | -      | no (5)           | -      | -                   | no (5)            |
+| as block inside | a generator function         | -       | no (6)  | no (6)         | -      | no (6)           | -      | -                   | -                 |
+| as block inside | an async function            | -       | no (6)  | no (6)         | -      | no (6)           | -      | -                   | -                 |
 
 - found by running torch 2.13.0; -: makes no sense for the mode
 - a view: of an input that requires grad; usable: times a weight, then backward; a new thread: started in the call
@@ -486,7 +486,6 @@ TABLE = """\
 - 2: Inference tensors cannot be saved for backward. Please do not use Tensors created in inference mode in computation tracked by autograd. To work around this, you can make a clone to get a normal tensor and use it in autograd, or use \\`torch.no_grad()\\` instead of \\`torch.inference_mode()\\`.
 - 3: Inplace update to inference tensor outside InferenceMode is not allowed.You can make a clone to get a normal tensor before doing inplace update.See https://github.com/pytorch/rfcs/pull/17 for more details.
 - 4: gradients are on in the thread
-- 5: RuntimeError: Inference tensors cannot be saved for backward. Please do not use Tensors created in inference mode in computation tracked by autograd. To work around this, you can make a clone to get a normal tensor and use it in autograd, or use \\`torch.no_grad()\\` instead of \\`torch.inference_mode()\\`.
-- 6: gradients are on inside
-- 7: gradients are off for the caller
+- 5: gradients are on inside
+- 6: gradients are off for the caller
 """

@@ -105,10 +105,11 @@ def _reaches_thread(mode: Mode) -> Finding:
     """What the step gives, where the model runs in a thread that is started inside the step."""
     if mode.history is not False:
         return NO_SENSE
+    inputs = torch.ones(1, 2)  # made outside: the thread could not track with an inference tensor
 
     def run(model: Callable[..., Any]) -> Any:
         with ThreadPoolExecutor(1) as thread:
-            return thread.submit(model, torch.ones(1, 2)).result()
+            return thread.submit(model, inputs).result()
 
     return answer(not histories(mode.bind(nn.Linear(2, 2), run)()), "gradients are on in the thread")
 
