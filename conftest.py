@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from pytest_benchmark.utils import get_tag
 
-from analysis.render import WIDTH, markdown, terminal
-from analysis.summary import summary_table
+from analysis.render import WIDTH, rendered
+from analysis.tables import summary_tables
 from benchmarks import options
 from benchmarks.device import ALLOCATORS, DEVICES
 from benchmarks.models import DTYPES, MODELS, SIZES
@@ -275,15 +275,18 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     session = config.stash.get(SESSION, None)
     if session is None or not (session.results or session.unmeasured):
         return
-    table = summary_table(tidy_rows(session.results), session.unmeasured, session.broken_invariants)
+    tables = summary_tables(tidy_rows(session.results), session.unmeasured, session.broken_invariants)
     write = terminalreporter.write_line
     if session.results:
         terminalreporter.section("what gradient tracking costs")
-        for line in (*terminal(table).splitlines(), *(f"warning: {finding}" for finding in session.conditions.after)):
+        for line in (
+            *rendered(tables, "terminal").splitlines(),
+            *(f"warning: {finding}" for finding in session.conditions.after),
+        ):
             write(line)
     before = config.stash[SAVED_BEFORE]
     for run in _saved_runs(config) - before:
-        _show_saved(run, markdown(table), write)
+        _show_saved(run, rendered(tables, "markdown"), write)
 
 
 def _show_saved(run: Path, table: str, write: Callable[[str], None]) -> None:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from analysis.render import FORMATS
-from analysis.summary import summary_table
+from analysis.render import FORMATS, rendered
+from analysis.tables import summary_tables
 
 if TYPE_CHECKING:
     from analysis import load
@@ -37,8 +37,8 @@ def summarise(
         raise _usage_error(f"{found.path}: holds no results of this suite; `pytest --benchmark` makes a run that does")
     if found.foreign:
         typer.echo(f"{found.path}: {found.foreign} benchmarks of other tests skipped", err=True)
-    table = summary_table(load.rows_of(summarise.summarise(found.frame)), found.unmeasured, found.broken_invariants)
-    typer.echo(FORMATS[format_](table))
+    tables = summary_tables(load.rows_of(summarise.summarise(found.frame)), found.unmeasured, found.broken_invariants)
+    typer.echo(rendered(tables, format_))
 
 
 @app.command(help="Where the bytes that a mode saves for backward go: by module, by operator, against theory.\n\n"

@@ -13,8 +13,7 @@ def seconds_text(seconds: float | None, relative_noise: float | None) -> str:
         return MISSING
     if seconds == 0:
         return "0 s"
-    chosen = ((unit, factor) for unit, factor in _SECOND_UNITS if seconds * factor >= _NEARLY_ONE)
-    unit, factor = next(chosen, _SECOND_UNITS[-1])
+    unit, factor = _second_unit(seconds)
     value = seconds * factor
     return f"{_rounded(value, value * relative_noise if relative_noise else value / 100)} {unit}"
 
@@ -41,11 +40,20 @@ def ratio_text(ratio: float | None, low: float | None = None, high: float | None
 
 
 def speedup_text(estimate: float | None, low: float | None, high: float | None) -> str:
-    """`1.26 ±0.02`: a ratio and the wider half of its interval, both to the digit in which that half begins."""
+    """`1.26 ±0.02`: a ratio and the wider half of its interval, both to the digit in which that half begins; `±?` if that is 10 times the ratio."""
     if estimate is None or low is None or high is None:
         return ratio_text(estimate)
     noise = max(high - estimate, estimate - low)
+    if noise >= _HOPELESS * estimate:
+        return f"{estimate:.1g} ±?"
     return f"{_rounded(estimate, noise)} ±{_rounded(noise, noise)}"
+
+
+def difference_text(estimate: float, low: float, high: float) -> str:
+    """`121 ±4 ns`: a difference of times and the wider half of its interval, in the estimate's unit, to the digit in which that half begins."""
+    noise = max(high - estimate, estimate - low)
+    unit, factor = _second_unit(max(abs(estimate), noise))
+    return f"{_rounded(estimate * factor, noise * factor)} ±{_rounded(noise * factor, noise * factor)} {unit}"
 
 
 def count_text(count: float | None) -> str:
@@ -73,10 +81,18 @@ def relative_noise(low: float | None, high: float | None) -> float | None:
     return (high - low) / (high + low)
 
 
+_HOPELESS = 10
+"""A ratio that may be so many times larger is not known at all."""
+
 _NEARLY_ONE, _NEARLY_1024 = 0.9995, 1023.5
 """What is shown as 1 or as 1024 goes to the larger unit."""
 
 _SECOND_UNITS = (("s", 1.0), ("ms", 1e3), ("us", 1e6), ("ns", 1e9))
+
+
+def _second_unit(seconds: float) -> tuple[str, float]:
+    chosen = ((unit, factor) for unit, factor in _SECOND_UNITS if seconds * factor >= _NEARLY_ONE)
+    return next(chosen, _SECOND_UNITS[-1])
 
 
 def _rounded(value: float, noise: float) -> str:

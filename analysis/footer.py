@@ -8,7 +8,7 @@ from dataclasses import astuple
 
 from analysis.allocators import GROUP, TITLES, Name, disagreements, kept_pages, titles_of, trusted_pairs
 from analysis.figures import percent_text
-from benchmarks.record import DEFAULT, RESIDENT, Row, Unmeasured
+from benchmarks.record import DEFAULT, FORWARD, OPERATORS, RESIDENT, TRAINING_STEP, Row, Unmeasured
 
 
 def footer(rows: Sequence[Row], unmeasured: Sequence[Unmeasured], broken_invariants: Sequence[str] = ()) -> list[str]:
@@ -28,6 +28,8 @@ def footer(rows: Sequence[Row], unmeasured: Sequence[Unmeasured], broken_invaria
         *disagreements(pairs, name),
         *kept_pages(rows, name),
         *_other_kernels(rows, [*shown, "mode"]),
+        *_changed_buffers(rows, name),
+        *_of_a_training_step(rows),
         *_withheld(rows, shown),
         *(f"meters disagree: {words}" for words in broken_invariants),
         *_not_measured(unmeasured),
@@ -46,7 +48,15 @@ def _definitions(rows: Sequence[Row], labels: Mapping[str, str]) -> list[str]:
         notes.append(f"{TITLES[DEFAULT]}: with the allocator left as it is, a process per mode ({DEFAULT})")
     if DEFAULT in labels:
         notes.append("faults: page faults per call, part of the time as shipped")
-    notes.append("ratio: peak tensor memory over tracked's; saved: kept for backward; RSS: what the process grew by")
+    scenarios = {row["scenario"] for row in rows}
+    resident = "; RSS: what the process grew by" if FORWARD in scenarios else ""
+    notes.append(f"ratio: peak tensor memory over tracked's; saved: kept for backward{resident}")
+    if scenarios - {FORWARD, OPERATORS}:
+        notes.append("held: tensor memory with the output alive; per step: what it grows by with each further step of a call")
+    if OPERATORS in scenarios:
+        notes.append(
+            "tracking: tracked's time less no_grad's; context: a mode entered and left around nothing, tracked the bare loop"
+        )
     if any(row["device"] == "cuda" for row in rows):
         notes.append("RSS on cuda: what the caching allocator reserved")
     return notes
@@ -88,6 +98,33 @@ def _trust(rows: Sequence[Row], labels: Mapping[str, str], name: Name) -> list[s
 def _other_kernels(rows: Sequence[Row], fields: Sequence[str]) -> list[str]:
     changed = dict.fromkeys(tuple(row[field] for field in fields) for row in rows if row["same_kernels"] is False)
     return [f"*: other kernels than tracked, so not tracking alone: {'; '.join(_merged(changed))}"] if changed else []
+
+
+def _changed_buffers(rows: Sequence[Row], name: Name) -> list[str]:
+    """Modes whose call changes other buffers than tracked's does."""
+    tracked = {(name(row), row["allocator"]): row["changed_buffers"] for row in rows if row["mode"] == "tracked"}
+    changed: dict[str, None] = {}
+    for row in rows:
+        if row["changed_buffers"] != tracked.get((name(row), row["allocator"]), ""):
+            buffers = row["changed_buffers"].split()
+            few = f"{', '.join(buffers[:2])}{', ...' if len(buffers) > 2 else ''}" if buffers else "which tracked's does"
+            changed[f"{name(row)} {row['mode']}: {len(buffers) or 'no'} buffers changed by a call ({few})"] = None
+    return list(changed)
+
+
+def _of_a_training_step(rows: Sequence[Row]) -> list[str]:
+    """The tracked forward pass over the training step of the same model; the two are not paired, so no digits."""
+    fields = ("model", "size", "device", "dtype", "allocator")
+    seconds: dict[str, dict[tuple[str, ...], float]] = {FORWARD: {}, TRAINING_STEP: {}}
+    for row in rows:
+        if row["scenario"] in seconds and row["mode"] == "tracked":
+            seconds[row["scenario"]][tuple(row[field] for field in fields)] = row["seconds"]
+    shares = [
+        f"{' '.join(case[:2])} {100 * seconds[FORWARD][case] / whole:.0f} %"
+        for case, whole in seconds[TRAINING_STEP].items()
+        if case in seconds[FORWARD]
+    ]
+    return [f"a tracked forward pass of a training step, roughly (not paired): {', '.join(shares)}"] if shares else []
 
 
 def _withheld(rows: Sequence[Row], shown: Sequence[str]) -> list[str]:

@@ -8,7 +8,7 @@ import json
 import re
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from benchmarks.record import Row
@@ -150,6 +150,13 @@ def json_list(table: Table) -> str:
 FORMATS: Mapping[str, Callable[[Table], str]] = MappingProxyType(
     {"terminal": terminal, "markdown": markdown, "csv": comma_separated, "latex": latex, "json": json_list}
 )
+
+
+def rendered(tables: Sequence[Table], format_: str) -> str:
+    """Several tables one below the other; the formats for machines hold one list of figures. Raises KeyError for an unknown format."""
+    if format_ in ("csv", "json"):
+        return FORMATS[format_](replace(tables[0], raw=[row for table in tables for row in table.raw]))
+    return "\n\n".join(FORMATS[format_](table) for table in tables)
 
 
 def _flat(table: Table) -> tuple[list[Column], list[list[str]]]:

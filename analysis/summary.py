@@ -33,9 +33,9 @@ def summary_table(rows: Iterable[Row], unmeasured: Sequence[Unmeasured] = (), br
     return Table(
         columns=_columns(titles),
         key_titles=GROUP,
-        sections=[Section(_heading(group, titles), key, _lines(group, titles)) for key, group in groups.items()],
+        sections=[Section(heading(group, titles), key, _lines(group, titles)) for key, group in groups.items()],
         notes=footer(rows, unmeasured, broken_invariants),
-        raw=[{**row, "status": MEASURED, "reason": None} for row in rows] + [_raw_unmeasured(one, rows) for one in unmeasured],
+        raw=raw_rows(rows, unmeasured),
     )
 
 
@@ -69,7 +69,7 @@ def _cells(found: Mapping[str, Row], titles: Mapping[str, str]) -> list[str]:
     shipped = found.get(DEFAULT)
     return [
         row["mode"] + ("*" if row["same_kernels"] is False else ""),
-        *(cell for allocator in titles for cell in _timing_cells(found.get(allocator))),
+        *(cell for allocator in titles for cell in timing_cells(found.get(allocator))),
         *([count_text(shipped["page_faults"] if shipped else None)] if DEFAULT in titles else []),
         bytes_text(row["peak_tensor_bytes"]),
         ratio_text(row["peak_tensor_ratio"]),
@@ -78,7 +78,7 @@ def _cells(found: Mapping[str, Row], titles: Mapping[str, str]) -> list[str]:
     ]
 
 
-def _timing_cells(row: Row | None) -> tuple[str, str, str]:
+def timing_cells(row: Row | None) -> tuple[str, str, str]:
     if row is None:
         return MISSING, MISSING, MISSING
     if row["verdict"] == "baseline":
@@ -88,11 +88,12 @@ def _timing_cells(row: Row | None) -> tuple[str, str, str]:
     return seconds_text(row["seconds"], relative_noise(*ends)), speedup_text(row["speedup"], *ends), verdict
 
 
-def _heading(group: Sequence[Row], titles: Mapping[str, str]) -> str:
+def heading(group: Sequence[Row], titles: Mapping[str, str]) -> str:
     first = group[0]
     named = ("scenario", "device", "dtype", *(["allocator"] if len(titles) == 1 else []))
-    where = ", ".join(first[name] for name in named)
-    text = f"{first['model']} {first['size']}   {where}   {first['parameters']:,} parameters, {first['inputs']}"
+    where = ", ".join([*(first[name] for name in named), *([f"{first['steps']} steps a call"] if first["steps"] > 1 else [])])
+    inputs = f", {first['inputs']}" if first["inputs"] else ""
+    text = f"{first['model']} {first['size']}   {where}   {first['parameters']:,} parameters{inputs}"
     untrusted = {row["allocator"]: row for row in group if not row["trusted"]}
     marks = [f"\n  UNTRUSTED{' ' + titles[name] if len(titles) > 1 else ''}: {_why(row)}" for name, row in untrusted.items()]
     return text + "".join(marks)
@@ -105,6 +106,8 @@ def _why(untrusted: Row) -> str:
     return f"identical code read {ratio_text(untrusted['placebo'], *ends)} {interval_text(*ends)} instead of 1"
 
 
-def _raw_unmeasured(one: Unmeasured, rows: Sequence[Row]) -> Row:
+def raw_rows(rows: Sequence[Row], unmeasured: Iterable[Unmeasured]) -> list[Row]:
+    """The figures themselves; a case that was not measured has its case, status and reason."""
     empty = dict.fromkeys(rows[0]) if rows else {}
-    return {**empty, **asdict(one.case), "status": one.status, "reason": one.reason}
+    measured = [{**row, "status": MEASURED, "reason": None} for row in rows]
+    return measured + [{**empty, **asdict(one.case), "status": one.status, "reason": one.reason} for one in unmeasured]

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from benchmarks.device import ALLOCATORS, DEVICES, default_device
 from benchmarks.models import DTYPES, MODELS, SIZES, own
 from benchmarks.modes import DEFAULT_MODES, MODES, freezing
-from benchmarks.record import RESIDENT
-from benchmarks.scenarios import FORWARD, SCENARIOS
+from benchmarks.record import FORWARD, RESIDENT
+from benchmarks.scenarios import SCENARIOS
 
 DEFAULT_SIZES = ("tiny", "small", "medium")
 ALL = "all"

@@ -11,9 +11,9 @@ from benchmarks.failure import Failure
 from benchmarks.models import MODELS, OWN_SIZE, Source, own
 from benchmarks.modes import MODES, is_freezing
 from benchmarks.options import OptionError, RunOptions
-from benchmarks.record import DEFAULT, RESIDENT, Case, Group
+from benchmarks.record import DEFAULT, FORWARD, RESIDENT, Case, Group
 from benchmarks.room import Rooms
-from benchmarks.scenarios import FORWARD, SCENARIOS
+from benchmarks.scenarios import SCENARIOS
 from benchmarks.scenarios.scenario import Scenario
 from benchmarks.tasks import Job, try_own
 

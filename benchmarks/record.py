@@ -14,6 +14,9 @@ SCHEMA = 1
 RESIDENT, DEFAULT = "resident", "default"
 """How memory is kept while timing: freed pages are kept (CUDA's caching allocator always does), or as shipped (CPU only)."""
 
+FORWARD, TRAINING_STEP, OPERATORS = "forward", "training_step", "operators"
+"""Scenarios that reports tell apart from the others."""
+
 Verdict = Literal["baseline", "faster", "slower", "same", "unclear"]
 Status = Literal["unsupported", "out_of_memory", "timed_out", "crashed", "broken_contract"]
 SKIPPED_STATUSES: frozenset[Status] = frozenset({"unsupported", "out_of_memory"})

@@ -16,8 +16,8 @@ from functools import partial
 
 from torch import nn
 
-from analysis.render import terminal
-from analysis.summary import summary_table
+from analysis.render import rendered
+from analysis.tables import summary_tables
 from benchmarks import allocator
 from benchmarks.failure import Failure
 from benchmarks.lockstep import BLOCK_SECONDS, FEWEST_ROUNDS, LAYOUTS, time_in_lock_step
@@ -27,10 +27,10 @@ from benchmarks.models.workload import Inputs
 from benchmarks.modes import TRACKED
 from benchmarks.options import BUDGET_SECONDS, PRECISION, THREADS, TIMEOUT_SECONDS, RunOptions, parse
 from benchmarks.plan import Planned, modes_of, plan
-from benchmarks.record import RESIDENT, Case, Group, Interval, Result, Timed, Unmeasured, tidy_rows
+from benchmarks.record import FORWARD, RESIDENT, Case, Group, Interval, Result, Timed, Unmeasured, tidy_rows
 from benchmarks.results import settled_group, speedup_of, timed, trusted
 from benchmarks.room import CleanRooms, Listen, Rooms, ThisProcess, nobody
-from benchmarks.scenarios import FORWARD, SCENARIOS
+from benchmarks.scenarios import SCENARIOS
 from benchmarks.tasks import KEPT_PAGES, PLACEBO, Examination, Job, examine, time_group
 
 
@@ -175,7 +175,7 @@ class Measurement:
         raise KeyError(mode)
 
     def __repr__(self) -> str:
-        return terminal(summary_table(tidy_rows(self.results), self.unmeasured))
+        return rendered(summary_tables(tidy_rows(self.results), self.unmeasured), "terminal")
 
 
 def measure_model(

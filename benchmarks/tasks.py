@@ -32,8 +32,8 @@ from benchmarks.measure.timing import (
 )
 from benchmarks.models import DTYPES, OWN_SIZE, Source, Workload, own
 from benchmarks.modes import DETACH, TRACKED, Mode, Step
-from benchmarks.record import Contract, Group, Kernels, Memory, ModelFacts
-from benchmarks.scenarios import FORWARD, SCENARIOS
+from benchmarks.record import FORWARD, Contract, Group, Kernels, Memory, ModelFacts
+from benchmarks.scenarios import SCENARIOS
 from benchmarks.scenarios.scenario import Scenario
 
 PLACEBO = "placebo"

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from analysis.figures import (
     bytes_text,
     count_text,
+    difference_text,
     interval_text,
     percent_text,
     ratio_text,
@@ -56,6 +57,23 @@ def test_a_time_is_shown_in_the_unit_and_to_the_digit_that_suit_it(
     seconds: float | None, noise: float | None, text: str
 ) -> None:
     assert seconds_text(seconds, noise) == text
+
+
+@pytest.mark.parametrize(
+    ("ends", "text"),
+    [
+        ((121e-9, 117e-9, 124e-9), "121 ±4 ns"),
+        ((-1.9e-6, -1.94e-6, -1.86e-6), "-1.90 ±0.04 us"),
+        ((2e-9, -3e-6, 3e-6), "0 ±3 us"),
+    ],
+)
+def test_a_difference_of_times_shows_the_wider_half_of_its_interval(ends: tuple[float, float, float], text: str) -> None:
+    assert difference_text(*ends) == text
+
+
+def test_a_ratio_that_may_be_ten_times_as_large_is_shown_as_not_known() -> None:
+    assert (speedup_text(0.98, 0.2, 11.0), speedup_text(0.98, 1e-8, 1e8)) == ("1 ±?", "1 ±?")
+    assert speedup_text(0.98, 0.1, 9.0) == "1 ±8"
 
 
 @QUICK

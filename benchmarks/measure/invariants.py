@@ -7,8 +7,7 @@ from dataclasses import replace
 
 from analysis.figures import bytes_text
 from benchmarks.measure.calibration import METERS
-from benchmarks.record import Group, Result
-from benchmarks.scenarios import FORWARD
+from benchmarks.record import FORWARD, Group, Result
 
 
 def broken_invariants(results: Iterable[Result]) -> list[str]:

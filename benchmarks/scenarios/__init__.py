@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from importlib import import_module
 from types import MappingProxyType
 
+from benchmarks.record import FORWARD
 from benchmarks.scenarios.scenario import Scenario
-
-FORWARD = "forward"
 
 
 def _found() -> Mapping[str, Scenario]:
