@@ -289,9 +289,27 @@ def test_in_process_needs_no_room_and_leaves_out_what_only_a_room_can_tell(tmp_p
     assert memory["peak_rss_bytes"] is None
 
 
+def test_scenarios_bring_their_models_and_what_torch_refuses_is_a_row_with_its_message(tmp_path: Path) -> None:
+    done = type_in(tmp_path, "--scenarios", "frozen_backbone,loss_logging", "--device", "cpu", "--budget", "0.4")
+    assert done.status == 0, done.output
+    memory = {
+        tuple(one["extra_info"]["case"][name] for name in ("model", "mode")): one["extra_info"]["memory"]
+        for one in done.run()["benchmarks"]
+    }
+    per_step = {mode: memory["mlp", mode]["held_bytes_per_step"] for mode in ("tracked", "item", "detach", "float")}
+    assert per_step == {"tracked": 8192, "item": 0, "detach": 0, "float": 0}
+    assert memory["mlp_backward", "tracked"]["heap_bytes_per_step"] > memory["mlp_backward", "item"]["heap_bytes_per_step"]
+    (refused,) = done.run()["gradtax"]["unmeasured"]
+    assert (refused["case"]["mode"], refused["status"]) == ("inference_mode", "unsupported")
+    assert "Inference tensors cannot be saved for backward" in refused["reason"]
+    assert "Converting a tensor" not in done.output
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
+        (("--scenarios", "generation", "--models", "mlp"), "--scenarios generation: generation runs models of its own"),
+        (("--scenarios", "training_step", "--modes", "item"), "nothing to measure: --scenarios training_step has none of"),
         (("--modes", "no_grad,nograd"), "--modes no_grad,nograd: unknown nograd; choose from tracked, no_grad"),
         (("--model", "nowhere.py:build"), "nowhere.py:build: there is no file nowhere.py"),
         (("--benchmark-storage=file:///proc/nowhere",), "--benchmark-storage /proc/nowhere: runs cannot be saved there"),

@@ -7,7 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+import torch
+
+from benchmarks import scenarios
 from benchmarks.modes import MODES
+from benchmarks.scenarios import SCENARIOS
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -38,6 +43,21 @@ def test_every_mode_is_described_in_the_words_of_its_registry() -> None:
         row = re.search(rf"^\| `{mode.name}` \| (.*) \|$", README, re.MULTILINE)
         assert row is not None
         assert row[1].replace("`", "").startswith(mode.summary.removesuffix(": the baseline"))
+
+
+def test_what_each_mode_does_is_the_table_that_the_command_finds() -> None:
+    table = re.search(r"<!-- contract -->\n\n(.*?)\n\n<!-- end -->", README, re.DOTALL)
+    assert table is not None
+    if f"found by running torch {torch.__version__.partition('+')[0]};" not in table[1]:
+        pytest.skip("the table in the README was found with another torch")
+    assert table[1].splitlines() == printed_by("benchmarks.walkthrough", "--modes", "--format", "markdown")
+
+
+def test_every_scenario_is_listed_with_its_question_and_modes() -> None:
+    for name, scenario in SCENARIOS.items():
+        modes = ", ".join(f"`{mode.name}`" for mode in scenario.modes) or "`--modes`"
+        question = (getattr(scenarios, name).__doc__ or "").strip()
+        assert f"| [`{name}`](benchmarks/scenarios/{name}.py) | {question} | {modes} |\n" in README
 
 
 def test_links_lead_somewhere() -> None:
