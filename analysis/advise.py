@@ -175,7 +175,8 @@ def _choice(rows: list[Row], name: Name) -> str:
                 f"inference_mode is {word} than no_grad{on_groups(len(found), len(compared))}, by a factor of {few(read)}"
             )
     if found := there.get("unclear"):
-        sentences.append(_undecided(found, "on the other groups they" if sentences else "inference_mode and no_grad"))
+        others = "on the other group they" if len(found) == 1 else f"on the other {len(found)} groups they"
+        sentences.append(_undecided(found, others if sentences else "inference_mode and no_grad"))
     if not sentences:
         return ""
     sentences[0] = f"{_under([compared[0][0]])}{sentences[0]}"

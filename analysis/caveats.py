@@ -69,7 +69,7 @@ def _detach(rows: Sequence[Row], name: Name) -> Iterator[str]:
     slower = [row for row in found if row["verdict"] == "slower"]
     sentences = [f"saves nothing at the peak{on_groups(wasted, len(peaks))}, for all was tracked before"] if wasted else []
     if slower:
-        sentences.append(f"is slower than tracked{on_groups(len(slower), len(found))}, {span(slower, name)} times as fast")
+        sentences.append(f"is slower than tracked{on_groups(len(slower), len(found))}, by a factor of {span(slower, name)}")
     if sentences:
         yield f"detach on the result {', and '.join(sentences)}. It is for taking a single tensor out of a graph."
 

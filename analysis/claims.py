@@ -133,7 +133,7 @@ def _time(rows: list[Row]) -> _Found:
 
 def _no_history(rows: list[Row], gone: Sequence[Unmeasured]) -> _Found:
     held, total, _ = _judged(rows, gone, (BASELINE,), _HISTORY)
-    tracked = [f"those of tracked with history in {of_all(held, total, 'case')}"] if total else []
+    tracked = [f"outputs of tracked with history in {of_all(held, total, 'case')}"] if total else []
     return _by_contract(rows, gone, _WITHOUT_HISTORY, _HISTORY, "outputs without history", tracked)
 
 
@@ -150,7 +150,7 @@ def _outside(rows: list[Row], gone: Sequence[Unmeasured]) -> _Found:
 def _detached(rows: list[Row], gone: Sequence[Unmeasured]) -> _Found:
     saved = beside_tracked(rows, "detach", "saved_bytes")
     same = sum(own == tracked for _, own, tracked in saved)
-    kept = [f"the call keeps for backward what tracked keeps, to the byte{on_groups(same, len(saved))}"] if saved else []
+    kept = [f"the call keeps for backward what tracked keeps{on_groups(same, len(saved))}, to the byte"] if saved else []
     walk = [f"the same storage, and the original in the graph: {WALKTHROUGH}"]
     return _by_contract(rows, gone, ("detach",), _HISTORY, "outputs without history", kept + walk)
 
