@@ -56,6 +56,8 @@ def advise(rows: Iterable[Row], unmeasured: Sequence[Unmeasured], conditions: Ma
     found = [text for device in devices for text in _about(device, [row for row in forward if row["device"] == device])]
     if not found:
         found = ["This run tells nothing about forward passes; `pytest --benchmark` measures some."]
+    if any(row["mode"] == "inference_mode" for row in forward):
+        found.append("Tensors made in inference_mode cannot be used in autograd later, those made in no_grad can.")
     return [Advice(text) for text in found] + [Advice(text, warning=True) for text in caveats(forward, gone, conditions or {})]
 
 
@@ -180,8 +182,7 @@ def _choice(rows: list[Row], name: Name) -> str:
     if not sentences:
         return ""
     sentences[0] = f"{_under([compared[0][0]])}{sentences[0]}"
-    fact = "Tensors made in inference_mode cannot be used in autograd later, those made in no_grad can."
-    return " ".join([*map(_sentence, sentences), fact])
+    return " ".join(map(_sentence, sentences))
 
 
 def _undecided(found: Sequence[tuple[str, Interval]], they: str) -> str:

@@ -117,12 +117,12 @@ def _pages(rows: Sequence[Row], name: Name) -> Iterator[str]:
 
 
 def _missing(unmeasured: Sequence[Unmeasured]) -> Iterator[str]:
-    if unmeasured:
-        texts = (
-            f"{one.case.model} {one.case.size} {one.case.device} {one.case.mode} ({one.status}: {one.reason})"
-            for one in unmeasured
-        )
-        yield one_line(f"not measured: {few(texts, shown=3)}.")
+    reasons: dict[str, list[str]] = {}
+    for one in unmeasured:
+        case = f"{one.case.model} {one.case.size} {one.case.device} {one.case.allocator} {one.case.mode}"
+        reasons.setdefault(f"{one.status}: {one.reason}", []).append(case)
+    if reasons:
+        yield one_line(f"not measured: {few((f'{few(cases, 3)} ({reason})' for reason, cases in reasons.items()), 3)}.")
 
 
 def _conditions(conditions: Mapping[str, Any]) -> Iterator[str]:

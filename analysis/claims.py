@@ -188,7 +188,17 @@ def _evaluation(rows: list[Row]) -> _Found:
         return _missing("--scenarios evaluation")
     lines = _bytes_lines(f"eval() alone goes on saving for backward; saved with {mode}", saved, name)
     lines += _bytes_lines(f"peak over the loop with {mode}", beside_tracked(found, mode, "peak_tensor_bytes"), name)
-    lines += _timing_lines(found, mode, name) + _other_kernels(found, name) + _untrusted(found, name)
+    lines += _timing_lines(found, mode, name) + _other_kernels((row for row in found if row["mode"] == mode), name)
+    changed = {
+        name(row): row["changed_buffers"].split()
+        for row in found
+        if row["mode"] == "forgot_eval" and row.get("changed_buffers")
+    }
+    lines += [
+        f"no_grad without eval() changes {len(buffers)} buffers ({where}: {few(buffers, 2)})"
+        for where, buffers in changed.items()
+    ]
+    lines += _untrusted(found, name)
     return _counted(sum(tracked > own for _, own, tracked in saved), len(saved), 0), lines
 
 

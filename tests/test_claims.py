@@ -178,6 +178,14 @@ def test_evaluation_is_judged_by_what_eval_alone_goes_on_saving() -> None:
     assert found["G2"].verdict == NOT_MEASURED, "an evaluation loop is no forward pass"
 
 
+def test_evaluation_tells_what_forgetting_eval_changes() -> None:
+    rows = tidy_rows(group(ratio(1.10), scenario="evaluation"))
+    forgot = {**rows[1], "mode": "forgot_eval", "changed_buffers": "bn.running_mean bn.running_var", "same_kernels": False}
+    found = {one.name: one for one in claims([*rows, forgot], [])}["G8"].evidence
+    assert found[-1] == "no_grad without eval() changes 2 buffers (mlp tiny: bn.running_mean and bn.running_var)"
+    assert not any("kernels" in line for line in found), "train mode runs other kernels by design"
+
+
 def test_where_detach_is_the_right_tool_is_told_from_the_scenarios_that_take_one_tensor_out() -> None:
     logging = [make_result("tracked", case={"scenario": "loss_logging"}, memory=Memory(9, 65536, 1, 1)),
                make_result("detach", case={"scenario": "loss_logging"}, memory=Memory(9, 4, 1, 1))]  # fmt: skip
@@ -260,7 +268,7 @@ def assert_ratios_have_intervals(text: str) -> None:
     """Every decimal number is one end of `ratio ±half`, an amount of bytes, or a percentage."""
     for found in re.finditer(r"\d+\.\d+", text):
         before, after = text[: found.start()], text[found.end() :]
-        assert before.endswith("±") or re.match(r" (±\d|[KMG]iB|%)", after), f"{found[0]} in: {text}"
+        assert before.endswith("±") or re.match(r" (±[\d?]|[KMG]iB|%)", after), f"{found[0]} in: {text}"
     for words in ("times as fast", "by a factor", "reads"):
         assert words not in text or "±" in text, text
 
