@@ -120,6 +120,7 @@ def test_each_allocator_has_its_own_count_and_a_verdict_of_its_own_where_they_di
     shipped = make_timings("default", 1e-3, {"no_grad": ratio(0.80)}, {})
     time = claimed([*alone, *shipped])["G2"]
     assert time.verdict == "holds; as shipped: does not hold, reversed for 1"
+    assert claimed([*alone, *make_timings("default", 1e-3, {"no_grad": ratio(1.30)}, {})])["G2"].verdict == "holds"
     assert time.evidence == [
         "tracking alone: no_grad faster: 1.10 ±0.01 (mlp tiny)",
         "as shipped: no_grad slower: 0.80 ±0.01 (mlp tiny)",
@@ -179,10 +180,11 @@ def test_evaluation_is_judged_by_what_eval_alone_goes_on_saving() -> None:
 
 
 def test_evaluation_tells_what_forgetting_eval_changes() -> None:
-    rows = tidy_rows(group(ratio(1.10), scenario="evaluation"))
+    rows = [{**row, "changed_buffers": "counter"} for row in tidy_rows(group(ratio(1.10), scenario="evaluation"))]
     forgot = {**rows[1], "mode": "forgot_eval", "changed_buffers": "bn.running_mean bn.running_var", "same_kernels": False}
     found = {one.name: one for one in claims([*rows, forgot], [])}["G8"].evidence
     assert found[-1] == "no_grad without eval() changes 2 buffers (mlp tiny: bn.running_mean and bn.running_var)"
+    assert not any("counter" in line for line in found), "what every mode changes is not the train mode's"
     assert not any("kernels" in line for line in found), "train mode runs other kernels by design"
 
 
