@@ -182,7 +182,7 @@ def test_evaluation_is_judged_by_what_eval_alone_goes_on_saving() -> None:
 def test_evaluation_tells_what_forgetting_eval_changes() -> None:
     rows = [{**row, "changed_buffers": "counter"} for row in tidy_rows(group(ratio(1.10), scenario="evaluation"))]
     forgot = {**rows[1], "mode": "forgot_eval", "changed_buffers": "bn.running_mean bn.running_var", "same_kernels": False}
-    found = {one.name: one for one in claims([*rows, forgot], [])}["G8"].evidence
+    found = {one.name: one for one in claims([forgot, *rows], [])}["G8"].evidence
     assert found[-1] == "no_grad without eval() changes 2 buffers (mlp tiny: bn.running_mean and bn.running_var)"
     assert not any("counter" in line for line in found), "what every mode changes is not the train mode's"
     assert not any("kernels" in line for line in found), "train mode runs other kernels by design"
