@@ -66,6 +66,35 @@ def explain(
     typer.echo("\n\n".join(explaining.explain(results) for results in cases.values()))
 
 
+@app.command(help="What the guide claims about gradient tracking, with a verdict on this machine and the evidence for it.\n\n"
+             "Example: python -m analysis claims latest --format markdown")  # fmt: skip
+def claims(
+    run: Annotated[str, typer.Argument(help="a file, a number such as 0007, or latest")] = "latest",
+    format_: Annotated[str, typer.Option("--format", help=f"one of {', '.join(FORMATS)}")] = "terminal",
+) -> None:
+    if format_ not in FORMATS:
+        raise _usage_error(f"--format {format_}: unknown; choose from {', '.join(FORMATS)}")
+    from analysis import claims, load
+
+    loaded = _loaded(run)
+    found = claims.claims(load.rows_of(loaded.frame), loaded.unmeasured)
+    typer.echo(claims.terminal(found) if format_ == "terminal" else FORMATS[format_](claims.claims_table(found)))
+
+
+@app.command(help="Which mode to use for what, what it gives, and what to beware of: the answer in sentences.\n\n"
+             "Example: python -m analysis advise 0007")  # fmt: skip
+def advise(
+    run: Annotated[str, typer.Argument(help="a file, a number such as 0007, or latest")] = "latest",
+    format_: Annotated[str, typer.Option("--format", help="terminal or markdown")] = "terminal",
+) -> None:
+    from analysis import advise, load
+
+    if format_ not in advise.FORMATS:
+        raise _usage_error(f"--format {format_}: unknown; choose from {', '.join(advise.FORMATS)}")
+    loaded = _loaded(run)
+    typer.echo(advise.FORMATS[format_](advise.advise(load.rows_of(loaded.frame), loaded.unmeasured, loaded.conditions)))
+
+
 def _loaded(run: str) -> load.Run:
     from analysis import load  # pandas takes half a second, which --help need not wait for
 
