@@ -10,7 +10,6 @@ from analysis.allocators import Name, group_of
 from analysis.caveats import caveats
 from analysis.evidence import (
     BASELINE,
-    FORWARD,
     beside_tracked,
     between,
     by_allocator,
@@ -30,7 +29,7 @@ from analysis.evidence import (
 )
 from analysis.figures import bytes_text, percent_text, speedup_text
 from analysis.render import Table, markdown
-from benchmarks.record import DEFAULT, RESIDENT, Interval, Row, Unmeasured
+from benchmarks.record import DEFAULT, FORWARD, RESIDENT, Interval, Row, Unmeasured
 from benchmarks.statistics import verdict
 
 _DEVICES = {"cpu": "the CPU", "cuda": "the GPU"}

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from analysis.allocators import Name
 from analysis.evidence import (
     BASELINE,
-    FORWARD,
     SWITCHES,
     beside_tracked,
     by_allocator,
@@ -30,7 +29,7 @@ from analysis.evidence import (
 )
 from analysis.figures import bytes_text
 from analysis.render import Column, Section, Table
-from benchmarks.record import Row, Unmeasured
+from benchmarks.record import FORWARD, Row, Unmeasured
 
 NOT_MEASURED = "not measured in this run"
 WALKTHROUGH = "python -m benchmarks.walkthrough"

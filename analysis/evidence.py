@@ -12,9 +12,9 @@ from typing import Any
 from analysis.allocators import Name, group_of, titles_of
 from analysis.figures import speedup_text
 from analysis.render import WIDTH
-from benchmarks.record import DEFAULT, RESIDENT, Case, Interval, Row
+from benchmarks.record import DEFAULT, FORWARD, RESIDENT, Case, Interval, Row
 
-FORWARD, BASELINE = "forward", "tracked"
+BASELINE = "tracked"
 
 SWITCHES = ("no_grad", "inference_mode", "set_grad_enabled", "no_grad_decorator")
 """Modes that switch tracking off for a block of code, the usual ones first."""
@@ -29,7 +29,7 @@ def readable(rows: Iterable[Row], scenario: str = FORWARD) -> list[Row]:
         if row["scenario"] != scenario:
             continue
         texts = {field.name: one_line(row[field.name] or "") for field in fields(Case)}
-        ratios = [name for name in ("speedup", "placebo", "kept_pages") if not _is_ratio(*_ends(row, name))]
+        ratios = [name for name in ("speedup", "placebo", "over_no_grad", "kept_pages") if not _is_ratio(*_ends(row, name))]
         found.append({**row, **texts, **{f"{name}{end}": None for name in ratios for end in ("", "_low", "_high")}})
     return found
 
@@ -192,12 +192,15 @@ def _mean(read: Sequence[Interval]) -> Interval:
 
 
 def between(mode: Row, other: Row) -> Interval:
-    """seconds(other) / seconds(mode) of two rows of one group, from their speedups against the same tracked lane.
+    """seconds(other) / seconds(mode) of two rows of one group: that of paired rounds where the run has it (`over_no_grad`).
 
+    Else it is of the two speedups against the same tracked lane.
     Half-widths are added in quadrature on logarithms (the method of variance estimates recovery, Zou and Donner 2008, Statistics in
     Medicine 27). That takes the two speedups as independent. They share tracked's noise, which makes them move together, and so the
     interval is wider than it need be: 1.1 to 2.6 times that from paired rounds in the groups of the reference run that keep their pages.
     """
+    if other["mode"] == "no_grad" and mode["over_no_grad"] is not None:
+        return interval(mode, "over_no_grad")
     one, two = interval(mode), interval(other)
     estimate = one.estimate / two.estimate
     below = math.hypot(math.log(one.estimate / one.low), math.log(two.high / two.estimate))

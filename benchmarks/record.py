@@ -151,6 +151,7 @@ class Result:
 
     `speedup` is seconds(tracked) / seconds(mode) from pairs, None where tracked itself could not be measured.
     `device_seconds` is the median time per call between two CUDA events, None on a CPU. `page_faults` is per call, the mean over processes.
+    `over_no_grad` is seconds(no_grad) / seconds(mode), from pairs, None for tracked and where no_grad was not timed.
     `kept_pages` is seconds(tracked) / seconds(tracked with pages kept), from pairs, as shipped only. `cold_seconds` is the first call in a fresh process, None where the process was not fresh. `warmup_calls` were made until the lane
     was stationary. `discarded_placebos` are the readings of timings that were done again because they were untrusted. `processes`
     holds one reading per process where there were several. One call of a scenario that loops (batches, tokens) makes `steps` steps.
@@ -168,6 +169,7 @@ class Result:
     kernels: Kernels
     model: ModelFacts
     device_seconds: float | None = None
+    over_no_grad: Interval | None = None
     kept_pages: Interval | None = None
     cold_seconds: float | None = None
     warmup_calls: int | None = None
@@ -225,6 +227,7 @@ def _tidy_row(result: Result, tracked_peak: int | None) -> Row:
         "trusted": result.trusted,
         "page_faults": result.page_faults,
         "device_seconds": result.device_seconds,
+        **_interval_columns("over_no_grad", result.over_no_grad),
         **_interval_columns("kept_pages", result.kept_pages),
         "cold_seconds": result.cold_seconds,
         "warmup_calls": result.warmup_calls,

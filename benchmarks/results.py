@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 
 from benchmarks.measure.timing import Timings
-from benchmarks.modes import TRACKED
+from benchmarks.modes import NO_GRAD, TRACKED
 from benchmarks.record import Case, Interval, ProcessReading, Result, Timed, Verdict
 from benchmarks.statistics import MIN_ROUNDS, across, combine, median_ratio, paired_ratio, settled, verdict
 from benchmarks.tasks import KEPT_PAGES, PLACEBO, Examination
@@ -20,12 +20,12 @@ def settled_group(seconds: Mapping[str, list[float]], precision: float) -> bool:
     return all(settled(baseline, series, precision) for name, series in seconds.items() if name != TRACKED.name)
 
 
-def speedup_of(timings: Sequence[Timings], lane: str) -> Interval | None:
-    """Of tracked over `lane`: from the rounds of a process, or across processes, or heaps; None where either was not timed."""
-    if not {TRACKED.name, lane} <= timings[0].seconds.keys():
+def speedup_of(timings: Sequence[Timings], lane: str, base: str = TRACKED.name) -> Interval | None:
+    """seconds(base) / seconds(lane): from the rounds of a process, or across processes, or heaps; None where either was not timed."""
+    if not {base, lane} <= timings[0].seconds.keys():
         return None
-    pairs = [(one.seconds[TRACKED.name], one.seconds[lane]) for one in timings]
-    if min(len(tracked) for tracked, _ in pairs) < MIN_ROUNDS:
+    pairs = [(one.seconds[base], one.seconds[lane]) for one in timings]
+    if min(len(rounds) for rounds, _ in pairs) < MIN_ROUNDS:
         return across([median_ratio(*pair) for pair in pairs])
     return combine([paired_ratio(*pair) for pair in pairs])
 
@@ -59,6 +59,7 @@ def timed(
         kernels=examined.kernels,
         model=examined.model,
         device_seconds=statistics.median(device_blocks) / calls if device_blocks else None,
+        over_no_grad=speedup_of(timings, mode, NO_GRAD.name) if mode not in (TRACKED.name, NO_GRAD.name) else None,
         kept_pages=speedup_of(timings, KEPT_PAGES),
         cold_seconds=examined.cold_seconds,
         warmup_calls=timings[0].warmup_calls[mode],

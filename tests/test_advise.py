@@ -201,6 +201,12 @@ def test_the_ratio_of_two_modes_is_as_wide_as_independent_readings_make_it(
     assert [back.low, back.high] == pytest.approx([1 / found.high, 1 / found.low])
 
 
+def test_what_paired_rounds_read_of_a_mode_against_no_grad_is_taken_as_it_is() -> None:
+    paired = Interval(1.02, 1.01, 1.03)
+    row, other = tidy_rows([make_result("inference_mode", over_no_grad=paired), make_result("no_grad")])
+    assert between(row, other) == paired
+
+
 def test_untrusted_groups_give_no_figures_but_a_warning_with_what_identical_code_read() -> None:
     found = told(*group(no_grad=ratio(1.5), untrusted=ratio(1.05)))
     assert (

@@ -124,7 +124,7 @@ def test_the_saved_keys_are_those_of_the_data_contract() -> None:
         "model": ["inputs", "parameter_bytes", "parameters"],
     }
     assert {key for key, value in saved.items() if not isinstance(value, dict)} == {
-        "seconds", "verdict", "trusted", "page_faults", "device_seconds", "kept_pages", "cold_seconds", "warmup_calls", "discarded_placebos",
+        "seconds", "verdict", "trusted", "page_faults", "device_seconds", "over_no_grad", "kept_pages", "cold_seconds", "warmup_calls", "discarded_placebos",
         "processes", "steps", "schema",
     }  # fmt: skip
 
@@ -139,7 +139,7 @@ def test_a_tidy_row_holds_every_figure_under_a_name_with_its_unit() -> None:
         "scenario": "forward", "model": "mlp", "size": "tiny", "device": "cpu", "dtype": "float32", "allocator": "resident",
         "mode": "no_grad", "seconds": 100e-6, "steps": 1, "seconds_per_step": 100e-6, "speedup": 1.25, "speedup_low": 1.24, "speedup_high": 1.26, "verdict": "faster",
         "placebo": 1.001, "placebo_low": 0.996, "placebo_high": 1.006, "trusted": True, "page_faults": 0.0,
-        "device_seconds": 9e-5, "cold_seconds": 2e-3, "kept_pages": 1.5, "kept_pages_low": 1.4, "kept_pages_high": 1.6, "warmup_calls": 6, "discarded": 1, "processes": 3, "peak_tensor_bytes": 4096, "held_tensor_bytes": 4096, "saved_bytes": 0, "peak_rss_bytes": 0,
+        "device_seconds": 9e-5, "over_no_grad": None, "over_no_grad_low": None, "over_no_grad_high": None, "cold_seconds": 2e-3, "kept_pages": 1.5, "kept_pages_low": 1.4, "kept_pages_high": 1.6, "warmup_calls": 6, "discarded": 1, "processes": 3, "peak_tensor_bytes": 4096, "held_tensor_bytes": 4096, "saved_bytes": 0, "peak_rss_bytes": 0,
         "peak_reserved_bytes": None, "rss_method": "kernel", "expected_saved_bytes": None,
             "opaque_saved_bytes": None, "graph_nodes": None, "graph_heap_bytes": None, "held_bytes_per_step": None, "heap_bytes_per_step": None, "cast_saved_bytes": None, "unavailable": "", "peak_tensor_ratio": 0.4, "contract_holds": True, "changed_buffers": "",
         "same_kernels": False, "parameters": 5, "parameter_bytes": 20, "inputs": "float32[8, 64] int64[8]",

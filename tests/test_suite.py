@@ -94,6 +94,10 @@ def test_speedups_are_against_tracked_and_seconds_are_per_call() -> None:
     assert speedup is not None
     assert speedup.estimate == pytest.approx(1.5)
     assert (results["no_grad"].seconds, results["no_grad"].page_faults) == (1.0, 0.5)
+    inference_mode = results["inference_mode"].over_no_grad
+    assert inference_mode is not None
+    assert inference_mode.estimate == pytest.approx(2 / 3.003)
+    assert results["no_grad"].over_no_grad is results["tracked"].over_no_grad is None
     assert all(result.trusted for result in results.values())
     assert unmeasured == {}
     assert outcome.measured_seconds == 3 * 0.25 + 1.5
