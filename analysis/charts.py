@@ -31,7 +31,7 @@ MOST_GROUPS = 60
 PICTURE_WIDTH = 560
 """Pixels between the axes of a picture in a file; in a page a chart takes the room that there is."""
 
-PLACEBO = "identical code"
+PLACEBO, SPEEDUP = "identical code", "speedup and its 99 % interval"
 
 
 def charts(run: Run) -> list[Chart]:
@@ -52,7 +52,13 @@ def write(charts: Iterable[Chart], folder: Path) -> list[Path]:
     written = []
     for chart in charts:
         spec = chart.spec.to_dict(validate=False)
-        title = {"text": textwrap.wrap(chart.title, 80), "subtitle": spec["title"]["text"], "fontSize": 13, "fontWeight": "bold"}
+        notes = " ".join(spec.get("title", {"text": []})["text"])
+        title = {
+            "text": textwrap.wrap(chart.title, 80),
+            "subtitle": textwrap.wrap(notes, 100),
+            "fontSize": 13,
+            "fontWeight": "bold",
+        }
         spec |= {"width": PICTURE_WIDTH, "title": title, "padding": 10}
         svg, png = folder / f"{chart.name}.svg", folder / f"{chart.name}.png"
         style = "<style>svg{color:#222}@media(prefers-color-scheme:dark){svg{color:#eee}}</style>"
@@ -63,8 +69,9 @@ def write(charts: Iterable[Chart], folder: Path) -> list[Path]:
 
 
 def speedups(rows: Sequence[Row]) -> Iterator[Chart]:
-    """A forest per scenario, allocator and device."""
+    """A forest per scenario, allocator and device; those of a scenario have the same axis."""
     known = [row for row in rows if row["mode"] != "tracked" and _drawable(row, "speedup")]
+    domains = {part[0]["scenario"]: _domain(part, "speedup") for _, part in panels(known, "scenario")}
     for words, panel in panels(known, "scenario", "allocator", "device"):
         label = labels(panel, "model", "size", varying=["dtype"])
         points = [_point(row, label(row), one_line(row["mode"]), "speedup") for row in panel]
@@ -73,7 +80,7 @@ def speedups(rows: Sequence[Row]) -> Iterator[Chart]:
         shown, cut = _cut(points)
         yield Chart(
             f"speedup {words}", f"Speedup over tracked{words}{cut}", f"Speedup over tracked{words}: {counts}. {_extremes(points)}",
-            drawing.forest(shown, drawing.modes(row["mode"] for row in panel), "speedup and its 99 % interval"),
+            drawing.forest(shown, drawing.modes(row["mode"] for row in panel), SPEEDUP, domains[panel[0]["scenario"]]),
         )  # fmt: skip
 
 
@@ -84,20 +91,25 @@ def placebos(rows: Sequence[Row]) -> Iterator[Chart]:
         panel.sort(key=lambda row: -abs(math.log(row["placebo"])))
         label = labels(panel, "model", "size", varying=["scenario", "device", "dtype"])
         points = [_point(row, label(row), PLACEBO, "placebo") for row in panel]
-        holding = sum(row["placebo_low"] <= 1 <= row["placebo_high"] for row in panel)
+        holding, untrusted = (
+            sum(row["placebo_low"] <= 1 <= row["placebo_high"] for row in panel),
+            sum(not row["trusted"] for row in panel),
+        )
         shown, cut = _cut(points)
         yield Chart(
             f"placebo {words}", f"What identical code reads{words}{cut}",
-            f"Identical code, whose speedup is 1 by construction{words}: the intervals of {holding} of {len(panel)} groups hold 1, "
-            f"{sum(not row['trusted'] for row in panel)} groups are untrusted. Furthest off: {points[0]['reads']} ({points[0]['group']}).",
-            drawing.forest(shown, drawing.same_colour([PLACEBO]), "placebo and its 99 % interval"),
+            f"Identical code, whose speedup is 1 by construction{words}: the intervals of {holding} of {len(panel)} groups hold 1; "
+            f"untrusted: {untrusted or 'none'}. Furthest off: {points[0]['reads']} ({points[0]['group']}).",
+            drawing.forest(shown, drawing.same_colour([PLACEBO]), "placebo and its 99 % interval", _domain(panel, "placebo")),
         )  # fmt: skip
 
 
 def heaps(results: Sequence[Result]) -> Iterator[Chart]:
     """As shipped, what every heap read, identical code included, beside the figures of tracking alone."""
     alone = {replace(one.case, allocator=DEFAULT): one for one in results if one.case.allocator == RESIDENT}
-    several = [{**asdict(one.case), "result": one} for one in results if one.case.allocator == DEFAULT and len(one.processes) > 1]
+    several = [
+        {**asdict(one.case), "result": one} for one in results if one.case.allocator == DEFAULT and len(one.processes) > 1
+    ]
     for words, panel in panels(several, "scenario", "device"):
         label = labels(panel, "model", "size", varying=["dtype"])
         points, combined = [], []
@@ -106,7 +118,7 @@ def heaps(results: Sequence[Result]) -> Iterator[Chart]:
             points += [where | reading for reading in _readings(row["result"])]
             other = alone.get(row["result"].case)
             interval = _of_lane(other) if other else None
-            if interval and interval.estimate > 0:
+            if interval and _plausible(interval.estimate):
                 reads = f"{speedup_text(interval.estimate, interval.low, interval.high)} {TITLES[RESIDENT]}"
                 combined.append(where | {"value": interval.estimate, "reads": reads})
         if not points:
@@ -127,14 +139,19 @@ def comparisons(runs: Sequence[Run]) -> Iterator[Chart]:
     tables = [rows_of(run.frame) for run in runs]
     ignored = ["device"] if all(len({row["device"] for row in table}) == 1 for table in tables) else []
     known = [
-        {key_of(row, *ignored): row for row in table if row["mode"] != "tracked" and _drawable(row, "speedup")} for table in tables
+        {key_of(row, *ignored): row for row in table if row["mode"] != "tracked" and _drawable(row, "speedup")}
+        for table in tables
     ]
-    common = [row | {"each": each} for key, row in known[0].items() if None not in (each := [cases.get(key) for cases in known])]
+    common = [
+        row | {"each": each} for key, row in known[0].items() if None not in (each := [cases.get(key) for cases in known])
+    ]
     series = drawing.runs([run.name for run in runs])
     for words, panel in panels(common, "scenario", "allocator", "device"):
         label = labels(panel, "model", "size", "mode", varying=["dtype"])
         points = [
-            _point(each, label(row), name, "speedup") for row in panel for name, each in zip(series.names, row["each"], strict=True)
+            _point(each, label(row), name, "speedup")
+            for row in panel
+            for name, each in zip(series.names, row["each"], strict=True)
         ]
         apart = sum(_apart(row["each"]) for row in panel)
         shown, cut = _cut(points)
@@ -142,7 +159,7 @@ def comparisons(runs: Sequence[Run]) -> Iterator[Chart]:
             f"comparison {words}", f"Speedup over tracked in {len(runs)} runs{words}{cut}",
             f"Speedup over tracked in {len(runs)} runs{words}: the intervals of {apart} of {len(panel)} common cases lie apart. "
             f"{_extremes(points)}",
-            drawing.forest(shown, series, "speedup and its 99 % interval"),
+            drawing.forest(shown, series, SPEEDUP, _domain([each for row in panel for each in row["each"]], "speedup")),
         )  # fmt: skip
 
 
@@ -161,13 +178,31 @@ def _finished(found: Iterable[Chart]) -> list[Chart]:
 
 def _drawable(row: Row, figure: str) -> bool:
     """Whether a ratio and both ends of its interval are there and can stand on a log axis."""
-    return all((row[name] or 0) > 0 for name in (figure, f"{figure}_low", f"{figure}_high"))
+    return all(_plausible(row[name]) for name in (figure, f"{figure}_low", f"{figure}_high"))
+
+
+def _plausible(ratio: float | None) -> bool:
+    return ratio is not None and 1e-9 < ratio < 1e9
 
 
 def _point(row: Row, group: str, series: str, figure: str) -> Point:
     value, low, high = (row[name] for name in (figure, f"{figure}_low", f"{figure}_high"))
     reads = speedup_text(value, low, high) + (f" {row['verdict']}" if figure == "speedup" else "")
-    return {"group": group, "series": series, "value": value, "low": low, "high": high, "trusted": int(row["trusted"]), "reads": reads}
+    return {
+        "group": group,
+        "series": series,
+        "value": value,
+        "low": low,
+        "high": high,
+        "trusted": int(row["trusted"]),
+        "reads": reads,
+    }
+
+
+def _domain(rows: Iterable[Row], figure: str) -> list[float]:
+    """Room for every estimate, and for the intervals that can be trusted."""
+    ends = ("", "_low", "_high")
+    return drawing.ratio_domain(row[figure + end] for row in rows for end in (ends if row["trusted"] else ends[:1]))
 
 
 def _cut(points: Sequence[Point]) -> tuple[list[Point], str]:
@@ -194,7 +229,7 @@ def _of_lane(result: Result) -> Interval | None:
 def _readings(result: Result) -> Iterator[Point]:
     for heap in result.processes:
         value = heap.placebo if result.case.mode == "tracked" else heap.speedup
-        if value and value > 0:
+        if _plausible(value):
             faults = "" if heap.page_faults is None else f", {count_text(heap.page_faults)} faults a call"
             yield {"value": value, "reads": ratio_text(value) + faults}
 

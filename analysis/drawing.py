@@ -49,13 +49,16 @@ _CONFIG: Mapping[str, Any] = MappingProxyType({
     "font": "sans-serif",
     "view": {"stroke": None},
     "axis": {
-        "labelColor": "currentColor", "titleColor": "currentColor", "titleFontWeight": "normal", "labelLimit": 130,
+        "labelColor": "currentColor", "titleColor": "currentColor", "titleFontWeight": "normal", "labelLimit": 160,
         "domainColor": "currentColor", "domainOpacity": 0.4, "tickColor": "currentColor", "tickOpacity": 0.4,
-        "gridColor": "currentColor", "gridOpacity": 0.12, "labelOverlap": "greedy",
+        "gridColor": "currentColor", "gridOpacity": 0.12, "labelOverlap": "greedy", "labelSeparation": 5,
     },
-    "legend": {"orient": "top", "title": None, "columns": 2, "labelColor": "currentColor", "labelLimit": 140, "symbolStrokeWidth": 2},
+    "legend": {
+        "orient": "top", "title": None, "columns": 2, "labelColor": "currentColor", "labelLimit": 140, "symbolSize": 60,
+        "symbolStrokeWidth": 2, "offset": 6, "rowPadding": 0,
+    },
     "title": {
-        "color": "currentColor", "subtitleColor": "currentColor", "anchor": "start", "frame": "group",
+        "color": "currentColor", "subtitleColor": "currentColor", "anchor": "start", "frame": "bounds",
         "fontSize": 11, "fontWeight": "normal", "subtitleFontSize": 11,
     },
 })  # fmt: skip
@@ -80,15 +83,13 @@ class Series:
     colours: Sequence[str]
     shapes: Sequence[str]
 
-    def encoded(self, *channels: str, legend: bool = True) -> dict[str, Any]:
+    def encoded(self, *channels: str) -> dict[str, Any]:
         """The encoding of `channels` (`color`, `fill`, `shape`) by the points' `series`."""
-        shown = alt.Legend() if legend and len(self.names) > 1 else None
+        shown = alt.Legend() if len(set(zip(self.colours, self.shapes, strict=True))) > 1 else None
         ranges = {"color": self.colours, "fill": self.colours, "shape": self.shapes}
         kinds = {"color": alt.Color, "fill": alt.Fill, "shape": alt.Shape}
         return {
-            channel: kinds[channel](
-                "series:N", scale=alt.Scale(domain=self.names, range=ranges[channel]), legend=shown
-            )
+            channel: kinds[channel]("series:N", scale=alt.Scale(domain=self.names, range=ranges[channel]), legend=shown)
             for channel in channels
         }
 
@@ -113,87 +114,92 @@ def modes(names: Iterable[str], first: str = "tracked") -> Series:
 
 
 def same_colour(names: Iterable[str]) -> Series:
-    """Names told apart by their shapes only, in a colour that is no mode's but tracked's."""
+    """Names told apart by their shapes only, and not at all where there are more of them than shapes; the colour is tracked's."""
     found = list(dict.fromkeys(names))
-    return Series(found, [GREY] * len(found), [*itertools.islice(itertools.cycle(SHAPES[1:] + SHAPES[:1]), len(found))])
+    shapes = SHAPES[1:] + SHAPES[:1]
+    return Series(found, [GREY] * len(found), shapes[: len(found)] if len(found) <= len(shapes) else ["circle"] * len(found))
 
 
 def runs(names: Sequence[str]) -> Series:
     """Runs by their colours and shapes in turn, numbered where two have the same name."""
-    looks = itertools.islice(itertools.cycle(zip((ORANGE, BLUE, PURPLE, GREEN, SKY, VERMILION), SHAPES[1:], strict=False)), len(names))
+    looks = itertools.islice(
+        itertools.cycle(zip((ORANGE, BLUE, PURPLE, GREEN, SKY, VERMILION), SHAPES[1:], strict=False)), len(names)
+    )
     shown = [one_line(name, 40) for name in names]
     different = [f"{name} ({number})" if shown.count(name) > 1 else name for number, name in enumerate(shown, 1)]
     colours, shapes = zip(*looks, strict=True)
     return Series(different, colours, shapes)
 
 
-def forest(points: Sequence[Point], series: Series, axis_title: str) -> alt.LayerChart:
-    """A row per `group`, in it a row per `series`: `value` with its interval `low` to `high`, hollow unless `trusted`."""
-    low, high = _ends(points)
-    x = alt.Scale(type="log", domain=[low, high], nice=False, clamp=True)
-    rows = _rows(points, series)
-    data = _data(points)
+def forest(points: Sequence[Point], series: Series, axis_title: str, domain: Sequence[float]) -> alt.LayerChart:
+    """A row per `group`, in it a row per `series`: `value` with its interval `low` to `high`, hollow unless `trusted`.
+
+    What is not trusted does not widen the `domain`: its interval ends where the axis does.
+    """
+    x = alt.Scale(type="log", domain=list(domain), nice=False, clamp=True)
+    rows, data = _rows(points, series), _data([one | {"faint": 1 if one["trusted"] else 0.4} for one in points])
     bars = alt.Chart(data).mark_rule(strokeWidth=1.5).encode(
-        x=alt.X("low:Q", scale=x, title=axis_title), x2=alt.X2("high:Q"), **rows, **series.encoded("color", legend=False)
+        x=alt.X("low:Q", scale=x, title=axis_title), x2=alt.X2("high:Q"), **rows, **series.encoded("color"),
+        strokeOpacity=alt.StrokeOpacity("faint:Q", scale=None, legend=None),
     )  # fmt: skip
-    dots = alt.Chart(data).mark_point(size=36, strokeWidth=1.5).encode(
+    dots = alt.Chart(data).mark_point(size=30, strokeWidth=1.3, opacity=1).encode(
         x=alt.X("value:Q", scale=x), **rows, **series.encoded("color", "fill", "shape"),
         fillOpacity=alt.FillOpacity("trusted:Q", scale=None, legend=None), tooltip=_tooltip("group", "series", "reads"),
     )  # fmt: skip
-    hollow = "" if all(one["trusted"] for one in points) else "; hollow: untrusted, and no evidence"
-    return _layered(*_around_one(x), bars, dots, height=_height(series), notes=_ZONE + hollow)
+    hollow = "" if all(one["trusted"] for one in points) else "; hollow and faint: untrusted"
+    return _layered(*_around_one(x), bars, dots, height=_height(points, series), notes=_ZONE + hollow)
 
 
 def strips(points: Sequence[Point], combined: Sequence[Point], series: Series, axis_title: str) -> alt.LayerChart:
     """As `forest`, but a dot per point without interval, several in a row, and a thin line at each of `combined`."""
-    low, high = _ends([*points, *combined])
-    x = alt.Scale(type="log", domain=[low, high], nice=False)
+    x = alt.Scale(type="log", domain=ratio_domain([one["value"] for one in [*points, *combined]]), nice=False)
     rows = _rows(points, series)
     ticks = alt.Chart(_data(combined)).mark_tick(thickness=2, color="currentColor", opacity=0.8).encode(
         x=alt.X("value:Q", scale=x), **rows, tooltip=_tooltip("group", "series", "reads")
     )  # fmt: skip
-    dots = alt.Chart(_data(points)).mark_point(size=26, opacity=0.7, strokeWidth=1).encode(
+    dots = alt.Chart(_data(points)).mark_point(size=26, opacity=1, strokeWidth=1.2).encode(
         x=alt.X("value:Q", scale=x, title=axis_title), **rows, **series.encoded("color", "fill", "shape"),
         fillOpacity=alt.value(0.3), tooltip=_tooltip("group", "series", "reads"),
     )  # fmt: skip
     notes = _ZONE + ("; upright line: tracking alone" if combined else "")
-    return _layered(*_around_one(x), dots, ticks, height=_height(series), notes=notes)
+    return _layered(*_around_one(x), dots, ticks, height=_height(points, series), notes=notes)
 
 
-def lines(points: Sequence[Point], series: Series, domains: tuple[list[float], list[float]], titles: tuple[str, str]) -> alt.LayerChart:
+def lines(
+    points: Sequence[Point], series: Series, domains: tuple[list[float], list[float]], titles: tuple[str, str]
+) -> alt.LayerChart:
     """A line per `series` through `x` and `y` (bytes, both log), each thinner than the one before, so that equal ones show; `label` above."""
     x, y = (
         axis(f"{axis_title[0]}:Q", scale=alt.Scale(type="log", base=2, domain=domain), title=axis_title[1:], axis=_bytes_axis())
         for axis, domain, axis_title in zip((alt.X, alt.Y), domains, (f"x{titles[0]}", f"y{titles[1]}"), strict=True)
     )
-    count = len(series.names)
-    widths = [2 * (count - number) for number in range(count)]
-    nested = alt.Scale(domain=series.names, range=widths)
-    data = _data(points)
-    curves = alt.Chart(data).mark_line(opacity=0.7).encode(
-        x=x, y=y, strokeWidth=alt.StrokeWidth("series:N", scale=nested, legend=None), **series.encoded("color", legend=False)
+    rank = {name: 1 - number / len(series.names) for number, name in enumerate(series.names)}
+    data = _data([one | {"width": 7 * rank[one["series"]], "area": 180 * rank[one["series"]]} for one in points])
+    curves = alt.Chart(data).mark_line(opacity=0.8).encode(
+        x=x, y=y, strokeWidth=alt.StrokeWidth("width:Q", scale=None, legend=None), **series.encoded("color")
     )  # fmt: skip
-    areas = alt.Scale(domain=series.names, range=[30 + 45 * width for width in widths])
-    dots = alt.Chart(data).mark_point(filled=True, opacity=0.9).encode(
-        x=x, y=y, size=alt.Size("series:N", scale=areas, legend=None), **series.encoded("color", "shape"),
+    dots = alt.Chart(data).mark_point(filled=True, opacity=1).encode(
+        x=x, y=y, size=alt.Size("area:Q", scale=None, legend=None), **series.encoded("color", "shape"),
         tooltip=_tooltip("label", "series", "reads"),
     )  # fmt: skip
     names = alt.Chart(_data([one for one in points if one["series"] == "tracked"])).mark_text(
         dy=-14, color="currentColor", fontSize=10
     ).encode(x=x, y=y, text="label:N")  # fmt: skip
-    return _layered(curves, dots, names, height=200, notes="lines that coincide lie on each other, the thinner on top")
+    return _layered(curves, dots, names, height=200, notes="equal lines lie on each other, the thinner on top")
 
 
 def bars(points: Sequence[Point], axis_title: str) -> alt.LayerChart:
-    """A bar of `bytes` per `group`, with `reads` beside it."""
+    """A bar of `bytes` per `group`, with its `share` beside it."""
     unit, factor = next((name, size) for name, size in _BYTE_UNITS if size == 1 or max(one["bytes"] for one in points) >= size)
-    data = _data([{"group": one["group"], "value": one["bytes"] / factor, "reads": one["reads"]} for one in points])
-    end = max(one["bytes"] for one in points) / factor * 1.35
-    x = alt.X("value:Q", title=f"{axis_title}, {unit}", scale=alt.Scale(domain=[0, end], nice=False), axis=alt.Axis(tickCount=4))
+    data = _data([one | {"value": one["bytes"] / factor} for one in points])
+    end = max(one["bytes"] for one in points) / factor * 1.3
+    x = alt.X(
+        "value:Q", title=f"{axis_title}, {unit}", scale=alt.Scale(domain=[0, end], nice=False), axis=alt.Axis(tickCount=4)
+    )
     y = alt.Y("group:N", sort=None, title=None, scale=alt.Scale(domain=_groups(points)))
     base = alt.Chart(data).encode(x=x, y=y, tooltip=_tooltip("group", "reads"))
-    texts = base.mark_text(align="left", dx=4, color="currentColor", fontSize=10).encode(text="reads:N")
-    return _layered(base.mark_bar(color=GREY), texts, height=alt.Step(18))
+    texts = base.mark_text(align="left", dx=4, color="currentColor", fontSize=10).encode(text="share:N")
+    return _layered(base.mark_bar(color=GREY), texts, height=18 * len(points))
 
 
 def diagonal(points: Sequence[Point], series: Series, titles: tuple[str, str]) -> alt.LayerChart:
@@ -202,11 +208,20 @@ def diagonal(points: Sequence[Point], series: Series, titles: tuple[str, str]) -
     scale = alt.Scale(type="log", base=2, domain=domain)
     x = alt.X("x:Q", scale=scale, title=titles[0], axis=_bytes_axis())
     y = alt.Y("y:Q", scale=scale, title=titles[1], axis=_bytes_axis())
-    equal = alt.Chart(_data([{"x": end, "y": end} for end in domain])).mark_line(color="currentColor", opacity=0.5, strokeWidth=1)
-    dots = alt.Chart(_data(points)).mark_point(size=60, strokeWidth=1.5).encode(
+    equal = alt.Chart(_data([{"x": end, "y": end} for end in domain])).mark_line(
+        color="currentColor", opacity=0.5, strokeWidth=1
+    )
+    dots = alt.Chart(_data(points)).mark_point(size=60, strokeWidth=1.5, opacity=1).encode(
         x=x, y=y, **series.encoded("color", "shape"), tooltip=_tooltip("label", "reads")
     )  # fmt: skip
     return _layered(equal.encode(x=x, y=y), dots, height=280, notes="line: expected and measured are equal")
+
+
+def ratio_domain(values: Iterable[float]) -> list[float]:
+    """From the lowest to the highest of `values`, the zone around 1 included, with room for their marks."""
+    ends = [0.98, 1.02, *values]
+    margin = (max(ends) / min(ends)) ** 0.03
+    return [min(ends) / margin, max(ends) * margin]
 
 
 def byte_domain(values: Iterable[float]) -> list[float]:
@@ -215,11 +230,12 @@ def byte_domain(values: Iterable[float]) -> list[float]:
     return [2.0 ** math.floor(math.log2(min(found)) - 0.5), 2.0 ** math.ceil(math.log2(max(found)) + 0.5)]
 
 
-def _layered(*layers: alt.Chart, height: float | alt.Step, notes: str = "") -> alt.LayerChart:
+def _layered(*layers: alt.Chart, height: int, notes: str = "") -> alt.LayerChart:
     """As wide as the page lets it be, on the page's background, with `notes` above."""
-    return alt.layer(
-        *layers, width="container", height=height, background="transparent", config=dict(_CONFIG),
-        title=alt.TitleParams(textwrap.wrap(notes, _LINE_WIDTH) or [""]), usermeta={"embedOptions": {"renderer": "svg", "actions": False}},
+    return alt.LayerChart(
+        layer=layers, width="container", height=height, background="transparent", config=dict(_CONFIG),
+        title=alt.TitleParams(textwrap.wrap(notes, _LINE_WIDTH)) if notes else alt.Undefined,
+        usermeta={"embedOptions": {"renderer": "svg", "actions": False}},
     )  # fmt: skip
 
 
@@ -240,13 +256,18 @@ def _groups(points: Iterable[Point]) -> list[str]:
 
 
 def _rows(points: Sequence[Point], series: Series) -> dict[str, Any]:
-    y = alt.Y("group:N", title=None, scale=alt.Scale(domain=_groups(points), paddingInner=0.25), axis=alt.Axis(grid=True))
+    y = alt.Y(
+        "group:N",
+        title=None,
+        scale=alt.Scale(domain=_groups(points), paddingInner=0.25),
+        axis=alt.Axis(grid=True, tickBand="extent", ticks=False),
+    )
     return {"y": y, "yOffset": alt.YOffset("series:N", scale=alt.Scale(domain=series.names))}
 
 
-def _height(series: Series) -> alt.Step:
-    """Room for a line of text per group."""
-    return alt.Step(max(9, 18 / len(series.names)))
+def _height(points: Sequence[Point], series: Series) -> int:
+    """Pixels, with room for a line of text per group. A number, for Vega-Lite warns of steps where the width is the container's."""
+    return len(_groups(points)) * max(18, 11 * len(series.names)) + 12
 
 
 def _around_one(x: alt.Scale) -> tuple[alt.Chart, alt.Chart]:
@@ -257,11 +278,3 @@ def _around_one(x: alt.Scale) -> tuple[alt.Chart, alt.Chart]:
     )  # fmt: skip
     rule = alt.Chart(nothing).mark_rule(color="currentColor", opacity=0.6).encode(x=alt.XDatum(1, type="quantitative", scale=x))
     return zone, rule
-
-
-def _ends(points: Sequence[Point]) -> tuple[float, float]:
-    """From the lowest to the highest end of a trusted interval, every estimate and the zone around 1 included."""
-    ends = [0.98, 1.02, *(one["value"] for one in points)]
-    ends += [end for one in points if one.get("trusted") for end in (one["low"], one["high"])]
-    margin = (max(ends) / min(ends)) ** 0.03
-    return min(ends) / margin, max(ends) * margin

@@ -21,16 +21,18 @@ def memory(rows: Sequence[Row]) -> Iterator[Chart]:
     """A panel per model of several sizes, all on the same axes: each mode's peak over the bytes that tracked saves."""
     cases = {key_of(row, "allocator"): row for row in rows}
     saved = {key[:-1]: row["saved_bytes"] for key, row in cases.items() if key[-1] == "tracked"}
-    known = [row | {"x": saved.get(key[:-1])} for key, row in cases.items() if row["peak_tensor_bytes"] is not None]
-    parts = {words: [row for row in part if row["x"]] for words, part in by_model(known).items()}
-    parts = {words: part for words, part in parts.items() if len({row["size"] for row in part if row["peak_tensor_bytes"]}) > 1}
+    known = [row | {"x": saved.get(key[:-1]) or 0} for key, row in cases.items() if row["peak_tensor_bytes"] is not None]
+    parts = {words: [row for row in part if row["x"] > 0] for words, part in by_model(known).items()}
+    parts = {
+        words: part for words, part in parts.items() if len({row["size"] for row in part if row["peak_tensor_bytes"] > 0}) > 1
+    }
     shown = dict(list(parts.items())[:MOST_MODELS])
     if not shown:
         return
-    drawn = [row for part in shown.values() for row in part if row["peak_tensor_bytes"]]
-    domains = tuple(drawing.byte_domain(row[name] for row in drawn) for name in ("x", "peak_tensor_bytes"))
+    drawn = [row for part in shown.values() for row in part if row["peak_tensor_bytes"] > 0]
+    domains = drawing.byte_domain(row["x"] for row in drawn), drawing.byte_domain(row["peak_tensor_bytes"] for row in drawn)
     for words, part in shown.items():
-        points = [_memory_point(row) for row in sorted(part, key=lambda row: row["x"]) if row["peak_tensor_bytes"]]
+        points = [_memory_point(row) for row in sorted(part, key=lambda row: row["x"]) if row["peak_tensor_bytes"] > 0]
         largest = points[-1]
         texts = [f"{point['series']} {point['reads']}" for point in points if point["x"] == largest["x"]]
         zeros = len(part) - len(points)
@@ -45,21 +47,16 @@ def memory(rows: Sequence[Row]) -> Iterator[Chart]:
 
 def saved_by_module(results: Sequence[Result]) -> Iterator[Chart]:
     """Bars per model, in the size that saves most: the modules that save most, and the others together."""
-    rows = [{**asdict(one.case), "result": one} for one in results if one.case.mode == "tracked" and one.memory.saved_bytes]
+    rows = [{**asdict(one.case), "result": one} for one in results if one.case.mode == "tracked" and _saved(one) > 0]
     parts = {words: max((row["result"] for row in part), key=_saved) for words, part in by_model(rows).items()}
     parts = {words: result for words, result in parts.items() if result.memory.saved_by_module}
     for words, result in list(parts.items())[:MOST_MODELS]:
-        modules = sorted(result.memory.saved_by_module, key=lambda part: -part.bytes)
+        modules = sorted(result.memory.saved_by_module, key=lambda part: (part.name.startswith("("), -part.bytes))
         rest = modules[MOST_MODULES:]
-        others = [SavedBy(f"{len(rest)} others", sum(part.bytes for part in rest))] if rest else []
-        points = [
-            {
-                "group": one_line(part.name),
-                "bytes": part.bytes,
-                "reads": f"{bytes_text(part.bytes)}, {percent_text(part.bytes / _saved(result))}",
-            }
-            for part in [*modules[:MOST_MODULES], *others]
-        ]
+        others = [SavedBy("all others", sum(part.bytes for part in rest))] if rest else []
+        bars = [_bar(part, _saved(result)) for part in [*modules[:MOST_MODULES], *others]]
+        label = labels(bars, "group")
+        points = [bar | {"group": label(bar)} for bar in bars]
         where = f"{words} {one_line(result.case.size, 40)}"
         most = "; ".join(f"{point['group']} {point['reads']}" for point in points[:3])
         yield Chart(
@@ -70,7 +67,7 @@ def saved_by_module(results: Sequence[Result]) -> Iterator[Chart]:
 
 def theory(rows: Sequence[Row]) -> Iterator[Chart]:
     """What paper expects, and library workspaces keep beside it, against what was measured: a point per model and size."""
-    cases = {key_of(row, "allocator"): row for row in rows if row["mode"] == "tracked" and row["saved_bytes"]}
+    cases = {key_of(row, "allocator"): row for row in rows if row["mode"] == "tracked" and (row["saved_bytes"] or 0) > 0}
     known = [row for row in cases.values() if row["expected_saved_bytes"] is not None]
     label = labels(known, "model", "size", varying=["scenario", "device", "dtype"])
     points = [point for row in known if (point := _theory_point(row, label(row)))["x"] > 0]
@@ -88,6 +85,11 @@ def theory(rows: Sequence[Row]) -> Iterator[Chart]:
 
 def _saved(result: Result) -> int:
     return result.memory.saved_bytes or 0
+
+
+def _bar(part: SavedBy, total: int) -> Point:
+    share = percent_text(part.bytes / total)
+    return {"group": part.name, "bytes": part.bytes, "share": share, "reads": f"{bytes_text(part.bytes)}, {share}"}
 
 
 def _memory_point(row: Row) -> Point:

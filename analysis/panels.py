@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 
 from analysis.allocators import TITLES
@@ -21,7 +21,8 @@ def key_of(row: Row, *without: str) -> tuple[str, ...]:
 
 def panels(rows: Sequence[Row], *by: str) -> list[tuple[str, list[Row]]]:
     """`rows` apart by the fields `by`, each part with words that tell it from the others, to append to a title."""
-    telling = [name for name in by if len({row[name] for row in rows}) > 1 or (name == "scenario" and rows[0][name] != FORWARD)]
+    values = {name: {row[name] for row in rows} for name in by}
+    telling = [name for name in by if len(values[name]) > 1 or (name == "scenario" and values[name] != {FORWARD})]
     parts: dict[tuple[str, ...], list[Row]] = {}
     for row in rows:
         parts.setdefault(tuple(row[name] for name in telling), []).append(row)
@@ -32,26 +33,31 @@ def panels(rows: Sequence[Row], *by: str) -> list[tuple[str, list[Row]]]:
 def by_model(rows: Sequence[Row]) -> dict[str, list[Row]]:
     """Of the forward passes in `rows`, those of each model, device and dtype, by the words that tell these apart."""
     rows = [row for row in rows if row["scenario"] == FORWARD]
-    name = labels(rows, "model", varying=("device", "dtype"))
+    name = labels(rows, "model", varying=("device", "dtype"), width=32)
     parts: dict[str, list[Row]] = {}
     for row in rows:
         parts.setdefault(name(row), []).append(row)
     return parts
 
 
-def labels(rows: Sequence[Row], *always: str, varying: Sequence[str] = ()) -> Label:
-    """A text for a row's fields `always` and those of `varying` in which `rows` differ. What differs has another text."""
+def labels(rows: Sequence[Row], *always: str, varying: Sequence[str] = (), width: int = 28) -> Label:
+    """A text for a row's fields `always` and those of `varying` in which `rows` differ. What differs has another text.
+
+    Of a text longer than `width` the first field is cut, for the others tell more in fewer characters.
+    """
     shown = [*always, *(name for name in varying if len({row[name] for row in rows}) > 1)]
     texts: dict[tuple[str, ...], str] = {}
     for row in rows:
         key = tuple(row[name] for name in shown)
         if key not in texts:
-            text = " ".join(one_line(value, 40) for value in key)
+            rest = "".join(f" {one_line(value, 30)}" for value in key[1:])
+            text = one_line(key[0], max(10, width - len(rest))) + rest
             texts[key] = f"{text} ({len(texts) + 1})" if text in texts.values() else text
     return lambda row: texts[tuple(row[name] for name in shown)]
 
 
 def one_line(text: str, width: int = 60) -> str:
-    """`text` without what breaks lines or cannot stand in SVG, cut to `width` characters."""
+    """`text` without what breaks lines or cannot stand in SVG, its middle left out where it is longer than `width` characters."""
     plain = " ".join("".join(one if one.isprintable() else " " for one in text).split())
-    return plain if len(plain) <= width else f"{plain[: width - 1]}…"
+    half = width // 2
+    return plain if len(plain) <= width else f"{plain[: width - half - 1]}…{plain[-half:]}"
