@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from xml.sax.saxutils import escape
 
 import vl_convert
 from altair.utils.schemapi import debug_mode
@@ -31,6 +32,7 @@ MOST_GROUPS = 60
 PICTURE_WIDTH = 560
 """Pixels between the axes of a picture in a file; in a page a chart takes the room that there is."""
 
+_SVG_COLOURS = "<style>svg{color:#222}@media(prefers-color-scheme:dark){svg{color:#eee}}</style>"
 PLACEBO, SPEEDUP = "identical code", "speedup and its 99 % interval"
 
 
@@ -61,8 +63,8 @@ def write(charts: Iterable[Chart], folder: Path) -> list[Path]:
         }
         spec |= {"width": PICTURE_WIDTH, "title": title, "padding": 10}
         svg, png = folder / f"{chart.name}.svg", folder / f"{chart.name}.png"
-        style = "<style>svg{color:#222}@media(prefers-color-scheme:dark){svg{color:#eee}}</style>"
-        svg.write_text(vl_convert.vegalite_to_svg(spec).replace(">", f">{style}", 1), encoding="utf-8")
+        head = f">{_SVG_COLOURS}<desc>{escape(chart.text)}</desc>"
+        svg.write_text(vl_convert.vegalite_to_svg(spec).replace(">", head, 1), encoding="utf-8")
         png.write_bytes(vl_convert.vegalite_to_png(spec | {"background": "white"}, scale=2))
         written += [svg, png]
     return written
@@ -77,10 +79,12 @@ def speedups(rows: Sequence[Row]) -> Iterator[Chart]:
         points = [_point(row, label(row), one_line(row["mode"]), "speedup") for row in panel]
         verdicts = Counter(row["verdict"] if row["trusted"] else "untrusted" for row in panel)
         counts = ", ".join(f"{number} {verdict}" for verdict, number in verdicts.most_common())
+        series = drawing.modes(row["mode"] for row in panel)
+        title = f"Speedup{f' of {series.names[0]}' if len(series.names) == 1 else ''} over tracked{words}"
         shown, cut = _cut(points)
         yield Chart(
-            f"speedup {words}", f"Speedup over tracked{words}{cut}", f"Speedup over tracked{words}: {counts}. {_extremes(points)}",
-            drawing.forest(shown, drawing.modes(row["mode"] for row in panel), SPEEDUP, domains[panel[0]["scenario"]]),
+            f"speedup {words}", title + cut, f"{title}: {counts}. {_extremes(points)}",
+            drawing.forest(shown, series, SPEEDUP, domains[panel[0]["scenario"]]),
         )  # fmt: skip
 
 

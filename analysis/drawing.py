@@ -48,6 +48,7 @@ _BYTE_UNITS = (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10), ("B", 1))
 _CONFIG: Mapping[str, Any] = MappingProxyType({
     "font": "sans-serif",
     "view": {"stroke": None},
+    "mark": {"aria": False},
     "axis": {
         "labelColor": "currentColor", "titleColor": "currentColor", "titleFontWeight": "normal", "labelLimit": 160,
         "domainColor": "currentColor", "domainOpacity": 0.4, "tickColor": "currentColor", "tickOpacity": 0.4,
@@ -62,7 +63,7 @@ _CONFIG: Mapping[str, Any] = MappingProxyType({
         "fontSize": 11, "fontWeight": "normal", "subtitleFontSize": 11,
     },
 })  # fmt: skip
-"""Text and lines take the colour of the page around them, and so suit light and dark."""
+"""Text and lines take the colour of the page around them, and so suit light and dark. A chart is read out by its text, not dot by dot."""
 
 
 @dataclass(frozen=True, slots=True)
