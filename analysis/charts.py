@@ -15,12 +15,13 @@ from xml.sax.saxutils import escape
 import vl_convert
 from altair.utils.schemapi import debug_mode
 
-from analysis import drawing
+from analysis import drawing, palette
 from analysis.allocators import TITLES
-from analysis.drawing import MODE_COLOURS, Chart, Point, colour_of
+from analysis.drawing import Chart, Point
 from analysis.figures import count_text, ratio_text, speedup_text
 from analysis.load import Run, rows_of
 from analysis.memory_charts import memory, saved_by_module, theory
+from analysis.palette import MODE_COLOURS, colour_of
 from analysis.panels import key_of, labels, one_line, panels
 from benchmarks.record import DEFAULT, RESIDENT, Interval, Result, Row
 
@@ -33,6 +34,7 @@ PICTURE_WIDTH = 560
 """Pixels between the axes of a picture in a file; in a page a chart takes the room that there is."""
 
 _SVG_COLOURS = "<style>svg{color:#222}@media(prefers-color-scheme:dark){svg{color:#eee}}</style>"
+_WHITE = '<rect width="100%" height="100%" fill="white"/>'
 PLACEBO, SPEEDUP = "identical code", "speedup and its 99 % interval"
 
 
@@ -62,10 +64,10 @@ def write(charts: Iterable[Chart], folder: Path) -> list[Path]:
             "fontWeight": "bold",
         }
         spec |= {"width": PICTURE_WIDTH, "title": title, "padding": 10}
+        drawn = vl_convert.vegalite_to_svg(spec)
         svg, png = folder / f"{chart.name}.svg", folder / f"{chart.name}.png"
-        head = f">{_SVG_COLOURS}<desc>{escape(chart.text)}</desc>"
-        svg.write_text(vl_convert.vegalite_to_svg(spec).replace(">", head, 1), encoding="utf-8")
-        png.write_bytes(vl_convert.vegalite_to_png(spec | {"background": "white"}, scale=2))
+        svg.write_text(drawn.replace(">", f">{_SVG_COLOURS}<desc>{escape(chart.text)}</desc>", 1), encoding="utf-8")
+        png.write_bytes(vl_convert.svg_to_png(drawn.replace(">", f">{_WHITE}", 1), scale=2))
         written += [svg, png]
     return written
 
@@ -79,7 +81,7 @@ def speedups(rows: Sequence[Row]) -> Iterator[Chart]:
         points = [_point(row, label(row), one_line(row["mode"]), "speedup") for row in panel]
         verdicts = Counter(row["verdict"] if row["trusted"] else "untrusted" for row in panel)
         counts = ", ".join(f"{number} {verdict}" for verdict, number in verdicts.most_common())
-        series = drawing.modes(row["mode"] for row in panel)
+        series = palette.modes(row["mode"] for row in panel)
         title = f"Speedup{f' of {series.names[0]}' if len(series.names) == 1 else ''} over tracked{words}"
         shown, cut = _cut(points)
         yield Chart(
@@ -104,7 +106,7 @@ def placebos(rows: Sequence[Row]) -> Iterator[Chart]:
             f"placebo {words}", f"What identical code reads{words}{cut}",
             f"Identical code, whose speedup is 1 by construction{words}: the intervals of {holding} of {len(panel)} groups hold 1; "
             f"untrusted: {untrusted or 'none'}. Furthest off: {points[0]['reads']} ({points[0]['group']}).",
-            drawing.forest(shown, drawing.same_colour([PLACEBO]), "placebo and its 99 % interval", _domain(panel, "placebo")),
+            drawing.forest(shown, palette.same_colour([PLACEBO]), "placebo and its 99 % interval", _domain(panel, "placebo")),
         )  # fmt: skip
 
 
@@ -133,7 +135,7 @@ def heaps(results: Sequence[Result]) -> Iterator[Chart]:
             f"heaps {words}", f"As shipped, heap by heap{words}{cut}", f"Speedups as shipped{words}, one per heap. {_widest(points)}",
             drawing.strips(
                 shown, [point for point in combined if point["group"] in kept],
-                drawing.modes((row["mode"] for row in panel if row["mode"] != "tracked"), first=PLACEBO), "speedup in one heap",
+                palette.modes((row["mode"] for row in panel if row["mode"] != "tracked"), first=PLACEBO), "speedup in one heap",
             ),
         )  # fmt: skip
 
@@ -149,7 +151,7 @@ def comparisons(runs: Sequence[Run]) -> Iterator[Chart]:
     common = [
         row | {"each": each} for key, row in known[0].items() if None not in (each := [cases.get(key) for cases in known])
     ]
-    series = drawing.runs([run.name for run in runs])
+    series = palette.runs([run.name for run in runs])
     for words, panel in panels(common, "scenario", "allocator", "device"):
         label = labels(panel, "model", "size", "mode", varying=["dtype"])
         points = [

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import textwrap
-import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -13,34 +11,17 @@ from typing import Any
 
 import altair as alt
 
-from analysis.panels import one_line
+from analysis.palette import GREY, Series
+from benchmarks.statistics import MARGIN
 
 Point = dict[str, Any]
 """One row of a chart's data; its keys are ours, so that no name of a run is ever read as a path into it."""
-
-GREY = "#808080"
-COLOURS = BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
-"""Told apart by the colour-blind and on white and black: Okabe and Ito, "Color Universal Design" (2008), without black and yellow."""
-
-_LOOKS: Mapping[str, tuple[str, str]] = MappingProxyType({
-    "tracked": (GREY, "cross"),
-    "no_grad": (BLUE, "circle"),
-    "inference_mode": (VERMILION, "diamond"),
-    "detach": (GREEN, "square"),
-    "set_grad_enabled": (PURPLE, "triangle-up"),
-    "frozen": (ORANGE, "triangle-down"),
-    "detached_parameters": (SKY, "triangle-right"),
-    "no_grad_decorator": (BLUE, "triangle-left"),
-})  # fmt: skip
-SHAPES = tuple(shape for _, shape in _LOOKS.values())
-_SPARE = [look for look in itertools.product(COLOURS, SHAPES) if look not in _LOOKS.values()]
-MODE_COLOURS: Mapping[str, str] = MappingProxyType({mode: colour for mode, (colour, _) in _LOOKS.items()})
 
 _BYTES_LABEL = (
     "datum.value < 1024 ? datum.value + ' B' : datum.value < 1048576 ? datum.value / 1024 + ' KiB' : "
     "datum.value < 1073741824 ? datum.value / 1048576 + ' MiB' : datum.value / 1073741824 + ' GiB'"
 )
-_ZONE = "shaded: within ±1 %"
+_ZONE = f"shaded: within ±{100 * MARGIN:g} %"
 _LINE_WIDTH = 54
 """Characters that a phone has room for."""
 _BYTE_UNITS = (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10), ("B", 1))
@@ -76,62 +57,6 @@ class Chart:
     spec: alt.LayerChart
 
 
-@dataclass(frozen=True, slots=True)
-class Series:
-    """What a legend tells apart: names, each with a colour and a shape."""
-
-    names: Sequence[str]
-    colours: Sequence[str]
-    shapes: Sequence[str]
-
-    def encoded(self, *channels: str) -> dict[str, Any]:
-        """The encoding of `channels` (`color`, `fill`, `shape`) by the points' `series`."""
-        shown = alt.Legend() if len(set(zip(self.colours, self.shapes, strict=True))) > 1 else None
-        ranges = {"color": self.colours, "fill": self.colours, "shape": self.shapes}
-        kinds = {"color": alt.Color, "fill": alt.Fill, "shape": alt.Shape}
-        return {
-            channel: kinds[channel]("series:N", scale=alt.Scale(domain=self.names, range=ranges[channel]), legend=shown)
-            for channel in channels
-        }
-
-
-def look_of(mode: str) -> tuple[str, str]:
-    """A mode's colour and shape, a pair that no built-in mode shares; those of other modes follow from their names alone."""
-    return _LOOKS.get(mode) or _SPARE[zlib.crc32(mode.encode(errors="replace")) % len(_SPARE)]
-
-
-def colour_of(mode: str) -> str:
-    return look_of(mode)[0]
-
-
-def modes(names: Iterable[str], first: str = "tracked") -> Series:
-    """The built-in modes in their order, then the others in that of `names`. What is called `first` comes first and looks like tracked."""
-    found = dict.fromkeys(names)
-    ordered = [*(mode for mode in _LOOKS if mode in found), *(mode for mode in found if mode not in _LOOKS)]
-    looks = {one_line(mode): look_of(mode) for mode in ordered}
-    if first != "tracked":
-        looks = {first: _LOOKS["tracked"], **looks}
-    return Series(list(looks), [colour for colour, _ in looks.values()], [shape for _, shape in looks.values()])
-
-
-def same_colour(names: Iterable[str]) -> Series:
-    """Names told apart by their shapes only, and not at all where there are more of them than shapes; the colour is tracked's."""
-    found = list(dict.fromkeys(names))
-    shapes = SHAPES[1:] + SHAPES[:1]
-    return Series(found, [GREY] * len(found), shapes[: len(found)] if len(found) <= len(shapes) else ["circle"] * len(found))
-
-
-def runs(names: Sequence[str]) -> Series:
-    """Runs by their colours and shapes in turn, numbered where two have the same name."""
-    looks = itertools.islice(
-        itertools.cycle(zip((ORANGE, BLUE, PURPLE, GREEN, SKY, VERMILION), SHAPES[1:], strict=False)), len(names)
-    )
-    shown = [one_line(name, 40) for name in names]
-    different = [f"{name} ({number})" if shown.count(name) > 1 else name for number, name in enumerate(shown, 1)]
-    colours, shapes = zip(*looks, strict=True)
-    return Series(different, colours, shapes)
-
-
 def forest(points: Sequence[Point], series: Series, axis_title: str, domain: Sequence[float]) -> alt.LayerChart:
     """A row per `group`, in it a row per `series`: `value` with its interval `low` to `high`, hollow unless `trusted`.
 
@@ -140,11 +65,11 @@ def forest(points: Sequence[Point], series: Series, axis_title: str, domain: Seq
     x = alt.Scale(type="log", domain=list(domain), nice=False, clamp=True)
     rows, data = _rows(points, series), _data([one | {"faint": 1 if one["trusted"] else 0.4} for one in points])
     bars = alt.Chart(data).mark_rule(strokeWidth=1.5).encode(
-        x=alt.X("low:Q", scale=x, title=axis_title), x2=alt.X2("high:Q"), **rows, **series.encoded("color"),
+        x=alt.X("low:Q", scale=x, title=axis_title), x2=alt.X2("high:Q"), **rows, **_by(series, "color"),
         strokeOpacity=alt.StrokeOpacity("faint:Q", scale=None, legend=None),
     )  # fmt: skip
     dots = alt.Chart(data).mark_point(size=30, strokeWidth=1.3, opacity=1).encode(
-        x=alt.X("value:Q", scale=x), **rows, **series.encoded("color", "fill", "shape"),
+        x=alt.X("value:Q", scale=x), **rows, **_by(series, "color", "fill", "shape"),
         fillOpacity=alt.FillOpacity("trusted:Q", scale=None, legend=None), tooltip=_tooltip("group", "series", "reads"),
     )  # fmt: skip
     hollow = "" if all(one["trusted"] for one in points) else "; hollow and faint: untrusted"
@@ -159,7 +84,7 @@ def strips(points: Sequence[Point], combined: Sequence[Point], series: Series, a
         x=alt.X("value:Q", scale=x), **rows, tooltip=_tooltip("group", "series", "reads")
     )  # fmt: skip
     dots = alt.Chart(_data(points)).mark_point(size=26, opacity=1, strokeWidth=1.2).encode(
-        x=alt.X("value:Q", scale=x, title=axis_title), **rows, **series.encoded("color", "fill", "shape"),
+        x=alt.X("value:Q", scale=x, title=axis_title), **rows, **_by(series, "color", "fill", "shape"),
         fillOpacity=alt.value(0.3), tooltip=_tooltip("group", "series", "reads"),
     )  # fmt: skip
     notes = _ZONE + ("; upright line: tracking alone" if combined else "")
@@ -170,22 +95,19 @@ def lines(
     points: Sequence[Point], series: Series, domains: tuple[list[float], list[float]], titles: tuple[str, str]
 ) -> alt.LayerChart:
     """A line per `series` through `x` and `y` (bytes, both log), each thinner than the one before, so that equal ones show; `label` above."""
-    x, y = (
-        axis(f"{axis_title[0]}:Q", scale=alt.Scale(type="log", base=2, domain=domain), title=axis_title[1:], axis=_bytes_axis())
-        for axis, domain, axis_title in zip((alt.X, alt.Y), domains, (f"x{titles[0]}", f"y{titles[1]}"), strict=True)
-    )
+    axes = _byte_axes(domains, titles)
     rank = {name: 1 - number / len(series.names) for number, name in enumerate(series.names)}
     data = _data([one | {"width": 7 * rank[one["series"]], "area": 180 * rank[one["series"]]} for one in points])
-    curves = alt.Chart(data).mark_line(opacity=0.8).encode(
-        x=x, y=y, strokeWidth=alt.StrokeWidth("width:Q", scale=None, legend=None), **series.encoded("color")
+    curves = alt.Chart(data).mark_line(opacity=1).encode(
+        **axes, strokeWidth=alt.StrokeWidth("width:Q", scale=None, legend=None), **_by(series, "color")
     )  # fmt: skip
     dots = alt.Chart(data).mark_point(filled=True, opacity=1).encode(
-        x=x, y=y, size=alt.Size("area:Q", scale=None, legend=None), **series.encoded("color", "shape"),
+        **axes, size=alt.Size("area:Q", scale=None, legend=None), **_by(series, "color", "shape"),
         tooltip=_tooltip("label", "series", "reads"),
     )  # fmt: skip
     names = alt.Chart(_data([one for one in points if one["series"] == "tracked"])).mark_text(
         dy=-14, color="currentColor", fontSize=10
-    ).encode(x=x, y=y, text="label:N")  # fmt: skip
+    ).encode(**axes, text="label:N")  # fmt: skip
     return _layered(curves, dots, names, height=200, notes="equal lines lie on each other, the thinner on top")
 
 
@@ -206,21 +128,18 @@ def bars(points: Sequence[Point], axis_title: str) -> alt.LayerChart:
 def diagonal(points: Sequence[Point], series: Series, titles: tuple[str, str]) -> alt.LayerChart:
     """`y` over `x` (bytes, both log) with the line where they are equal."""
     domain = byte_domain([one[axis] for one in points for axis in "xy"])
-    scale = alt.Scale(type="log", base=2, domain=domain)
-    x = alt.X("x:Q", scale=scale, title=titles[0], axis=_bytes_axis())
-    y = alt.Y("y:Q", scale=scale, title=titles[1], axis=_bytes_axis())
-    equal = alt.Chart(_data([{"x": end, "y": end} for end in domain])).mark_line(
-        color="currentColor", opacity=0.5, strokeWidth=1
-    )
+    axes = _byte_axes((domain, domain), titles)
+    ends = _data([{"x": end, "y": end} for end in domain])
+    equal = alt.Chart(ends).mark_line(color="currentColor", opacity=0.5, strokeWidth=1).encode(**axes)
     dots = alt.Chart(_data(points)).mark_point(size=60, strokeWidth=1.5, opacity=1).encode(
-        x=x, y=y, **series.encoded("color", "shape"), tooltip=_tooltip("label", "reads")
+        **axes, **_by(series, "color", "shape"), tooltip=_tooltip("label", "reads")
     )  # fmt: skip
-    return _layered(equal.encode(x=x, y=y), dots, height=280, notes="line: expected and measured are equal")
+    return _layered(equal, dots, height=280, notes="line: expected and measured are equal")
 
 
 def ratio_domain(values: Iterable[float]) -> list[float]:
     """From the lowest to the highest of `values`, the zone around 1 included, with room for their marks."""
-    ends = [0.98, 1.02, *values]
+    ends = [1 - 2 * MARGIN, 1 + 2 * MARGIN, *values]
     margin = (max(ends) / min(ends)) ** 0.03
     return [min(ends) / margin, max(ends) * margin]
 
@@ -240,6 +159,16 @@ def _layered(*layers: alt.Chart, height: int, notes: str = "") -> alt.LayerChart
     )  # fmt: skip
 
 
+def _by(series: Series, *channels: str) -> dict[str, Any]:
+    """The encoding of `channels` (`color`, `fill`, `shape`) by the points' `series`; a legend where they tell any apart."""
+    shown = alt.Legend() if len(set(zip(series.colours, series.shapes, strict=True))) > 1 else None
+    kinds = {"color": (alt.Color, series.colours), "fill": (alt.Fill, series.colours), "shape": (alt.Shape, series.shapes)}
+    return {
+        channel: kind("series:N", scale=alt.Scale(domain=series.names, range=values), legend=shown)
+        for channel, (kind, values) in kinds.items() if channel in channels
+    }  # fmt: skip
+
+
 def _data(points: Sequence[Point]) -> alt.InlineData:
     return alt.InlineData(values=list(points))
 
@@ -248,8 +177,14 @@ def _tooltip(*fields: str) -> list[alt.Tooltip]:
     return [alt.Tooltip(f"{field}:N") for field in fields]
 
 
-def _bytes_axis() -> alt.Axis:
-    return alt.Axis(labelExpr=_BYTES_LABEL, tickCount=5)
+def _byte_axes(domains: tuple[list[float], list[float]], titles: tuple[str, str]) -> dict[str, Any]:
+    """The encoding of `x` and `y` in bytes, both log, with a power of two at each tick."""
+    axis = alt.Axis(labelExpr=_BYTES_LABEL, tickCount=5)
+    scales = [alt.Scale(type="log", base=2, domain=domain) for domain in domains]
+    return {
+        "x": alt.X("x:Q", scale=scales[0], title=titles[0], axis=axis),
+        "y": alt.Y("y:Q", scale=scales[1], title=titles[1], axis=axis),
+    }
 
 
 def _groups(points: Iterable[Point]) -> list[str]:
@@ -275,7 +210,7 @@ def _around_one(x: alt.Scale) -> tuple[alt.Chart, alt.Chart]:
     """The zone of the verdict `same`, and 1."""
     nothing = _data([{}])
     zone = alt.Chart(nothing).mark_rect(color="currentColor", opacity=0.1).encode(
-        x=alt.XDatum(0.99, type="quantitative", scale=x), x2=alt.X2Datum(1.01)
+        x=alt.XDatum(1 - MARGIN, type="quantitative", scale=x), x2=alt.X2Datum(1 + MARGIN)
     )  # fmt: skip
     rule = alt.Chart(nothing).mark_rule(color="currentColor", opacity=0.6).encode(x=alt.XDatum(1, type="quantitative", scale=x))
     return zone, rule

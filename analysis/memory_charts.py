@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from analysis import drawing
+from analysis import drawing, palette
 from analysis.drawing import Chart, Point
 from analysis.figures import bytes_text, percent_text, ratio_text
 from analysis.panels import by_model, key_of, labels, one_line
@@ -41,7 +41,7 @@ def memory(rows: Sequence[Row]) -> Iterator[Chart]:
             f"memory {words}", f"Peak memory against size: {words}{_cut(parts)}",
             f"Peak tensor memory of {words} over what tracked saves for backward, in {largest['label']}, where that is "
             f"{bytes_text(largest['x'])}: {', '.join(texts)}.{left_out}",
-            drawing.lines(points, drawing.modes(row["mode"] for row in part), domains, ("saved by tracked", "peak tensor memory")),
+            drawing.lines(points, palette.modes(row["mode"] for row in part), domains, ("saved by tracked", "peak tensor memory")),
         )  # fmt: skip
 
 
@@ -79,7 +79,7 @@ def theory(rows: Sequence[Row]) -> Iterator[Chart]:
     yield Chart(
         "theory", "Saved bytes: theory against measurement",
         f"Bytes saved for backward as expected on paper and as measured: the same in {equal} of {len(points)} cases.{apart}",
-        drawing.diagonal(points, drawing.same_colour([point["series"] for point in points]), ("expected", "measured")),
+        drawing.diagonal(points, palette.same_colour([point["series"] for point in points]), ("expected", "measured")),
     )  # fmt: skip
 
 

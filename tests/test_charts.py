@@ -12,7 +12,7 @@ import pytest
 import vl_convert
 from builders import make_group, make_result, make_timings, saved_run
 
-from analysis import drawing
+from analysis import palette
 from analysis.charts import MODE_COLOURS, Chart, charts, colour_of, comparison_charts, write
 from analysis.load import Run, load
 from benchmarks.record import Interval, Memory, ProcessReading, Result, SavedBy
@@ -182,12 +182,12 @@ def test_every_heap_has_a_dot_beside_what_tracking_alone_reads(tmp_path: Path) -
 
 
 def test_a_mode_has_one_colour_and_shape_everywhere_and_an_unknown_one_looks_like_no_built_in() -> None:
-    known = {mode: drawing.look_of(mode) for mode in MODE_COLOURS}
+    known = {mode: palette.look_of(mode) for mode in MODE_COLOURS}
     assert len(set(known.values())) == len(known) == 8
-    assert drawing.modes(["forgot_eval", "detach", "no_grad"]).names == ["no_grad", "detach", "forgot_eval"]
+    assert palette.modes(["forgot_eval", "detach", "no_grad"]).names == ["no_grad", "detach", "forgot_eval"]
     for mode in ("forgot_eval", "item", *HOSTILE):
-        assert drawing.look_of(mode) not in known.values()
-        alone, among = drawing.modes([mode]), drawing.modes(["tracked", "detach", mode])
+        assert palette.look_of(mode) not in known.values()
+        alone, among = palette.modes([mode]), palette.modes(["tracked", "detach", mode])
         assert (alone.colours[-1], alone.shapes[-1]) == (among.colours[-1], among.shapes[-1])
         assert alone.colours[-1] == colour_of(mode)
     assert colour_of("inference_mode_clone") == "#CC79A7"
