@@ -49,7 +49,7 @@ _CONFIG: Mapping[str, Any] = MappingProxyType({
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """`name` is the stem of its files; `text` says what it shows, with the figures that matter, to who cannot see it."""
+    """`name` is the stem of its files and begins with the kind of chart; `text` says what it shows, with the figures that matter, to who cannot see it."""
 
     name: str
     title: str
