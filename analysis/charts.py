@@ -132,7 +132,7 @@ def heaps(results: Sequence[Result]) -> Iterator[Chart]:
         shown, cut = _cut(points)
         kept = {point["group"] for point in shown}
         yield Chart(
-            f"heaps {words}", f"As shipped, heap by heap{words}{cut}", f"Speedups as shipped{words}, one per heap. {_widest(points)}",
+            f"heaps {words}", f"As shipped, heap by heap{words}{cut}", f"Speedups as shipped{words}, one per heap. {_spreads(points)}",
             drawing.strips(
                 shown, [point for point in combined if point["group"] in kept],
                 palette.modes((row["mode"] for row in panel if row["mode"] != "tracked"), first=PLACEBO), "speedup in one heap",
@@ -240,13 +240,18 @@ def _readings(result: Result) -> Iterator[Point]:
             yield {"value": value, "reads": ratio_text(value) + faults}
 
 
-def _widest(points: Sequence[Point]) -> str:
-    """The row whose heaps read furthest apart."""
+def _spreads(points: Sequence[Point]) -> str:
+    """How far heaps read apart, in the row of identical code and in that of a mode where they do so most."""
     spans: dict[tuple[str, str], list[float]] = {}
     for point in points:
         spans.setdefault((point["series"], point["group"]), []).append(point["value"])
-    (series, group), values = max(spans.items(), key=lambda span: max(span[1]) / min(span[1]))
-    return f"Furthest apart: {ratio_text(min(values))} to {ratio_text(max(values))} ({series}, {group})."
+    widest = sorted(spans.items(), key=lambda span: -max(span[1]) / min(span[1]))
+    texts = [
+        f"{series} furthest apart: {ratio_text(min(values))} to {ratio_text(max(values))} ({group})"
+        for chosen in (True, False)
+        for (series, group), values in [span for span in widest if (span[0][0] == PLACEBO) == chosen][:1]
+    ]
+    return f"{'; '.join(texts)}."
 
 
 def _apart(rows: Sequence[Row]) -> bool:
