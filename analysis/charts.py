@@ -132,7 +132,7 @@ def heaps(results: Sequence[Result]) -> Iterator[Chart]:
         shown, cut = _cut(points)
         kept = {point["group"] for point in shown}
         yield Chart(
-            f"heaps {words}", f"As shipped, heap by heap{words}{cut}", f"Speedups as shipped{words}, one per heap. {_spreads(points)}",
+            f"heaps {words}", f"As shipped, heap by heap{words}{cut}", f"Speedups as shipped{words}, one per heap: {_spreads(points)}",
             drawing.strips(
                 shown, [point for point in combined if point["group"] in kept],
                 palette.modes((row["mode"] for row in panel if row["mode"] != "tracked"), first=PLACEBO), "speedup in one heap",
