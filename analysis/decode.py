@@ -141,31 +141,33 @@ def _check_schema(schema: int) -> None:
 
 
 _RATIOS = ("speedup", "placebo", "kept_pages")
-_SECONDS = ("seconds", "device_seconds", "cold_seconds")
-_COUNTS = (
-    "page_faults", "model.parameters", "model.parameter_bytes",
+_AMOUNTS = (
+    "seconds", "device_seconds", "cold_seconds", "page_faults", "model.parameters", "model.parameter_bytes",
     *(f"memory.{one.name}" for one in fields(Memory) if "int" in str(one.type) and one.name != "graph_heap_bytes"),
 )  # fmt: skip
 """What cannot be below 0: all but the heap's rest, which is a difference."""
-_ratios, _seconds, _counts = attrgetter(*_RATIOS), attrgetter(*_SECONDS), attrgetter(*_COUNTS)
-_MOST = 2**63 - 1
-"""More bytes than that fit no column, and no machine."""
+_ratios, _amounts = attrgetter(*_RATIOS), attrgetter(*_AMOUNTS)
+_TOO_MANY = 2**63
+"""More bytes than fit a column, or any machine."""
+_ROUNDING = 1 + 1e-9
+"""The middle and the ends of an interval of no width are rounded on their own."""
 
 
 def _senseless(result: Result) -> str:
     """The first field of the right type whose value cannot be, and why; empty where there is none."""
-    for name, seconds in zip(_SECONDS, _seconds(result), strict=True):
-        if seconds is not None and seconds <= 0:
-            return f"{name}: expected more than 0 seconds, got {seconds:g}"
+    if result.seconds <= 0:
+        return f"seconds: expected more than 0, got {result.seconds:g}"
     for name, ratio in zip(_RATIOS, _ratios(result), strict=True):
-        # the ends and the middle are rounded on their own: a billionth apart is in order
-        if ratio is not None and not 0 < ratio.low <= ratio.estimate * (1 + 1e-9) <= ratio.high * (1 + 2e-9):
+        if ratio is not None and not 0 < ratio.low <= ratio.estimate * _ROUNDING <= ratio.high * _ROUNDING**2:
             return f"{name}: expected 0 < low <= estimate <= high, got {ratio.low:g}, {ratio.estimate:g}, {ratio.high:g}"
-    for name, count in zip(_COUNTS, _counts(result), strict=True):
-        if count is not None and not 0 <= count <= _MOST:
-            return f"{name}: expected 0 or more and below 2**63, got {count:g}"
-    heap = result.memory.graph_heap_bytes
-    return "" if heap is None or abs(heap) <= _MOST else f"memory.graph_heap_bytes: expected less than 2**63, got {heap:g}"
+    amounts = _amounts(result)
+    known = [amount for amount in amounts if amount is not None]
+    if min(known) < 0 or max(known) >= _TOO_MANY:
+        pairs = zip(_AMOUNTS, amounts, strict=True)
+        name, amount = next((name, one) for name, one in pairs if one is not None and not 0 <= one < _TOO_MANY)
+        return f"{name}: expected 0 or more, and less than 2**63, got {amount:g}"
+    heap = result.memory.graph_heap_bytes or 0
+    return "" if abs(heap) < _TOO_MANY else f"memory.graph_heap_bytes: expected less than 2**63, got {heap:g}"
 
 
 _PLACE = re.compile(r" - at `\$(.*)`$")

@@ -11,13 +11,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
-import pandas as pd
 
 from analysis.decode import NotARun, decode
 from benchmarks.record import Result, Row, Unmeasured, tidy_rows
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 RESULTS = Path("results")
 LATEST = "latest"
@@ -67,7 +69,14 @@ class Run:
 
     def _identity(self, device: str) -> Row:
         torch, threads = (_inside(self.machine_info, "gradtax", name) for name in ("torch", "threads"))
-        values = self.name, torch, self.commit, _machine(self.machine_info, device), threads, self.saved_at
+        values = (
+            self.name,
+            torch and str(torch),
+            self.commit,
+            _machine(self.machine_info, device),
+            threads if isinstance(threads, int) else None,
+            self.saved_at,
+        )
         return dict(zip(IDENTITY, values, strict=True))
 
 
@@ -138,7 +147,7 @@ def load_all(paths: Sequence[Path], *, keep_going: bool = False, columns: Sequen
 
     The results of one run at a time are in memory: 60,000 cases take 10 MB or so for the columns that a mean needs, 100 MB for all.
     """
-    runs = Runs([], pd.DataFrame(), [], [], [])
+    runs = Runs([], _frame({}), [], [], [])
     cells: dict[str, list[Any]] = {}
     texts: dict[Any, Any] = {}
     with _collector_off():
@@ -166,7 +175,9 @@ def _collector_off() -> Iterator[None]:
 
 def _frame(columns: Mapping[str, Sequence[Any]]) -> pd.DataFrame:
     """Counts and bytes as nullable integers from the start, so that none of them passes through a float."""
-    whole = ("_bytes", "_nodes", "parameters")
+    import pandas as pd  # half a second, which finding a run need not wait for
+
+    whole = ("_bytes", "_nodes", "parameters", "threads")
     return pd.DataFrame(
         {name: pd.array(values, dtype="Int64") if name.endswith(whole) else values for name, values in columns.items()}
     )
@@ -181,8 +192,7 @@ def rows_of(frame: pd.DataFrame) -> list[Row]:
 
 def find_run(run: str, folder: Path = RESULTS) -> Path:
     """The one file of `run`: a path, a number such as `0007`, or `latest` (the newest under `folder`). Raises RunFileError."""
-    there = (path for path in folder.glob("*/[0-9][0-9][0-9][0-9]_*.json") if path.is_file())
-    saved = sorted(there, key=lambda path: (path.stat().st_mtime, path.name))
+    saved = _stored(folder)
     if run == LATEST:
         if not saved:
             raise RunFileError(f"there is no saved run under {folder}/; `pytest --benchmark` makes one, or name a file")
@@ -201,6 +211,16 @@ def find_run(run: str, folder: Path = RESULTS) -> Path:
     if what is not None:
         raise RunFileError(f"{run}: {what}; a run is a file, a number such as 0007, or {LATEST}")
     return path
+
+
+def stored_numbers(folder: Path = RESULTS) -> list[str]:
+    """The numbers of the runs under `folder`, the newest first."""
+    return list(dict.fromkeys(path.name[:4] for path in reversed(_stored(folder))))
+
+
+def _stored(folder: Path) -> list[Path]:
+    there = (path for path in folder.glob("*/[0-9][0-9][0-9][0-9]_*.json") if path.is_file())
+    return sorted(there, key=lambda path: (path.stat().st_mtime, path.name))
 
 
 def find_runs(runs: Sequence[str], folder: Path = RESULTS, warnings: list[str] | None = None) -> list[Path]:

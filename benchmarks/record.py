@@ -214,36 +214,35 @@ def tidy_rows(results: Iterable[Result]) -> list[Row]:
 
 
 def _tidy_row(result: Result, tracked_peaks: Mapping[tuple[str, ...], int | None]) -> Row:
-    case, peak = _case_values(result.case), result.memory.peak_tensor_bytes
-    tracked_peak = tracked_peaks.get(case[:-1])
+    case, memory, model = _case_values(result.case), result.memory, result.model
+    peak, tracked_peak = memory.peak_tensor_bytes, tracked_peaks.get(case[:-1])
+    speedup, placebo, kept_pages = result.speedup, result.placebo, result.kept_pages
     return {
         **dict(zip(_CASE_COLUMNS, case, strict=True)),
         "seconds": result.seconds,
-        **_interval_columns("speedup", result.speedup),
+        "speedup": speedup and speedup.estimate,
+        "speedup_low": speedup and speedup.low,
+        "speedup_high": speedup and speedup.high,
         "verdict": result.verdict,
-        **_interval_columns("placebo", result.placebo),
+        "placebo": placebo and placebo.estimate,
+        "placebo_low": placebo and placebo.low,
+        "placebo_high": placebo and placebo.high,
         "trusted": result.trusted,
         "page_faults": result.page_faults,
         "device_seconds": result.device_seconds,
-        **_interval_columns("kept_pages", result.kept_pages),
+        "kept_pages": kept_pages and kept_pages.estimate,
+        "kept_pages_low": kept_pages and kept_pages.low,
+        "kept_pages_high": kept_pages and kept_pages.high,
         "cold_seconds": result.cold_seconds,
         "warmup_calls": result.warmup_calls,
         "discarded": len(result.discarded_placebos),
         "processes": max(1, len(result.processes)),
-        **dict(zip(_MEMORY_COLUMNS, _memory_values(result.memory), strict=True)),
-        "unavailable": "; ".join(f"{name}: {reason}" for name, reason in result.memory.unavailable.items()),
+        **dict(zip(_MEMORY_COLUMNS, _memory_values(memory), strict=True)),
+        "unavailable": "; ".join([f"{name}: {reason}" for name, reason in memory.unavailable.items()]),
         "peak_tensor_ratio": None if peak is None or not tracked_peak else peak / tracked_peak,
         "contract_holds": result.contract.holds,
         "same_kernels": result.kernels.same_as_tracked,
-        "parameters": result.model.parameters,
-        "parameter_bytes": result.model.parameter_bytes,
-        "inputs": " ".join(result.model.inputs),
-    }
-
-
-def _interval_columns(name: str, interval: Interval | None) -> Mapping[str, float | None]:
-    return {
-        name: interval.estimate if interval else None,
-        f"{name}_low": interval.low if interval else None,
-        f"{name}_high": interval.high if interval else None,
+        "parameters": model.parameters,
+        "parameter_bytes": model.parameter_bytes,
+        "inputs": " ".join(model.inputs),
     }
