@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from typer.completion import completion_init  # type: ignore[attr-defined]  # typer calls it only with the options that `add_completion` adds
 
+from analysis import completion
 from analysis.means import BY, METRICS, means_table
 from analysis.render import FORMATS, terminal
 from analysis.summary import summary_table
@@ -33,56 +35,36 @@ def start(context: typer.Context) -> None:
         return
     from analysis import load
 
-    typer.echo("Turns saved runs into tables. What next:\n")
+    typer.echo("Turns saved runs into tables. What there is, each with an example in its --help:\n")
     commands = getattr(context.command, "commands", {})
     for name, command in commands.items():
-        typer.echo(f"  python -m analysis {name:<10}  {command.help.splitlines()[0]}")
+        typer.echo(f"  python -m analysis {name:<10}  {command.help.partition(chr(10))[0].partition(':')[0].rstrip('.')}")
     try:
-        typer.echo(f"\nThe run that they look at unless another is named: {load.find_run(load.LATEST)}")
+        typer.echo(f"\nUnless another run is named they look at {load.find_run(load.LATEST)}")
     except load.RunFileError as error:
         typer.echo(f"\n{error}")
-    typer.echo("Each of them tells more, with an example, by --help.")
-
-
-def _runs_to_complete(incomplete: str) -> list[str]:
-    """Names of saved runs; none of them leaves it to the shell to complete a file."""
-    from analysis import load
-
-    return [name for name in (load.LATEST, *load.stored_numbers()) if name.startswith(incomplete)]
-
-
-def _listed(names: Sequence[str]) -> Callable[[str], list[str]]:
-    """Completes the last of comma-separated `names`."""
-
-    def complete(incomplete: str) -> list[str]:
-        before, comma, last = incomplete.rpartition(",")
-        return [f"{before}{comma}{name}" for name in names if name.startswith(last)]
-
-    return complete
 
 
 RUN = "a file, a number such as 0007, or latest"
 RUNS = "files, folders, globs, numbers such as 0007, or latest"
 
 
-@app.command(help="The main table: time, speedup, verdict and memory of every mode; of several runs geometric means.\n\n"
+@app.command(help="The main table of a run, or the geometric means of several.\n\n"
              "With --by the rows are its values, the columns modes, and the cells geometric means of --metric as a ratio to tracked: of a "
              "case first over runs, then over cases. --by defaults to model,size if there are several runs or --metric is given, and up to "
              f"{FEW_RUNS} runs then stand side by side. What should not be averaged (scenarios, devices, dtypes, allocators) stays apart.\n\n"
              "Example: python -m analysis summarise 0007 --format latex > table.tex\n\n"
              "Example: python -m analysis summarise results/ --by model,run --metric peak_tensor_bytes")  # fmt: skip
 def summarise(
-    runs: Annotated[
-        list[str] | None, typer.Argument(help=RUNS, autocompletion=_runs_to_complete, show_default="latest")
-    ] = None,
+    runs: Annotated[list[str] | None, typer.Argument(help=RUNS, autocompletion=completion.runs, show_default="latest")] = None,
     by: Annotated[
-        str, typer.Option(help=f"one or more, separated by commas, of {', '.join(BY)}", autocompletion=_listed(BY))
+        str, typer.Option(help=f"one or more, separated by commas, of {', '.join(BY)}", autocompletion=completion.of(BY))
     ] = "",
     metric: Annotated[
-        str, typer.Option(help=f"one of {', '.join(METRICS)}", autocompletion=_listed(METRICS), show_default="speedup")
+        str, typer.Option(help=f"one of {', '.join(METRICS)}", autocompletion=completion.of(METRICS), show_default="speedup")
     ] = "",
     format_: Annotated[
-        str, typer.Option("--format", help=f"one of {', '.join(FORMATS)}", autocompletion=_listed(tuple(FORMATS)))
+        str, typer.Option("--format", help=f"one of {', '.join(FORMATS)}", autocompletion=completion.of(tuple(FORMATS)))
     ] = "terminal",
     keep_going: Annotated[bool, typer.Option("--keep-going", help="leave out what cannot be read, and say so")] = False,
 ) -> None:
@@ -116,7 +98,7 @@ def summarise(
 @app.command(help="Where the bytes that a mode saves for backward go: by module, by operator, against theory.\n\n"
              "Example: python -m analysis explain --model transformer --size small")  # fmt: skip
 def explain(
-    run: Annotated[str, typer.Argument(help=RUN, autocompletion=_runs_to_complete)] = "latest",
+    run: Annotated[str, typer.Argument(help=RUN, autocompletion=completion.runs)] = "latest",
     model: Annotated[str, typer.Option(help="only this model")] = "",
     size: Annotated[str, typer.Option(help="only this size")] = "",
     mode: Annotated[str, typer.Option(help="only this mode")] = "tracked",
@@ -138,9 +120,7 @@ def explain(
     typer.echo("\n\n".join(explaining.explain(results) for results in cases.values()))
 
 
-@app.command(
-    help="Measures how fast many saved runs are read, beside the goal.\n\nExample: python -m analysis selfcheck --full"
-)
+@app.command(help="How fast a thousand runs are read, beside the goal.\n\nExample: python -m analysis selfcheck --full")
 def selfcheck(full: Annotated[bool, typer.Option("--full", help="10,000 runs as well: 5 GB and a minute")] = False) -> None:
     from analysis import selfcheck
 
@@ -148,20 +128,11 @@ def selfcheck(full: Annotated[bool, typer.Option("--full", help="10,000 runs as 
 
 
 @app.command(
-    help='What makes bash complete these commands: put it into ~/.bashrc.\n\nExample: eval "$(python -m analysis completion)"'
+    "completion",
+    help='Prints what makes bash complete these commands, for ~/.bashrc.\n\nExample: eval "$(python -m analysis completion)"',
 )
-def completion() -> None:
-    typer.echo(COMPLETION)
-
-
-COMPLETION = """\
-_gradtax_analysis() {
-    COMPREPLY=()
-    [[ "${COMP_WORDS[1]} ${COMP_WORDS[2]}" == "-m analysis" ]] || return
-    local IFS=$'\\n'
-    COMPREPLY=($(COMP_WORDS="analysis ${COMP_WORDS[*]:3}" COMP_CWORD=$((COMP_CWORD - 2)) _ANALYSIS_COMPLETE=complete_bash "$1" -m analysis))
-}
-complete -o default -F _gradtax_analysis python python3"""
+def print_completion() -> None:
+    typer.echo(completion.BASH)
 
 
 def _check_names(option: str, names: Sequence[str], known: Sequence[str]) -> None:
@@ -185,4 +156,5 @@ def _usage_error(message: str) -> typer.Exit:
 
 
 if __name__ == "__main__":
+    completion_init()
     app(prog_name="python -m analysis", complete_var="_ANALYSIS_COMPLETE")

@@ -179,7 +179,8 @@ def _field(outer: str, error: Exception) -> str:
     inner = _PLACE.search(text)
     reason = text[: inner.start()] if inner else text
     place = f"{outer}{inner[1] if inner else ''}".removeprefix(".")
-    return f"{place}: {reason[:1].lower()}{reason[1:]}" if place else reason
+    reason = reason[:1].lower() + reason[1:]
+    return f"{place}: {reason}" if place else reason
 
 
 def _why_not_json(content: bytes, error: Exception) -> str:

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import gc
-import glob
-import re
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -13,24 +10,19 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from analysis.decode import NotARun, decode
-from benchmarks.record import Result, Row, Unmeasured, tidy_rows
+from analysis.find import LATEST, RESULTS, RunFileError, find_run, find_runs, name_of, unique_names
+from benchmarks.record import Result, Row, Unmeasured, tidy_columns
 
 if TYPE_CHECKING:
     import pandas as pd
 
-RESULTS = Path("results")
-LATEST = "latest"
+__all__ = [
+    "IDENTITY", "LATEST", "RESULTS", "Run", "RunFileError", "Runs", "find_run", "find_runs", "load", "load_all", "load_each", "rows_of",
+]  # fmt: skip
+
 IDENTITY = ("run", "torch", "commit", "machine", "threads", "saved_at")
 """Columns that tell the rows of one run from another's. They stand behind those of record.tidy_rows."""
-
-_STORED = re.compile(r"(\d{4})_.*\.json$")
-
-
-class RunFileError(Exception):
-    """What is wrong with a run: names the file, the field, what was expected, and the next step."""
 
 
 @dataclass(frozen=True)
@@ -61,11 +53,12 @@ class Run:
 
     def columns(self, names: Sequence[str] = ()) -> dict[str, list[Any]]:
         """The columns `names` of `frame` (none named: all) as plain values; none where there are no cases."""
-        rows = tidy_rows(self.results)
-        identities = {device: self._identity(device) for device in {row["device"] for row in rows}}
-        for row in rows:
-            row.update(identities[row["device"]])
-        return {name: [row[name] for row in rows] for name in names or rows[0]} if rows else {}
+        if not self.results:
+            return {}
+        devices = [result.case.device for result in self.results]
+        identities = {device: self._identity(device) for device in set(devices)}
+        identity = {name: [identities[device][name] for device in devices] for name in IDENTITY if not names or name in names}
+        return tidy_columns(self.results, names) | identity
 
     def _identity(self, device: str) -> Row:
         torch, threads = (_inside(self.machine_info, "gradtax", name) for name in ("torch", "threads"))
@@ -108,7 +101,7 @@ def load(path: Path, name: str = "", *, keep_going: bool = False) -> Run:
         raise RunFileError(left_out)
     return Run(
         path=path,
-        name=name or _name(path),
+        name=name or name_of(path),
         saved_at=found.saved_at,
         commit=found.commit,
         machine_info=found.machine_info,
@@ -127,7 +120,7 @@ def load_each(paths: Sequence[Path], *, keep_going: bool = False, warnings: list
     With `keep_going`, what cannot be read is left out. `warnings` gets a sentence about that, and about benchmarks of other tests.
     """
     told = [] if warnings is None else warnings
-    for path, name in zip(paths, _unique_names(paths), strict=True):
+    for path, name in zip(paths, unique_names(paths), strict=True):
         try:
             run = load(path, name, keep_going=keep_going)
         except RunFileError as error:
@@ -188,99 +181,6 @@ def rows_of(frame: pd.DataFrame) -> list[Row]:
     plain = frame.astype(object).where(frame.notna(), None)
     rows: list[dict[str, Any]] = plain.to_dict("records")  # type: ignore[assignment]
     return rows
-
-
-def find_run(run: str, folder: Path = RESULTS) -> Path:
-    """The one file of `run`: a path, a number such as `0007`, or `latest` (the newest under `folder`). Raises RunFileError."""
-    saved = _stored(folder)
-    if run == LATEST:
-        if not saved:
-            raise RunFileError(f"there is no saved run under {folder}/; `pytest --benchmark` makes one, or name a file")
-        return saved[-1]
-    if re.fullmatch(r"\d{1,4}", run):
-        numbered = [path for path in saved if path.name.startswith(f"{int(run):04}_")]
-        if not numbered:
-            known = ", ".join(path.name[:4] for path in saved) or "none"
-            raise RunFileError(f"there is no run {int(run):04} under {folder}/ (there: {known})")
-        return numbered[-1]
-    path = Path(run)
-    try:
-        what = None if path.is_file() else "this is a folder" if path.is_dir() else "no such file"
-    except OSError as error:
-        what = error.strerror
-    if what is not None:
-        raise RunFileError(f"{run}: {what}; a run is a file, a number such as 0007, or {LATEST}")
-    return path
-
-
-def stored_numbers(folder: Path = RESULTS) -> list[str]:
-    """The numbers of the runs under `folder`, the newest first."""
-    return list(dict.fromkeys(path.name[:4] for path in reversed(_stored(folder))))
-
-
-def _stored(folder: Path) -> list[Path]:
-    there = (path for path in folder.glob("*/[0-9][0-9][0-9][0-9]_*.json") if path.is_file())
-    return sorted(there, key=lambda path: (path.stat().st_mtime, path.name))
-
-
-def find_runs(runs: Sequence[str], folder: Path = RESULTS, warnings: list[str] | None = None) -> list[Path]:
-    """The files of `runs`, each only once: what find_run finds, all runs in a folder and those below it, or those of a glob.
-
-    Raises RunFileError. JSON in a folder that pytest-benchmark did not save is passed over; `warnings` gets a sentence about it.
-    """
-    found: dict[Path, Path] = {}
-    for run in runs:
-        paths = _in_folder(run, warnings) if Path(run).is_dir() else _of_glob(run) or [find_run(run, folder)]
-        for path in paths:
-            found.setdefault(path.resolve(), path)
-    return list(found.values())
-
-
-def _in_folder(folder: str, warnings: list[str] | None) -> list[Path]:
-    files = sorted(path for path in Path(folder).rglob("*.json") if path.is_file())
-    others = [path for path in files if _is_something_else(path)]
-    passed_over = f"{others[0]}{f' and {len(others) - 1} more' if others[1:] else ''}" if others else ""
-    if len(files) == len(others):
-        raise RunFileError(f"{folder}: there is no saved run in this folder{f' (no runs: {passed_over})' if others else ''}")
-    if others and warnings is not None:
-        warnings.append(f"passed over, for pytest-benchmark did not save it: {passed_over}")
-    return [path for path in files if path not in set(others)]
-
-
-def _of_glob(run: str) -> list[Path]:
-    """The files that `run` matches if it is a pattern and not itself a file."""
-    if not glob.has_magic(run) or Path(run).exists():
-        return []
-    files = [Path(name) for name in sorted(glob.glob(run, recursive=True)) if Path(name).is_file()]  # noqa: PTH207 - a pattern may start at /
-    if not files:
-        raise RunFileError(f"{run}: no file matches this pattern")
-    return files
-
-
-def _is_something_else(path: Path) -> bool:
-    """Whether `path` holds good JSON without what every file of pytest-benchmark holds, near its beginning."""
-    try:
-        with path.open("rb") as file:
-            content = file.read(2**16)
-            if b'"benchmarks"' in content:
-                return False
-            content += file.read()
-        return b'"benchmarks"' not in content and msgspec.json.decode(content, type=msgspec.Raw) is not None
-    except (OSError, msgspec.DecodeError, RecursionError):
-        return False
-
-
-def _name(path: Path) -> str:
-    return found[1] if (found := _STORED.match(path.name)) else path.stem
-
-
-def _unique_names(paths: Sequence[Path]) -> list[str]:
-    """The shortest names that tell each path from all others, which differ: number or stem, with its folder, or the whole path."""
-    names = [_name(path) for path in paths]
-    for longer in (lambda path: f"{path.parent.name}/{path.stem}", str):
-        counts = Counter(names)
-        names = [name if counts[name] == 1 else longer(path) for name, path in zip(names, paths, strict=True)]
-    return names
 
 
 def _inside(value: Any, *keys: str) -> Any:

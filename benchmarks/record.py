@@ -5,9 +5,10 @@ Bytes are integers, times are seconds, ratios are plain numbers; what could not 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from operator import attrgetter
+from types import MappingProxyType
 from typing import Any, Literal
 
 SCHEMA = 1
@@ -195,10 +196,54 @@ def to_json(record: Result | Unmeasured) -> dict[str, Any]:
 Row = dict[str, Any]
 
 
-_CASE_COLUMNS = tuple(one.name for one in fields(Case))
-_MEMORY_COLUMNS = tuple(one.name for one in fields(Memory) if one.default_factory is MISSING)
-_case_values, _memory_values = attrgetter(*_CASE_COLUMNS), attrgetter(*_MEMORY_COLUMNS)
-"""Rows of thousands of runs are made from these: asdict copies deeply, which takes most of the time of reading them."""
+def _end(ratio: str, end: str) -> Callable[[Result], float | None]:
+    def of(result: Result) -> float | None:
+        interval = getattr(result, ratio)
+        return None if interval is None else getattr(interval, end)
+
+    return of
+
+
+def _ends(ratio: str) -> dict[str, Callable[[Result], float | None]]:
+    return {ratio: _end(ratio, "estimate"), f"{ratio}_low": _end(ratio, "low"), f"{ratio}_high": _end(ratio, "high")}
+
+
+def _peak_ratios(results: Sequence[Result]) -> list[float | None]:
+    """The peak over the tracked peak of the same group, None where either is missing or tracked's is 0."""
+    tracked = {result.case.group: result.memory.peak_tensor_bytes for result in results if result.case.mode == "tracked"}
+    pairs = ((result.memory.peak_tensor_bytes, tracked.get(result.case.group)) for result in results)
+    return [None if peak is None or not baseline else peak / baseline for peak, baseline in pairs]
+
+
+_COLUMNS: Mapping[str, Callable[[Result], Any] | None] = MappingProxyType({
+    **{one.name: attrgetter(f"case.{one.name}") for one in fields(Case)},
+    "seconds": attrgetter("seconds"),
+    **_ends("speedup"),
+    "verdict": attrgetter("verdict"),
+    **_ends("placebo"),
+    "trusted": attrgetter("trusted"),
+    "page_faults": attrgetter("page_faults"),
+    "device_seconds": attrgetter("device_seconds"),
+    **_ends("kept_pages"),
+    "cold_seconds": attrgetter("cold_seconds"),
+    "warmup_calls": attrgetter("warmup_calls"),
+    "discarded": lambda result: len(result.discarded_placebos),
+    "processes": lambda result: max(1, len(result.processes)),
+    **{one.name: attrgetter(f"memory.{one.name}") for one in fields(Memory) if one.default_factory is MISSING},
+    "unavailable": lambda result: "; ".join(f"{name}: {reason}" for name, reason in result.memory.unavailable.items()),
+    "peak_tensor_ratio": None,  # of all results together
+    "contract_holds": attrgetter("contract.holds"),
+    "same_kernels": attrgetter("kernels.same_as_tracked"),
+    "parameters": attrgetter("model.parameters"),
+    "parameter_bytes": attrgetter("model.parameter_bytes"),
+    "inputs": lambda result: " ".join(result.model.inputs),
+})  # fmt: skip
+
+
+def tidy_columns(results: Sequence[Result], names: Iterable[str] = ()) -> dict[str, list[Any]]:
+    """A value per result for each of the columns `names` (none named: all), those that there are."""
+    wanted = {name: _COLUMNS[name] for name in names or _COLUMNS if name in _COLUMNS}
+    return {name: [get(result) for result in results] if get else _peak_ratios(results) for name, get in wanted.items()}
 
 
 def tidy_rows(results: Iterable[Result]) -> list[Row]:
@@ -206,43 +251,5 @@ def tidy_rows(results: Iterable[Result]) -> list[Row]:
 
     `peak_tensor_ratio` is the peak over the tracked peak of the same group, None where either is missing or tracked's is 0.
     """
-    results = list(results)
-    tracked_peaks = {
-        _case_values(result.case)[:-1]: result.memory.peak_tensor_bytes for result in results if result.case.mode == "tracked"
-    }
-    return [_tidy_row(result, tracked_peaks) for result in results]
-
-
-def _tidy_row(result: Result, tracked_peaks: Mapping[tuple[str, ...], int | None]) -> Row:
-    case, memory, model = _case_values(result.case), result.memory, result.model
-    peak, tracked_peak = memory.peak_tensor_bytes, tracked_peaks.get(case[:-1])
-    speedup, placebo, kept_pages = result.speedup, result.placebo, result.kept_pages
-    return {
-        **dict(zip(_CASE_COLUMNS, case, strict=True)),
-        "seconds": result.seconds,
-        "speedup": speedup and speedup.estimate,
-        "speedup_low": speedup and speedup.low,
-        "speedup_high": speedup and speedup.high,
-        "verdict": result.verdict,
-        "placebo": placebo and placebo.estimate,
-        "placebo_low": placebo and placebo.low,
-        "placebo_high": placebo and placebo.high,
-        "trusted": result.trusted,
-        "page_faults": result.page_faults,
-        "device_seconds": result.device_seconds,
-        "kept_pages": kept_pages and kept_pages.estimate,
-        "kept_pages_low": kept_pages and kept_pages.low,
-        "kept_pages_high": kept_pages and kept_pages.high,
-        "cold_seconds": result.cold_seconds,
-        "warmup_calls": result.warmup_calls,
-        "discarded": len(result.discarded_placebos),
-        "processes": max(1, len(result.processes)),
-        **dict(zip(_MEMORY_COLUMNS, _memory_values(memory), strict=True)),
-        "unavailable": "; ".join([f"{name}: {reason}" for name, reason in memory.unavailable.items()]),
-        "peak_tensor_ratio": None if peak is None or not tracked_peak else peak / tracked_peak,
-        "contract_holds": result.contract.holds,
-        "same_kernels": result.kernels.same_as_tracked,
-        "parameters": model.parameters,
-        "parameter_bytes": model.parameter_bytes,
-        "inputs": " ".join(model.inputs),
-    }
+    columns = tidy_columns(list(results))
+    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
