@@ -61,26 +61,29 @@ def find_runs(runs: Sequence[str], folder: Path = RESULTS, warnings: list[str] |
     """
     found: dict[Path, Path] = {}
     for run in runs:
-        paths = _in_folder(run, warnings) if os.path.isdir(run) else _of_glob(run) or [find_run(run, folder)]
+        is_folder = os.path.isdir(run)  # noqa: PTH112 - Path's raises for a text that is too long for a path
+        paths = _in_folder(run, warnings) if is_folder else _of_glob(run) or [find_run(run, folder)]
         for path in paths:
             found.setdefault(path.resolve(), path)
     return list(found.values())
 
 
 def _in_folder(folder: str, warnings: list[str] | None) -> list[Path]:
-    files = sorted(path for path in Path(folder).rglob("*.json") if path.is_file())
-    others = [path for path in files if _is_something_else(path)]
+    runs: list[Path] = []
+    others: list[Path] = []
+    for path in sorted(path for path in Path(folder).rglob("*.json") if path.is_file()):
+        (others if _is_something_else(path) else runs).append(path)
     passed_over = f"{others[0]}{f' and {len(others) - 1} more' if others[1:] else ''}" if others else ""
-    if len(files) == len(others):
+    if not runs:
         raise RunFileError(f"{folder}: there is no saved run in this folder{f' (no runs: {passed_over})' if others else ''}")
     if others and warnings is not None:
         warnings.append(f"passed over, for pytest-benchmark did not save it: {passed_over}")
-    return [path for path in files if path not in set(others)]
+    return runs
 
 
 def _of_glob(run: str) -> list[Path]:
     """The files that `run` matches if it is a pattern and not itself a file."""
-    if not glob.has_magic(run) or os.path.exists(run):
+    if not glob.has_magic(run) or os.path.exists(run):  # noqa: PTH110 - as above
         return []
     files = [Path(name) for name in sorted(glob.glob(run, recursive=True)) if Path(name).is_file()]  # noqa: PTH207 - a pattern may start at /
     if not files:
