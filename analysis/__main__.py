@@ -80,9 +80,12 @@ def summarise(
         alone = len(paths) == 1 and not names and not metric
         names = names or ["model", "size", *(["run"] if 1 < len(paths) <= FEW_RUNS else [])]
         wanted = [] if alone else summarise.needed_columns(names, metric or "speedup")
-        found = load.load_all(paths, keep_going=keep_going, columns=wanted)
     except load.RunFileError as error:
         raise _usage_error(str(error)) from error
+    try:
+        found = load.load_all(paths, keep_going=keep_going, columns=wanted)
+    except load.RunFileError as error:
+        raise _usage_error(f"{error}; --keep-going leaves it out") from error
     for warning in [*warnings, *found.warnings]:
         typer.echo(warning, err=True)
     if found.frame.empty and not found.unmeasured:
