@@ -2,49 +2,106 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from typer.completion import completion_init  # type: ignore[attr-defined]  # typer calls it only with the options that `add_completion` adds
 
-from analysis.render import FORMATS, rendered
+from analysis import completion
+from analysis.means import BY, METRICS, means_table
+from analysis.render import FORMATS, rendered, terminal
 from analysis.tables import summary_tables
 
 if TYPE_CHECKING:
     from analysis import load
     from benchmarks.record import Case, Result
 
+FEW_RUNS = 5
+"""Up to so many runs stand side by side, more are averaged, unless `--by` says otherwise."""
+
 app = typer.Typer(
     help="Turns saved runs into tables.\n\nExample: python -m analysis summarise latest --format markdown",
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    no_args_is_help=True,
+    add_completion=False,  # typer's own would bind to `python` and cannot read `-m analysis`; see `completion`
 )
 
 
-@app.command(help="The main table of a run: time, speedup, verdict and memory of every mode.\n\n"
-             "Example: python -m analysis summarise 0007 --format latex > table.tex")  # fmt: skip
+@app.callback(invoke_without_command=True)
+def start(context: typer.Context) -> None:
+    if context.invoked_subcommand is not None:
+        return
+    from analysis import load
+
+    typer.echo("Turns saved runs into tables. What there is, each with an example in its --help:\n")
+    commands = getattr(context.command, "commands", {})
+    for name, command in commands.items():
+        typer.echo(f"  python -m analysis {name:<10}  {command.help.partition(chr(10))[0].partition(':')[0].rstrip('.')}")
+    try:
+        typer.echo(f"\nUnless another run is named they look at {load.find_run(load.LATEST)}")
+    except load.RunFileError as error:
+        typer.echo(f"\n{error}")
+
+
+RUN = "a file, a number such as 0007, or latest"
+RUNS = "files, folders, globs, numbers such as 0007, or latest"
+
+
+@app.command(help="The main table of a run, or the geometric means of several.\n\n"
+             "With --by the rows are its values, the columns modes, and the cells geometric means of --metric as a ratio to tracked: of a "
+             "case first over runs, then over cases. --by defaults to model,size if there are several runs or --metric is given, and up to "
+             f"{FEW_RUNS} runs then stand side by side. What should not be averaged (scenarios, devices, dtypes, allocators) stays apart.\n\n"
+             "Example: python -m analysis summarise 0007 --format latex > table.tex\n\n"
+             "Example: python -m analysis summarise results/ --by model,run --metric peak_tensor_bytes")  # fmt: skip
 def summarise(
-    run: Annotated[str, typer.Argument(help="a file, a number such as 0007, or latest")] = "latest",
-    format_: Annotated[str, typer.Option("--format", help=f"one of {', '.join(FORMATS)}")] = "terminal",
+    runs: Annotated[list[str] | None, typer.Argument(help=RUNS, autocompletion=completion.runs, show_default="latest")] = None,
+    by: Annotated[
+        str, typer.Option(help=f"one or more, separated by commas, of {', '.join(BY)}", autocompletion=completion.of(BY))
+    ] = "",
+    metric: Annotated[
+        str, typer.Option(help=f"one of {', '.join(METRICS)}", autocompletion=completion.of(METRICS), show_default="speedup")
+    ] = "",
+    format_: Annotated[
+        str, typer.Option("--format", help=f"one of {', '.join(FORMATS)}", autocompletion=completion.of(tuple(FORMATS)))
+    ] = "terminal",
+    keep_going: Annotated[bool, typer.Option("--keep-going", help="leave out what cannot be read, and say so")] = False,
 ) -> None:
-    if format_ not in FORMATS:
-        raise _usage_error(f"--format {format_}: unknown; choose from {', '.join(FORMATS)}")
+    names = [name.strip() for name in by.split(",") if name.strip()]
+    _check_names("--format", [format_], tuple(FORMATS))
+    _check_names("--by", names, BY)
+    _check_names("--metric", [metric] if metric else [], METRICS)
     from analysis import load, summarise
 
-    found = _loaded(run)
+    warnings: list[str] = []
+    try:
+        paths = load.find_runs(runs or [load.LATEST], warnings=warnings)
+        alone = len(paths) == 1 and not names and not metric
+        names = names or ["model", "size", *(["run"] if 1 < len(paths) <= FEW_RUNS else [])]
+        wanted = [] if alone else summarise.needed_columns(names, metric or "speedup")
+    except load.RunFileError as error:
+        raise _usage_error(str(error)) from error
+    try:
+        found = load.load_all(paths, keep_going=keep_going, columns=wanted)
+    except load.RunFileError as error:
+        raise _usage_error(f"{error}; --keep-going leaves it out") from error
+    for warning in [*warnings, *found.warnings]:
+        typer.echo(warning, err=True)
     if found.frame.empty and not found.unmeasured:
-        raise _usage_error(f"{found.path}: holds no results of this suite; `pytest --benchmark` makes a run that does")
-    if found.foreign:
-        typer.echo(f"{found.path}: {found.foreign} benchmarks of other tests skipped", err=True)
-    tables = summary_tables(load.rows_of(summarise.summarise(found.frame)), found.unmeasured, found.broken_invariants)
+        what = str(paths[0]) if len(paths) == 1 else f"{len(paths)} files"
+        raise _usage_error(f"{what}: no results of this suite; `pytest --benchmark` makes a run that holds some")
+    if alone:
+        tables = summary_tables(load.rows_of(summarise.summarise(found.frame)), found.unmeasured, found.broken_invariants)
+    else:
+        tables = [means_table(found.frame, list(dict.fromkeys(names)), metric or "speedup", found.unmeasured)]
     typer.echo(rendered(tables, format_))
 
 
 @app.command(help="Where the bytes that a mode saves for backward go: by module, by operator, against theory.\n\n"
              "Example: python -m analysis explain --model transformer --size small")  # fmt: skip
 def explain(
-    run: Annotated[str, typer.Argument(help="a file, a number such as 0007, or latest")] = "latest",
+    run: Annotated[str, typer.Argument(help=RUN, autocompletion=completion.runs)] = "latest",
     model: Annotated[str, typer.Option(help="only this model")] = "",
     size: Annotated[str, typer.Option(help="only this size")] = "",
     mode: Annotated[str, typer.Option(help="only this mode")] = "tracked",
@@ -66,14 +123,13 @@ def explain(
     typer.echo("\n\n".join(explaining.explain(results) for results in cases.values()))
 
 
-@app.command(help="What the guide claims about gradient tracking, with a verdict on this machine and the evidence for it.\n\n"
+@app.command(help="What is said about gradient tracking: each claim with its verdict on this machine and the evidence.\n\n"
              "Example: python -m analysis claims latest --format markdown")  # fmt: skip
 def claims(
     run: Annotated[str, typer.Argument(help="a file, a number such as 0007, or latest")] = "latest",
     format_: Annotated[str, typer.Option("--format", help=f"one of {', '.join(FORMATS)}")] = "terminal",
 ) -> None:
-    if format_ not in FORMATS:
-        raise _usage_error(f"--format {format_}: unknown; choose from {', '.join(FORMATS)}")
+    _check_names("--format", [format_], tuple(FORMATS))
     from analysis import claims, load
 
     loaded = _loaded(run)
@@ -89,10 +145,30 @@ def advise(
 ) -> None:
     from analysis import advise, load
 
-    if format_ not in advise.FORMATS:
-        raise _usage_error(f"--format {format_}: unknown; choose from {', '.join(advise.FORMATS)}")
+    _check_names("--format", [format_], tuple(advise.FORMATS))
     loaded = _loaded(run)
     typer.echo(advise.FORMATS[format_](advise.advise(load.rows_of(loaded.frame), loaded.unmeasured, loaded.conditions)))
+
+
+@app.command(help="How fast a thousand runs are read, beside the goal.\n\nExample: python -m analysis selfcheck --full")
+def selfcheck(full: Annotated[bool, typer.Option("--full", help="10,000 runs as well: 5 GB and a minute")] = False) -> None:
+    from analysis import selfcheck
+
+    typer.echo(terminal(selfcheck.selfcheck(full=full)))
+
+
+@app.command(
+    "completion",
+    help='Prints what makes bash complete these commands, for ~/.bashrc.\n\nExample: eval "$(python -m analysis completion)"',
+)
+def print_completion() -> None:
+    typer.echo(completion.BASH)
+
+
+def _check_names(option: str, names: Sequence[str], known: Sequence[str]) -> None:
+    for name in names:
+        if name not in known:
+            raise _usage_error(f"{option} {name}: unknown; choose from {', '.join(known)}")
 
 
 def _loaded(run: str) -> load.Run:
@@ -110,4 +186,5 @@ def _usage_error(message: str) -> typer.Exit:
 
 
 if __name__ == "__main__":
-    app(prog_name="python -m analysis")
+    completion_init()
+    app(prog_name="python -m analysis", complete_var="_ANALYSIS_COMPLETE")

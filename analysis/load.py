@@ -1,32 +1,37 @@
-"""The only reader of saved runs: from pytest-benchmark's JSON to one tidy frame, a row per case."""
+"""The only reader of saved runs: from files to one tidy frame, a row per case."""
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
+import gc
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import msgspec
-import pandas as pd
+from analysis.decode import NotARun, decode
+from analysis.find import LATEST, RESULTS, RunFileError, find_run, find_runs, name_of, unique_names
+from benchmarks.record import Result, Row, Unmeasured, tidy_columns
 
-from benchmarks.record import SCHEMA, Result, Row, Unmeasured, tidy_rows
+if TYPE_CHECKING:
+    import pandas as pd
 
-RESULTS = Path("results")
-LATEST = "latest"
-_STORED = re.compile(r"(\d{4})_.*\.json$")
+__all__ = [
+    "IDENTITY", "LATEST", "RESULTS", "Run", "RunFileError", "Runs", "find_run", "find_runs", "load", "load_all", "load_each", "rows_of",
+]  # fmt: skip
+
+IDENTITY = ("run", "torch", "commit", "machine", "threads", "saved_at")
+"""Columns that tell the rows of one run from another's. They stand behind those of record.tidy_rows."""
 
 
-class RunFileError(Exception):
-    """What is wrong with a run: names the file, what was expected, and the next step."""
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Run:
-    """One saved run. `frame` has a row per case with the columns of record.tidy_rows; `foreign` counts benchmarks that are not ours.
+    """One saved run. `foreign` counts benchmarks that are not ours, `left_out` says which of ours could not be read, and why.
 
-    `name` is what tables call it: the number of a stored run, else the file's name without its ending. `saved_at` is ISO 8601, `commit` the
-    short hash, with `+` where files were changed since, and None outside git. `machine_info` and `conditions` are the file's own.
+    `name` is what tables call it: the number of a stored run, else the file's name without its ending, and more of its path where two of
+    one call would be called the same. `saved_at` is ISO 8601, `commit` the short hash, with `+` where files were changed since, and
+    None outside git. `machine_info` and `conditions` are the file's own.
     """
 
     path: Path
@@ -36,105 +41,136 @@ class Run:
     machine_info: dict[str, Any]
     conditions: dict[str, Any]
     results: list[Result]
-    frame: pd.DataFrame
     unmeasured: list[Unmeasured]
     broken_invariants: list[str]
     foreign: int
+    left_out: str = ""
+
+    @cached_property
+    def frame(self) -> pd.DataFrame:
+        """A row per case with the columns of record.tidy_rows and IDENTITY; no columns where there are no cases."""
+        return _frame(self.columns())
+
+    def columns(self, names: Sequence[str] = ()) -> dict[str, list[Any]]:
+        """The columns `names` of `frame` (none named: all) as plain values; none where there are no cases."""
+        if not self.results:
+            return {}
+        devices = [result.case.device for result in self.results]
+        identities = {device: self._identity(device) for device in set(devices)}
+        identity = {name: [identities[device][name] for device in devices] for name in IDENTITY if not names or name in names}
+        return tidy_columns(self.results, names) | identity
+
+    def _identity(self, device: str) -> Row:
+        torch, threads = (_inside(self.machine_info, "gradtax", name) for name in ("torch", "threads"))
+        values = (
+            self.name,
+            torch and str(torch),
+            self.commit,
+            _machine(self.machine_info, device),
+            threads if isinstance(threads, int) else None,
+            self.saved_at,
+        )
+        return dict(zip(IDENTITY, values, strict=True))
 
 
-class _Benchmark(msgspec.Struct):
-    extra_info: msgspec.Raw
+@dataclass(frozen=True, slots=True)
+class Runs:
+    """Several runs as one frame, and what they hold beside it. `warnings` are sentences about what was not read."""
+
+    names: list[str]
+    frame: pd.DataFrame
+    unmeasured: list[Unmeasured]
+    broken_invariants: list[str]
+    warnings: list[str]
 
 
-class _Marked(msgspec.Struct):
-    """What tells our `extra_info` from other tests': a whole number as schema, and a case that is an object."""
+def load(path: Path, name: str = "", *, keep_going: bool = False) -> Run:
+    """Reads one run. Benchmarks of other tests are counted and skipped.
 
-    schema: msgspec.Raw = msgspec.Raw()
-    case: msgspec.Raw = msgspec.Raw()
-
-
-class _Commit(msgspec.Struct):
-    id: str | None = None
-    dirty: bool | None = None
-
-    def __str__(self) -> str:
-        return f"{(self.id or '')[:8]}{'+' if self.dirty else ''}"
-
-
-class _Gradtax(msgspec.Struct):
-    schema: int = SCHEMA
-    unmeasured: msgspec.Raw = msgspec.Raw(b"[]")
-    broken_invariants: list[str] = []
-    conditions: dict[str, Any] = {}
-
-
-class _File(msgspec.Struct):
-    benchmarks: list[_Benchmark]
-    machine_info: dict[str, Any] = {}
-    commit_info: _Commit = msgspec.field(default_factory=_Commit)
-    datetime: str | None = None
-    gradtax: _Gradtax = msgspec.field(default_factory=_Gradtax)
-
-
-def find_run(run: str, folder: Path = RESULTS) -> Path:
-    """The file of `run`: a path, a number such as `0007`, or `latest` (the newest under `folder`). Raises RunFileError."""
-    there = (path for path in folder.glob("*/[0-9][0-9][0-9][0-9]_*.json") if path.is_file())
-    saved = sorted(there, key=lambda path: (path.stat().st_mtime, path.name))
-    if run == LATEST:
-        if not saved:
-            raise RunFileError(f"there is no saved run under {folder}/; `pytest --benchmark` makes one, or name a file")
-        return saved[-1]
-    if re.fullmatch(r"\d{1,4}", run):
-        numbered = [path for path in saved if path.name.startswith(f"{int(run):04}_")]
-        if not numbered:
-            known = ", ".join(path.name[:4] for path in saved) or "none"
-            raise RunFileError(f"there is no run {int(run):04} under {folder}/ (there: {known})")
-        return numbered[-1]
-    path = Path(run)
+    Raises RunFileError; with `keep_going` cases that cannot be read are left out, and only a file that cannot be read at all raises.
+    """
     try:
-        what = None if path.is_file() else "this is a folder" if path.is_dir() else "no such file"
-    except OSError as error:
-        what = error.strerror
-    if what is not None:
-        raise RunFileError(f"{run}: {what}; a run is a file, a number such as 0007, or {LATEST}")
-    return path
-
-
-def load(path: Path) -> Run:
-    """Reads one run. Benchmarks of other tests are counted and skipped. Raises RunFileError."""
-    try:
-        file = msgspec.json.decode(path.read_bytes(), type=_File)
-        _check(file.gradtax.schema)
-        results = [result for one in file.benchmarks if (result := _result(one)) is not None]
-        unmeasured = msgspec.json.decode(file.gradtax.unmeasured, type=list[Unmeasured])
-        frame = _frame(tidy_rows(results))
+        found = decode(path.read_bytes())
     except OSError as error:
         raise RunFileError(f"{path}: cannot be read: {error.strerror}") from error
-    except (msgspec.ValidationError, OverflowError, RecursionError) as error:
-        raise RunFileError(f"{path}: not a run of this suite: {error}") from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise RunFileError(f"{path}: not JSON ({error}); expected a file that pytest-benchmark saved") from error
-    except _SchemaError as error:
-        raise RunFileError(f"{path}: schema {error} cannot be read by this version, which reads {SCHEMA}") from error
+    except NotARun as error:
+        raise RunFileError(f"{path}: {error}") from error
+    more = f"; and {len(found.wrong) - 1} more" if found.wrong[1:] else ""
+    left_out = f"{path}: {found.wrong[0]}{more}" if found.wrong else ""
+    if left_out and not keep_going:
+        raise RunFileError(left_out)
     return Run(
         path=path,
-        name=found[1] if (found := _STORED.match(path.name)) else path.stem,
-        saved_at=file.datetime,
-        commit=str(file.commit_info) or None,
-        machine_info=file.machine_info,
-        conditions=file.gradtax.conditions,
-        results=results,
-        frame=frame,
-        unmeasured=unmeasured,
-        broken_invariants=file.gradtax.broken_invariants,
-        foreign=len(file.benchmarks) - len(results),
+        name=name or name_of(path),
+        saved_at=found.saved_at,
+        commit=found.commit,
+        machine_info=found.machine_info,
+        conditions=found.conditions,
+        results=found.results,
+        unmeasured=found.unmeasured,
+        broken_invariants=found.broken_invariants,
+        foreign=found.foreign,
+        left_out=left_out,
     )
 
 
-def _frame(rows: list[Row]) -> pd.DataFrame:
+def load_each(paths: Sequence[Path], *, keep_going: bool = False, warnings: list[str] | None = None) -> Iterator[Run]:
+    """Reads the runs one after the other, under names that tell them apart. Raises RunFileError.
+
+    With `keep_going`, what cannot be read is left out. `warnings` gets a sentence about that, and about benchmarks of other tests.
+    """
+    told = [] if warnings is None else warnings
+    for path, name in zip(paths, unique_names(paths), strict=True):
+        try:
+            run = load(path, name, keep_going=keep_going)
+        except RunFileError as error:
+            if not keep_going:
+                raise
+            told.append(f"left out: {error}")
+            continue
+        if run.left_out:
+            told.append(f"left out: {run.left_out}")
+        if run.foreign:
+            told.append(f"{path}: {run.foreign} benchmarks of other tests skipped")
+        yield run
+
+
+def load_all(paths: Sequence[Path], *, keep_going: bool = False, columns: Sequence[str] = ()) -> Runs:
+    """Reads the runs into one frame of the named `columns` (none named: all), in the order of `paths`. Raises RunFileError.
+
+    The results of one run at a time are in memory: 60,000 cases take 10 MB or so for the columns that a mean needs, 100 MB for all.
+    """
+    runs = Runs([], _frame({}), [], [], [])
+    cells: dict[str, list[Any]] = {}
+    texts: dict[Any, Any] = {}
+    with _collector_off():
+        for run in load_each(paths, keep_going=keep_going, warnings=runs.warnings):
+            runs.names.append(run.name)
+            runs.unmeasured.extend(run.unmeasured)
+            runs.broken_invariants.extend(run.broken_invariants)
+            for name, values in run.columns(columns).items():
+                same = [texts.setdefault(value, value) for value in values] if isinstance(values[0], str) else values
+                cells.setdefault(name, []).extend(same)
+    return replace(runs, frame=_frame(cells))
+
+
+@contextmanager
+def _collector_off() -> Iterator[None]:
+    """Nothing in a result refers back to it, and looking for that would take a third of the time of reading."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+def _frame(columns: Mapping[str, Sequence[Any]]) -> pd.DataFrame:
     """Counts and bytes as nullable integers from the start, so that none of them passes through a float."""
-    columns = {name: [row[name] for row in rows] for name in (rows[0] if rows else ())}
-    whole = ("_bytes", "_nodes", "parameters")
+    import pandas as pd  # half a second, which finding a run need not wait for
+
+    whole = ("_bytes", "_nodes", "parameters", "threads")
     return pd.DataFrame(
         {name: pd.array(values, dtype="Int64") if name.endswith(whole) else values for name, values in columns.items()}
     )
@@ -147,21 +183,18 @@ def rows_of(frame: pd.DataFrame) -> list[Row]:
     return rows
 
 
-class _SchemaError(Exception):
-    pass
+def _inside(value: Any, *keys: str) -> Any:
+    """What lies in objects within `value`; None where there is nothing, or no plain text or number."""
+    for key in keys:
+        value = value.get(key) if isinstance(value, dict) else None
+    return value if isinstance(value, str | int | float) else None
 
 
-def _check(schema: int) -> None:
-    if schema != SCHEMA:
-        raise _SchemaError(str(schema))
-
-
-def _result(benchmark: _Benchmark) -> Result | None:
-    if not bytes(benchmark.extra_info).lstrip().startswith(b"{"):
-        return None
-    marked = msgspec.json.decode(benchmark.extra_info, type=_Marked)
-    schema = bytes(marked.schema)
-    if not (schema.removeprefix(b"-").isdigit() and bytes(marked.case).startswith(b"{")):
-        return None
-    _check(int(schema))
-    return msgspec.json.decode(benchmark.extra_info, type=Result)
+def _machine(machine_info: Mapping[str, Any], device: str) -> str | None:
+    """The GPU's name for its cases, else the CPU's and how many cores it has."""
+    own = "gradtax", "devices", device
+    if device != "cpu" and (name := _inside(machine_info, *own, "name")):
+        return str(name)
+    brand = _inside(machine_info, "cpu", "brand_raw") or _inside(machine_info, "processor") or _inside(machine_info, "machine")
+    cores = _inside(machine_info, *own, "cores") or _inside(machine_info, "cpu", "count")
+    return ", ".join([*([str(brand)] if brand else []), *([f"{cores} cores"] if cores else [])]) or None

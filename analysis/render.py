@@ -1,4 +1,4 @@
-"""One table, every format: terminal text, Markdown, CSV, LaTeX and JSON. Texts in, text out; needs no pandas."""
+"""One table, every format: terminal text, Markdown, CSV, LaTeX, JSON and HTML. Texts in, text out; needs no pandas."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import re
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from html import escape
 from types import MappingProxyType
 
 from benchmarks.record import Row
@@ -53,6 +54,7 @@ _SHORT_TITLE = len("per call")
 
 def terminal(table: Table) -> str:
     """Plain text in at most 100 columns; no colours, no cursor movement. Says which columns it leaves out for that."""
+    table = _printable(table)
     kept = _that_fit(table)
     columns, rows = [table.columns[number] for number in kept], [row for section in table.sections for row in section.rows]
     widths = [_width(table, number) for number in kept]
@@ -112,10 +114,11 @@ def _shortened(line: str) -> str:
 
 def markdown(table: Table) -> str:
     """A GitHub table with figures aligned right."""
+    table = _printable(table)
     columns, flat = _flat(table)
     rows = [[_markdown_escaped(cell) for cell in row] for row in flat]
-    titles = [column.title for column in columns]
-    widths = [max(len(row[number]) for row in [titles, *rows]) for number in range(len(columns))]
+    titles = [_markdown_escaped(column.title) for column in columns]
+    widths = [max(3, *(len(row[number]) for row in [titles, *rows])) for number in range(len(columns))]
     rule = ["-" * width if column.text else "-" * (width - 1) + ":" for width, column in zip(widths, columns, strict=True)]
     body = [_line(row, widths, columns, " | ").strip() for row in [titles, rule, *rows]]
     lines = [f"| {line.ljust(sum(widths) + 3 * (len(widths) - 1))} |" for line in body]
@@ -124,10 +127,14 @@ def markdown(table: Table) -> str:
 
 def latex(table: Table) -> str:
     """A booktabs tabular; needs `\\usepackage{booktabs}`."""
+    table = _printable(table)
     columns, flat = _flat(table)
     alignment = "".join("l" if column.text else "r" for column in columns)
     rows = [[column.title for column in columns], *flat]
-    lines = [" & ".join(_latex_escaped(cell) for cell in row) + r" \\" for row in rows]
+    joined = (" & ".join(_latex_escaped(cell) for cell in row) for row in rows)
+    lines = [
+        f"{{}}{line} \\\\" if line.startswith(("[", "*")) else f"{line} \\\\" for line in joined
+    ]  # or the \\\\ before would take them
     notes = [f"% {note}" for note in table.notes]
     begin, end = [rf"\begin{{tabular}}{{{alignment}}}", r"\toprule"], [r"\bottomrule", r"\end{tabular}"]
     return "\n".join([*([*begin, lines[0], r"\midrule", *lines[1:], *end] if flat else []), *notes])
@@ -147,8 +154,26 @@ def json_list(table: Table) -> str:
     return json.dumps(table.raw, indent=2)
 
 
+def html(table: Table) -> str:
+    """A `<table>` with a body per section, and the notes as a list. No styles: cells with figures have the class `figure`."""
+    table = _printable(table)
+    classes = ["" if column.text else ' class="figure"' for column in table.columns]
+    titles = (f'<th scope="col"{mark}>{escape(one.title)}</th>' for one, mark in zip(table.columns, classes, strict=True))
+    lines = ["<table>", f"<thead><tr>{''.join(titles)}</tr></thead>"] if any(one.rows for one in table.sections) else []
+    end = ["</table>"] if lines else []
+    for section in table.sections if lines else ():
+        heading = "<br>".join(escape(line.strip()) for line in section.heading.splitlines())
+        lines += ["<tbody>", *([f'<tr><th colspan="{len(classes)}" scope="rowgroup">{heading}</th></tr>'] if heading else [])]
+        for row in section.rows:
+            cells = (f"<td{mark}>{escape(cell)}</td>" for cell, mark in zip(row, classes, strict=True))
+            lines.append(f"<tr>{''.join(cells)}</tr>")
+        lines.append("</tbody>")
+    notes = ["<ul>", *(f"<li>{escape(note)}</li>" for note in table.notes), "</ul>"] if table.notes else []
+    return "\n".join([*lines, *end, *notes])
+
+
 FORMATS: Mapping[str, Callable[[Table], str]] = MappingProxyType(
-    {"terminal": terminal, "markdown": markdown, "csv": comma_separated, "latex": latex, "json": json_list}
+    {"terminal": terminal, "markdown": markdown, "csv": comma_separated, "latex": latex, "json": json_list, "html": html}
 )
 
 
@@ -157,6 +182,28 @@ def rendered(tables: Sequence[Table], format_: str) -> str:
     if format_ in ("csv", "json"):
         return FORMATS[format_](replace(tables[0], raw=[row for table in tables for row in table.raw]))
     return "\n\n".join(FORMATS[format_](table) for table in tables)
+
+
+def _printable(table: Table) -> Table:
+    """The table with every text on one line and without characters that would steer a terminal; names come from files."""
+
+    def plain(text: str) -> str:
+        return "".join(one if one.isprintable() else " " if one.isspace() else "\ufffd" for one in text)
+
+    return Table(
+        [replace(column, title=plain(column.title)) for column in table.columns],
+        table.key_titles,
+        [
+            Section(
+                "\n".join(map(plain, section.heading.splitlines())),
+                tuple(map(plain, section.key)),
+                [[plain(cell) for cell in row] for row in section.rows],
+            )
+            for section in table.sections
+        ],
+        [plain(note) for note in table.notes],
+        table.raw,
+    )
 
 
 def _flat(table: Table) -> tuple[list[Column], list[list[str]]]:
@@ -173,7 +220,7 @@ def _flat(table: Table) -> tuple[list[Column], list[list[str]]]:
 
 def _markdown_escaped(text: str) -> str:
     """Only what would be read as markup: underscores inside a word and brackets without a link are left as they are."""
-    text = re.sub(r"([\\|*`<~]|&(?=#?\w+;)|\](?=\())", r"\\\1", text)
+    text = re.sub(r"([\\|*`<~$]|&(?=#?\w+;)|\](?=\())", r"\\\1", text)
     return re.sub(r"(?<![^\W_])_+|_+(?![^\W_])", lambda found: r"\_" * len(found[0]), text)
 
 
@@ -184,6 +231,8 @@ def _latex_escaped(text: str) -> str:
         "^": r"\textasciicircum{}",
         "<": r"\textless{}",
         ">": r"\textgreater{}",
+        "|": r"\textbar{}",
+        "`": r"\textasciigrave{}",
         "±": r"$\pm$",
     }
     return "".join(special.get(character, f"\\{character}" if character in "&%$#_{}" else character) for character in text)

@@ -1,13 +1,109 @@
-"""Frame to frame: what a report shows of a run."""
+"""Frame to frame: what a report shows of a run, and the means of many."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import pandas as pd
 
 GROUP = ["scenario", "model", "size", "device", "dtype", "allocator"]
+CASE = [*GROUP, "mode"]
+
+
+def needed_columns(by: Sequence[str], metric: str) -> list[str]:
+    """What `ratios` and `means` read of a frame, so that the rest of thousands of runs need not be kept."""
+    return list(dict.fromkeys([*CASE, "run", *by, metric, "speedup", "speedup_low", "speedup_high", "trusted", "same_kernels"]))
+
+
+def ratios(frame: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """The cases but `tracked`, with `ratio`: the speedup, or else `metric` over that of tracked in the same group and run.
+
+    NaN where either is missing or tracked's is 0. `below` and `above` are how far the ends of the speedup's interval are from it, as
+    differences of logarithms: the noise of every ratio of times, NaN for other metrics, which are exact counts.
+    """
+    import numpy as np
+
+    is_tracked = frame["mode"].eq("tracked")
+    rows = frame[~is_tracked]
+    if metric != "speedup":
+        tracked = frame.loc[is_tracked, ["run", *GROUP, metric]].rename(columns={metric: "tracked"})
+        rows = rows.merge(tracked, on=["run", *GROUP], how="left", validate="many_to_one")
+    number = {
+        name: rows[name].to_numpy(dtype=float, na_value=np.nan)
+        for name in (metric, "speedup", "speedup_low", "speedup_high", "tracked")
+        if name in rows
+    }
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = (
+            number[metric]
+            if metric == "speedup"
+            else number[metric] / np.where(number["tracked"] > 0, number["tracked"], np.nan)
+        )
+    timed = metric.endswith(("speedup", "seconds"))
+    return rows.assign(
+        ratio=ratio,
+        below=np.log(number["speedup"] / number["speedup_low"]) if timed else np.nan,
+        above=np.log(number["speedup_high"] / number["speedup"]) if timed else np.nan,
+    )
+
+
+def repeats(rows: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
+    """Of `ratios` above 0: a row per case and value of `keys`, with what its runs say together.
+
+    `logarithm` is the mean of n logarithms, `deviation` their standard deviation (NaN for one). `below` and `above` are the 99 %
+    half-widths of that mean: the root of the runs' own squares over n, or Student's t times deviation over the root of n, if that is
+    wider, as in statistics.combine: runs differ by more than their rounds show.
+    """
+    import numpy as np
+
+    from benchmarks.statistics import t99
+
+    names = list(dict.fromkeys([*keys, *CASE]))
+    squares = rows.assign(logarithm=np.log(rows["ratio"]), below=rows["below"] ** 2, above=rows["above"] ** 2)
+    groups = squares.groupby(names, sort=False, dropna=False)
+    found = groups.agg(
+        logarithm=("logarithm", "mean"), deviation=("logarithm", "std"), n=("logarithm", "size"),
+        below=("below", "mean"), above=("above", "mean"),
+    )  # fmt: skip
+    quantiles = found["n"].map({n: t99(n - 1) for n in found["n"].unique() if n > 1}).astype(float)
+    across = (quantiles * found["deviation"]).fillna(0.0)
+    for side in ("below", "above"):
+        found[side] = np.maximum(np.sqrt(found[side]), across) / np.sqrt(found["n"])
+    return found.reset_index()
+
+
+def means(rows: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
+    """The geometric mean of `ratios` per value of `keys`: over a case's runs first, then over cases, so that each case weighs the same.
+
+    `low` and `high` are its 99 % interval for these cases, not for others: the half-widths of `repeats` are errors of separate
+    measurements, so the root of the sum of their squares, over the number of cases. `lowest` and `highest` are the outermost single
+    ratios, `cases` how many cases are averaged. A mean of nothing but zeros is 0; beside others zeros have no logarithm and are left out.
+    `other_kernels`: whether any of the cases ran other kernels than tracked.
+    """
+    import numpy as np
+
+    cases = repeats(rows[rows["ratio"] > 0], keys)
+    cases = cases.assign(below=cases["below"] ** 2, above=cases["above"] ** 2)
+    by_keys = cases.groupby(list(keys), sort=False, dropna=False)
+    found = by_keys.agg(
+        logarithm=("logarithm", "mean"), below=("below", "mean"), above=("above", "mean"), n=("logarithm", "size")
+    )
+    every = rows.assign(
+        other_kernels=rows["same_kernels"].eq(False),
+        case=rows.groupby(CASE, sort=False).ngroup(),
+    ).groupby(list(keys), sort=False, dropna=False)
+    whole = every.agg(
+        lowest=("ratio", "min"), highest=("ratio", "max"), cases=("case", "nunique"), other_kernels=("other_kernels", "any")
+    ).join(found)
+    return whole.assign(
+        cases=whole["n"].fillna(whole["cases"]).astype(int),
+        ratio=np.exp(whole["logarithm"]).fillna(0.0),
+        low=np.exp(whole["logarithm"] - np.sqrt(whole["below"] / whole["n"])),
+        high=np.exp(whole["logarithm"] + np.sqrt(whole["above"] / whole["n"])),
+    ).reset_index()[[*keys, "ratio", "low", "high", "lowest", "highest", "cases", "other_kernels"]]
 
 
 def summarise(frame: pd.DataFrame) -> pd.DataFrame:

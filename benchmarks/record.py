@@ -5,8 +5,10 @@ Bytes are integers, times are seconds, ratios are plain numbers; what could not 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import MISSING, asdict, dataclass, field, fields
+from operator import attrgetter
+from types import MappingProxyType
 from typing import Any, Literal
 
 SCHEMA = 1
@@ -204,50 +206,64 @@ def to_json(record: Result | Unmeasured) -> dict[str, Any]:
 Row = dict[str, Any]
 
 
+def _end(ratio: str, end: str) -> Callable[[Result], float | None]:
+    def of(result: Result) -> float | None:
+        interval = getattr(result, ratio)
+        return None if interval is None else getattr(interval, end)
+
+    return of
+
+
+def _ends(ratio: str) -> dict[str, Callable[[Result], float | None]]:
+    return {ratio: _end(ratio, "estimate"), f"{ratio}_low": _end(ratio, "low"), f"{ratio}_high": _end(ratio, "high")}
+
+
+def _peak_ratios(results: Sequence[Result]) -> list[float | None]:
+    """The peak over the tracked peak of the same group, None where either is missing or tracked's is 0."""
+    tracked = {result.case.group: result.memory.peak_tensor_bytes for result in results if result.case.mode == "tracked"}
+    pairs = ((result.memory.peak_tensor_bytes, tracked.get(result.case.group)) for result in results)
+    return [None if peak is None or not baseline else peak / baseline for peak, baseline in pairs]
+
+
+_COLUMNS: Mapping[str, Callable[[Result], Any] | None] = MappingProxyType({
+    **{one.name: attrgetter(f"case.{one.name}") for one in fields(Case)},
+    "seconds": attrgetter("seconds"),
+    "steps": attrgetter("steps"),
+    "seconds_per_step": lambda result: result.seconds / result.steps,
+    **_ends("speedup"),
+    "verdict": attrgetter("verdict"),
+    **_ends("placebo"),
+    "trusted": attrgetter("trusted"),
+    "page_faults": attrgetter("page_faults"),
+    "device_seconds": attrgetter("device_seconds"),
+    **_ends("over_no_grad"),
+    **_ends("kept_pages"),
+    "cold_seconds": attrgetter("cold_seconds"),
+    "warmup_calls": attrgetter("warmup_calls"),
+    "discarded": lambda result: len(result.discarded_placebos),
+    "processes": lambda result: max(1, len(result.processes)),
+    **{one.name: attrgetter(f"memory.{one.name}") for one in fields(Memory) if one.default_factory is MISSING},
+    "unavailable": lambda result: "; ".join(f"{name}: {reason}" for name, reason in result.memory.unavailable.items()),
+    "peak_tensor_ratio": None,  # of all results together
+    "contract_holds": attrgetter("contract.holds"),
+    "changed_buffers": lambda result: " ".join(result.contract.changed_buffers),
+    "same_kernels": attrgetter("kernels.same_as_tracked"),
+    "parameters": attrgetter("model.parameters"),
+    "parameter_bytes": attrgetter("model.parameter_bytes"),
+    "inputs": lambda result: " ".join(result.model.inputs),
+})  # fmt: skip
+
+
+def tidy_columns(results: Sequence[Result], names: Iterable[str] = ()) -> dict[str, list[Any]]:
+    """A value per result for each of the columns `names` (none named: all), those that there are."""
+    wanted = {name: _COLUMNS[name] for name in names or _COLUMNS if name in _COLUMNS}
+    return {name: [get(result) for result in results] if get else _peak_ratios(results) for name, get in wanted.items()}
+
+
 def tidy_rows(results: Iterable[Result]) -> list[Row]:
     """One flat row per result: the case's fields, the figures with their unit in the name, and `peak_tensor_ratio`.
 
     `peak_tensor_ratio` is the peak over the tracked peak of the same group, None where either is missing or tracked's is 0.
     """
-    results = list(results)
-    tracked_peaks = {result.case.group: result.memory.peak_tensor_bytes for result in results if result.case.mode == "tracked"}
-    return [_tidy_row(result, tracked_peaks.get(result.case.group)) for result in results]
-
-
-def _tidy_row(result: Result, tracked_peak: int | None) -> Row:
-    peak = result.memory.peak_tensor_bytes
-    return {
-        **asdict(result.case),
-        "seconds": result.seconds,
-        "steps": result.steps,
-        "seconds_per_step": result.seconds / result.steps,
-        **_interval_columns("speedup", result.speedup),
-        "verdict": result.verdict,
-        **_interval_columns("placebo", result.placebo),
-        "trusted": result.trusted,
-        "page_faults": result.page_faults,
-        "device_seconds": result.device_seconds,
-        **_interval_columns("over_no_grad", result.over_no_grad),
-        **_interval_columns("kept_pages", result.kept_pages),
-        "cold_seconds": result.cold_seconds,
-        "warmup_calls": result.warmup_calls,
-        "discarded": len(result.discarded_placebos),
-        "processes": max(1, len(result.processes)),
-        **{name: value for name, value in asdict(result.memory).items() if not isinstance(value, list | dict)},
-        "unavailable": "; ".join(f"{name}: {reason}" for name, reason in result.memory.unavailable.items()),
-        "peak_tensor_ratio": None if peak is None or not tracked_peak else peak / tracked_peak,
-        "contract_holds": result.contract.holds,
-        "changed_buffers": " ".join(result.contract.changed_buffers),
-        "same_kernels": result.kernels.same_as_tracked,
-        "parameters": result.model.parameters,
-        "parameter_bytes": result.model.parameter_bytes,
-        "inputs": " ".join(result.model.inputs),
-    }
-
-
-def _interval_columns(name: str, interval: Interval | None) -> Mapping[str, float | None]:
-    return {
-        name: interval.estimate if interval else None,
-        f"{name}_low": interval.low if interval else None,
-        f"{name}_high": interval.high if interval else None,
-    }
+    columns = tidy_columns(list(results))
+    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]

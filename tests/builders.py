@@ -64,12 +64,17 @@ def make_timings(
     return [tracked, *others]
 
 
-def saved_run(path: Path, results: Iterable[Result] = (), unmeasured: Iterable[Unmeasured] = (), foreign: int = 0) -> Path:
-    """Writes a run as pytest-benchmark saves it, after `foreign` benchmarks of other tests, and returns `path`."""
+def saved_run(
+    path: Path, results: Iterable[Result] = (), unmeasured: Iterable[Unmeasured] = (), foreign: int = 0, **facts: Any
+) -> Path:
+    """Writes a run as pytest-benchmark saves it, after `foreign` benchmarks of other tests, and returns `path`.
+
+    `facts` are what identifies the machine and the build, such as `torch="2.13.0"`.
+    """
     benchmarks = [saved_benchmark("test_other", {"note": "not ours"}) for _ in range(foreign)]
     benchmarks += [saved_benchmark(f"test_case[{result.case}]", to_json(result)) for result in results]
     run = {
-        "machine_info": {"node": "here", "cpu": {"count": 2}},
+        "machine_info": {"node": "here", "cpu": {"brand_raw": "Some CPU", "count": 2}, "gradtax": facts},
         "commit_info": {"id": "unknown"},
         "benchmarks": benchmarks,
         "datetime": "2026-11-22T19:08:56+00:00",

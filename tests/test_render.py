@@ -7,6 +7,7 @@ import io
 import json
 import re
 from dataclasses import replace
+from html.parser import HTMLParser
 from itertools import product
 from typing import Any
 
@@ -14,8 +15,9 @@ import pytest
 from builders import make_group, make_result
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from markdown_it import MarkdownIt
 
-from analysis.render import FORMATS, WIDTH, Column, Section, Table, comma_separated, json_list, latex, markdown, terminal
+from analysis.render import FORMATS, WIDTH, Column, Section, Table, comma_separated, html, json_list, latex, markdown, terminal
 from analysis.summary import summary_table
 from benchmarks.modes import MODES
 from benchmarks.record import Interval, Kernels, Memory, ModelFacts, Result, Unmeasured, tidy_rows
@@ -164,6 +166,97 @@ def test_a_name_in_markdown_stays_one_cell_that_reads_the_same(name: str) -> Non
     assert cells(row)[0] == name
 
 
+anything = st.text(min_size=1, max_size=20) | st.text("|\\`*_<>&;[]()~$#{}^%!\n\r\u2028 ab", min_size=1, max_size=12)
+
+
+def shown_as(text: str) -> str:
+    """What is left of any text in one line: blanks for line ends, a mark for what cannot be printed."""
+    return "".join(one if one.isprintable() else " " if one.isspace() else "\ufffd" for one in text)
+
+
+def one_cell(name: str) -> Table:
+    return Table([Column(name, text=True), Column("x")], ("key",), [Section(name, (name,), [[name, "1"]])], [f"in {name}"])
+
+
+@QUICK
+@given(anything)
+def test_a_parser_of_markdown_reads_any_name_as_it_stands(name: str) -> None:
+    tokens = MarkdownIt("commonmark").enable(["table", "strikethrough"]).parse(markdown(one_cell(name)))
+    inlines = [token.children or [] for token in tokens if token.type == "inline"]
+    assert all(child.type in {"text", "text_special"} for inline in inlines for child in inline)
+    title, _, cell, figure, note = ("".join(child.content for child in inline) for inline in inlines)
+    assert title == cell == shown_as(name).strip()
+    assert (figure, note) == ("1", f"in {shown_as(name)}".rstrip())
+
+
+@QUICK
+@given(anything)
+def test_no_name_breaks_a_line_or_ends_a_comment_in_latex(name: str) -> None:
+    *lines, note = latex(one_cell(name)).split("\n")
+    assert [line for number, line in enumerate(lines) if number not in {2, 4}] == [
+        r"\begin{tabular}{lr}", r"\toprule", r"\midrule", r"\bottomrule", r"\end{tabular}",
+    ]  # fmt: skip
+    assert lines[2].endswith(r" & x \\")
+    assert lines[4].endswith(r" & 1 \\")
+    assert all(len(re.findall(r"(?<!\\)(?:\\\\)*&", line)) == 1 for line in (lines[2], lines[4]))
+    assert note == f"% in {shown_as(name)}"
+
+
+class Reader(HTMLParser):
+    """The texts of the elements that hold one, in order, and all names of elements."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.texts: list[str] = []
+        self.tags: set[str] = set()
+        self.figures = 0
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.figures += dict(attrs).get("class") == "figure"
+        if tag in {"th", "td", "li"}:
+            self.texts.append("")
+
+    def handle_data(self, data: str) -> None:
+        if data != "\n" and self.texts:
+            self.texts[-1] += data
+
+
+@QUICK
+@given(anything)
+def test_html_shows_any_name_as_text(name: str) -> None:
+    shown = shown_as(name)
+    read = Reader(html(replace(one_cell(name), sections=[Section("heading", ("",), [[name, "1"]])])))
+    assert read.tags == {"table", "thead", "tbody", "tr", "th", "td", "ul", "li"}
+    assert [text.replace("\n", "") for text in read.texts] == [shown, "x", "heading", shown, "1", f"in {shown}"]
+
+
+def test_html_is_a_table_with_a_body_per_section_and_the_notes_below() -> None:
+    expected = """\
+<table>
+<thead><tr><th scope="col">mode</th><th scope="col" class="figure">speedup</th></tr></thead>
+<tbody>
+<tr><th colspan="2" scope="rowgroup">&lt;script&gt; tiny<br>UNTRUSTED: why</th></tr>
+<tr><td>no_grad</td><td class="figure">1.25 ±0.01</td></tr>
+</tbody>
+<tbody>
+<tr><td>a&amp;b</td><td class="figure">-</td></tr>
+</tbody>
+</table>
+<ul>
+<li>a &lt;note&gt;</li>
+</ul>"""
+    sections = [Section("<script> tiny\n  UNTRUSTED: why", (), [["no_grad", "1.25 ±0.01"]]), Section("", (), [["a&b", "-"]])]
+    assert html(Table([Column("mode", text=True), Column("speedup")], (), sections, ["a <note>"])) == expected
+
+
+def test_no_name_steers_the_terminal() -> None:
+    text = terminal(table(make_result("a\nb\x1b[2J", case={"model": "\x1b[31mred\x07\r"})))
+    assert all(character.isprintable() or character == "\n" for character in text)
+    assert "\n  a b\ufffd[2J " in text
+
+
 @pytest.mark.parametrize(
     ("name", "escaped"),
     [
@@ -182,17 +275,19 @@ def test_markdown_shows_markup_in_names_and_notes_as_it_stands(name: str, escape
 @given(names)
 def test_a_name_in_latex_holds_no_command_but_its_own_escapes(name: str) -> None:
     row = latex(table(make_result(case={"model": name}))).splitlines()[4]
-    words = "textbackslash|textasciitilde|textasciicircum|textless|textgreater"
+    words = "textbackslash|textasciitilde|textasciicircum|textless|textgreater|textbar|textasciigrave"
     assert row.endswith(r" \\")
     assert re.fullmatch(
-        rf"(?:\\(?:{words})\{{\}}|\\[&%$#_{{}}]|[^\\~^<>&%$#_{{}}])*", row.removesuffix(r" \\").partition(" & ")[0]
+        rf"(?:\\(?:{words})\{{\}}|\\[&%$#_{{}}]|[^\\~^<>&%$#_{{}}])*",
+        row.removesuffix(r" \\").removeprefix("{}").partition(" & ")[0],
     )
     assert len(re.findall(r"(?<!\\)&", row)) == 9
+    assert not row.startswith(("[", "*"))  # an option of the \\ before it
 
 
 def test_latex_shows_its_special_characters_as_themselves() -> None:
     row = latex(table(make_result(case={"model": r"<script>a_b&c 5%$#{}~^\|"}))).splitlines()[4]
-    expected = r"\textless{}script\textgreater{}a\_b\&c 5\%\$\#\{\}\textasciitilde{}\textasciicircum{}\textbackslash{}| & tiny & no\_grad &"
+    expected = r"\textless{}script\textgreater{}a\_b\&c 5\%\$\#\{\}\textasciitilde{}\textasciicircum{}\textbackslash{}\textbar{} & tiny & no\_grad &"
     assert row.startswith(expected)
 
 
