@@ -21,6 +21,10 @@ class RunFileError(Exception):
     """What is wrong with a run: names the file, what was expected, and the next step."""
 
 
+class SchemaError(RunFileError):
+    """The run was saved by a version whose schema this one does not read."""
+
+
 @dataclass(frozen=True, slots=True)
 class Run:
     """One saved run. `frame` has a row per case with the columns of record.tidy_rows; `foreign` counts benchmarks that are not ours.
@@ -115,7 +119,7 @@ def load(path: Path) -> Run:
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise RunFileError(f"{path}: not JSON ({error}); expected a file that pytest-benchmark saved") from error
     except _SchemaError as error:
-        raise RunFileError(f"{path}: schema {error} cannot be read by this version, which reads {SCHEMA}") from error
+        raise SchemaError(f"{path}: schema {error} cannot be read by this version, which reads {SCHEMA}") from error
     return Run(
         path=path,
         name=found[1] if (found := _STORED.match(path.name)) else path.stem,
