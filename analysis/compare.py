@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Any
 
 from analysis.figures import MISSING, percent_text, ratio_text, seconds_text, speedup_text
-from analysis.footer import _merged
+from analysis.footer import _merged as merged
 from analysis.load import Run
 from analysis.pairing import (
     CASE,
@@ -32,6 +32,8 @@ from benchmarks.record import Row
 
 TITLES: Mapping[str, str] = MappingProxyType(dict(zip(MEMORY, ("peak", "held", "saved", "RSS", "reserved"), strict=True)))
 
+_VERDICTS = ("slower", "faster", "same", "unclear")
+
 _CASE_WIDTH = 60
 """Names are a user's own, and can be long."""
 
@@ -51,7 +53,9 @@ def lead(part: Against) -> list[str]:
     """What stands above the table: the answer, then a line for each difference between the runs' machines and settings."""
     seconds = f"not compared, the machines differ or are unknown: {part.other_machine}"
     said = "an indication only, for the two runs are not from the same rounds" if part.other_machine is None else seconds
-    return [f"{_names(part)}: {summary(part)}", *part.differences, f"seconds  {said}"]
+    changed = dict.fromkeys((row["model"], row["size"]) for row in part.rows if not row["same_work"])
+    work = [f"not the same work, for parameters or inputs differ  {'; '.join(merged(changed))}"] if changed else []
+    return [f"{_names(part)}: {summary(part)}", *part.differences, *work, f"seconds  {said}"]
 
 
 def lead_table(part: Against) -> Table:
@@ -63,7 +67,7 @@ def summary(part: Against) -> str:
     """The answer in one line: how many speedups changed and which way, what became of memory, which cases came and went."""
     judged = Counter(row["verdict"] for row in part.rows if row["change"] is not None)
     number = judged["slower"] + judged["faster"]
-    texts = [f"speedup: {number} of {judged.total()} cases changed{_counts(judged, ('slower', 'faster'))}"]
+    texts = [f"speedup: {number} of {judged.total()} cases changed{_counts(judged, _VERDICTS)}"]
     unchanged = []
     for name, title in TITLES.items():
         words = Counter(word(name, row) for row in part.rows)
@@ -217,7 +221,7 @@ def _notes(part: Against) -> list[str]:
         found.setdefault((one.status, one.reason), []).append(one)
     prefix = f"{_names(part)}: "
     return [
-        f"{prefix}{status}: {'; '.join(_merged(astuple(one.case) for one in group))}{f' ({reason})' if reason else ''}"
+        f"{prefix}{status}: {'; '.join(merged(astuple(one.case) for one in group))}{f' ({reason})' if reason else ''}"
         for (status, reason), group in found.items()
     ]
 

@@ -10,13 +10,13 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from types import MappingProxyType
 
 from analysis.compare import Comparison, bytes_change_text, case_text, fields_of, speedup_side
 from analysis.figures import bytes_text, percent_text, seconds_text, speedup_text
+from analysis.footer import _merged as merged
 from analysis.pairing import (
-    CASE,
     MEMORY,
     NEWLY_UNMEASURED,
     VANISHED,
@@ -26,13 +26,13 @@ from analysis.pairing import (
     NotComparableError,
     check_common,
 )
-from benchmarks.record import Row
+from benchmarks.record import Case, Row
 from benchmarks.statistics import MARGIN
 
 _FLAGS = {VANISHED: "vanished", NEWLY_UNMEASURED: "unmeasured"}
 _ONLY = "only with --allow {}"
 _UNITS: Mapping[str, int] = MappingProxyType({"": 1, "B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30})
-_AMOUNT = re.compile(r"(\d+(?:\.\d+)?)\s*(%|B|KiB|MiB|GiB|)")
+_AMOUNT = re.compile(r"(\d{1,15}(?:\.\d{1,9})?)\s*(%|B|KiB|MiB|GiB|)")
 _METRICS = ("speedup", "seconds", *MEMORY)
 
 
@@ -57,6 +57,7 @@ class Regression:
     change: str
     allowed: str
     worse_by: float
+    cases: int = 1
 
     def __str__(self) -> str:
         figures = f" {self.base} -> {self.head}," if self.base else ""
@@ -89,8 +90,10 @@ def parse_limits(texts: Iterable[str]) -> Limits:
 
 
 def regressions(comparison: Comparison, limits: Limits) -> list[Regression]:
-    """The worst first; what was lost before what got worse. Raises NotComparableError where no case is in both runs, or seconds
-    are asked for and machines differ."""
+    """The worst first; what was lost before what got worse.
+
+    Raises NotComparableError where no case is in both runs, or seconds are asked for and machines differ.
+    """
     found: list[Regression] = []
     for part in comparison.parts:
         check_common(part)
@@ -116,21 +119,25 @@ def lines(found: Sequence[Regression], comparison: Comparison) -> list[str]:
 
 
 def result(found: Sequence[Regression], comparison: Comparison) -> str:
-    """`2 regressions in 96 cases`."""
-    number = f"{len(found)} regression{'s' if len(found) > 1 else ''}" if found else "nothing regressed"
-    return f"{number} in {sum(len(part.rows) for part in comparison.parts)} cases"
+    """`2 regressions (96 cases compared)`."""
+    number = sum(one.cases for one in found)
+    words = "nothing regressed" if not number else "1 regression" if number == 1 else f"{number} regressions"
+    return f"{words} ({sum(len(part.rows) for part in comparison.parts)} cases compared)"
 
 
 def _lost(part: Against, limits: Limits, prefix: str) -> list[Regression]:
-    rows = [{name: getattr(one.case, name) for name in CASE} for one in part.absent]
-    fields = fields_of([*part.rows, *rows])
+    """One for all cases that were lost in the same way for the same reason."""
+    found: dict[tuple[str, str], list[Case]] = {}
+    for one in part.absent:
+        if one.status in _FLAGS and _FLAGS[one.status] not in limits.flags:
+            found.setdefault((one.status, one.reason), []).append(one.case)
     return [
         Regression(
-            f"{prefix}{case_text(row, fields)}", one.status, "", "", one.reason, _ONLY.format(_FLAGS[one.status]), math.inf
+            f"{prefix}{'; '.join(merged(map(astuple, cases)))}",
+            status, "", "", reason, _ONLY.format(_FLAGS[status]), math.inf, len(cases),
         )
-        for one, row in zip(part.absent, rows, strict=True)
-        if one.status in _FLAGS and _FLAGS[one.status] not in limits.flags
-    ]
+        for (status, reason), cases in found.items()
+    ]  # fmt: skip
 
 
 def _worse(row: Row, case: str, limits: Limits) -> Iterable[Regression | None]:

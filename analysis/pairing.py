@@ -9,7 +9,7 @@ from statistics import NormalDist
 from types import MappingProxyType
 
 from analysis.differences import differences, other_machine
-from analysis.figures import bytes_text
+from analysis.figures import bytes_text, percent_text
 from analysis.load import Run, rows_of
 from benchmarks.record import Case, Interval, Row, Unmeasured
 from benchmarks.statistics import verdict
@@ -18,7 +18,7 @@ CASE = [field.name for field in fields(Case)]
 VANISHED, NEWLY_UNMEASURED, NEWLY_MEASURED, NEW = "vanished", "newly unmeasured", "newly measured", "new"
 
 _SPEEDUP = ("speedup", "speedup_low", "speedup_high")
-_TIMING = ("seconds", *_SPEEDUP, "verdict", "placebo", "trusted", "processes")
+_TIMING = ("seconds", *_SPEEDUP, "verdict", "placebo", "trusted", "processes", "parameters", "inputs")
 
 
 class CompareError(Exception):
@@ -40,12 +40,8 @@ class Allowance:
         return head - base <= self.fraction * base + self.bytes
 
     def __str__(self) -> str:
-        return (
-            " + ".join(
-                [f"{self.fraction:.3%}".replace(".000", "")] * bool(self.fraction) + [bytes_text(self.bytes)] * bool(self.bytes)
-            )
-            or "0 B"
-        )
+        parts = [percent_text(self.fraction)] * bool(self.fraction) + [bytes_text(self.bytes)] * bool(self.bytes)
+        return " + ".join(parts) or "0 B"
 
 
 MEMORY: Mapping[str, Allowance] = MappingProxyType(
@@ -84,7 +80,7 @@ class Against:
     """One head against the base. `rows` are those of both runs' cases, the worst change first; `other_machine` tells why seconds are not compared.
 
     A row has the fields of the case; figures as `NAME_base` and `NAME_head`; `change`, `change_low` and `change_high` of the speedup as ratio
-    with its `verdict` and whether it is `trusted`; `seconds_ratio` (head over base) where machines agree; and `NAME_change` of bytes.
+    with its `verdict` and whether it is `trusted`; `same_work` tells whether parameters and inputs agree; `seconds_ratio` (head over base) where machines agree; and `NAME_change` of bytes.
     """
 
     base: Run
@@ -223,6 +219,7 @@ def _row(row: Row, change: tuple[Interval, Interval, float] | None, comparisons:
         "change_high": ratio and ratio.high,
         "verdict": without if ratio is None else verdict(ratio) if trusted else "unclear",
         "trusted": trusted,
+        "same_work": all(row[f"{name}_base"] == row[f"{name}_head"] for name in ("parameters", "inputs")),
         "seconds_ratio": both_seconds[1] / both_seconds[0] if seconds and all(both_seconds) else None,
         **{f"{name}_{side}": row[f"{name}_{side}"] for name in MEMORY for side in ("base", "head")},
         **{f"{name}_change": _difference(row[f"{name}_base"], row[f"{name}_head"]) for name in MEMORY},
