@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass
 from statistics import median
-from textwrap import shorten
 from types import MappingProxyType
 from typing import Any
 
+from analysis.differences import cut
 from analysis.figures import MISSING, percent_text, ratio_text, seconds_text, speedup_text
 from analysis.footer import _merged as merged
 from analysis.load import Run
@@ -34,7 +34,7 @@ TITLES: Mapping[str, str] = MappingProxyType(dict(zip(MEMORY, ("peak", "held", "
 
 _VERDICTS = ("slower", "faster", "same", "unclear")
 
-_CASE_WIDTH = 60
+_FIELD_WIDTH = 30
 """Names are a user's own, and can be long."""
 
 
@@ -89,11 +89,12 @@ def comparison_table(comparison: Comparison, *, short: bool = False) -> Table:
     rows = [row for part in comparison.parts for row in part.rows]
     memory = [name for name in MEMORY if any(row[f"{name}_base"] is not None for row in rows)]
     seconds = any(row["seconds_ratio"] is not None for row in rows)
+    fields = fields_of(rows)
     sections = []
     for part in comparison.parts:
         changed, others = ([row for row in part.rows if bool(worse_by(row)) == wanted] for wanted in (True, False))
         for heading, key, found in (("changed, the worst first", "changed", changed), (_others(others), "others", others)):
-            cells = [_cells(row, fields_of(rows), memory, seconds=seconds) for row in found]
+            cells = [_cells(row, fields, memory, seconds=seconds) for row in found]
             lines = [] if short and key == "others" else cells
             sections += [Section(f"{_names(part)}: {heading}", (_names(part), key), lines)] if found else []
     return Table(
@@ -133,7 +134,7 @@ def fields_of(rows: Iterable[Row]) -> list[str]:
 
 
 def case_text(row: Row, fields: Iterable[str]) -> str:
-    return shorten(" ".join(row[name] for name in fields), _CASE_WIDTH, placeholder="...")
+    return " ".join(cut(row[name], _FIELD_WIDTH) for name in fields)
 
 
 def bytes_change_text(base: int | None, head: int | None) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from textwrap import shorten
 from typing import Any
 
 from analysis.figures import MISSING
@@ -33,6 +32,12 @@ def other_machine(base: Run, head: Run) -> str | None:
     ]
     unknown = [name for name in ("CPU", "threads") if MISSING in both.get(name, (MISSING,))]
     return ", ".join(dict.fromkeys([*apart, *unknown])) or None
+
+
+def cut(text: str, width: int) -> str:
+    """In one line of at most `width` characters."""
+    text = " ".join(text.split())
+    return text if len(text) <= width else f"{text[: width - 3]}..."
 
 
 def _line(name: str, base: str, head: str) -> str:
@@ -80,4 +85,4 @@ def _text(value: Any) -> str:
         value = " ".join(map(str, value))
     if isinstance(value, float):
         value = f"{value:.3g}"
-    return MISSING if value in (None, "") else shorten(str(value), _VALUE_WIDTH, placeholder="...")
+    return MISSING if value in (None, "") else cut(str(value), _VALUE_WIDTH)

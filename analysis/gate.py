@@ -114,7 +114,7 @@ def lines(found: Sequence[Regression], comparison: Comparison) -> list[str]:
     doubtful = [row for part in comparison.parts for row in part.rows if row["change"] is not None and not row["trusted"]]
     texts = [f"regressed: {one}" for one in found]
     if doubtful:
-        texts.append(f"not judged, for a group is untrusted: {len(doubtful)} speedups")
+        texts.append(f"speedups not judged, for a group is untrusted: {len(doubtful)}")
     return [*texts, f"gate: {result(found, comparison)}"]
 
 
