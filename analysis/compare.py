@@ -180,7 +180,8 @@ def speedup_side(row: Row, side: str) -> str:
 
 
 def verdict_text(row: Row) -> str:
-    return MISSING if row["verdict"] is None else f"{row['verdict']}{'' if row['trusted'] else '?'}"
+    doubtful = not row["trusted"] and row["change"] is not None
+    return MISSING if row["verdict"] is None else f"{row['verdict']}{'?' * doubtful}"
 
 
 def _others(rows: Sequence[Row]) -> str:
@@ -220,11 +221,11 @@ def _notes(part: Against) -> list[str]:
     found: dict[tuple[str, str], list[Absent]] = {}
     for one in part.absent:
         found.setdefault((one.status, one.reason), []).append(one)
-    prefix = f"{_names(part)}: "
-    return [
-        f"{prefix}{status}: {'; '.join(merged(astuple(one.case) for one in group))}{f' ({reason})' if reason else ''}"
-        for (status, reason), group in found.items()
-    ]
+    notes = []
+    for (status, reason), group in found.items():
+        cases = "; ".join(merged(astuple(one.case) for one in group))
+        notes.append(" ".join(f"{_names(part)}: {status}: {cases}{f' ({reason})' if reason else ''}".split()))
+    return notes
 
 
 def _counts(counter: Mapping[Any, int], words: Sequence[str]) -> str:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from statistics import NormalDist
 from types import MappingProxyType
+
+import pandas as pd
 
 from analysis.differences import differences, other_machine
 from analysis.figures import bytes_text, percent_text
@@ -80,7 +82,8 @@ class Against:
     """One head against the base. `rows` are those of both runs' cases, the worst change first; `other_machine` tells why seconds are not compared.
 
     A row has the fields of the case; figures as `NAME_base` and `NAME_head`; `change`, `change_low` and `change_high` of the speedup as ratio
-    with its `verdict` and whether it is `trusted`; `same_work` tells whether parameters and inputs agree; `seconds_ratio` (head over base) where machines agree; and `NAME_change` of bytes.
+    with its `verdict` and whether it is `trusted`; `same_work`: whether parameters and inputs agree; `seconds_ratio`, head over base, where
+    machines agree; and `NAME_change` of bytes.
     """
 
     base: Run
@@ -160,32 +163,29 @@ def parse_across(text: str, base: Run, head: Run) -> Across:
 def against(base: Run, head: Run, across: Across | None = None) -> Against:
     """Joins the runs, whose cases are each unique. Where no case is in both, there are no rows."""
     machine = other_machine(base, head)
-    measured, unmeasured = [], []
-    for run, value in ((base, across and across.base), (head, across and across.head)):
-        wanted = [*CASE, *_TIMING, *MEMORY]
-        frame = run.frame.reindex(columns=wanted).astype(dict.fromkeys(CASE, object))
-        missing = [one for one in run.unmeasured if across is None or getattr(one.case, across.field) == value]
-        if across is not None:
-            frame = frame[frame[across.field] == value]
-            joined = f"{across.base} -> {across.head}"
-            frame = frame.assign(**{across.field: joined})
-            missing = [replace(one, case=replace(one.case, **{across.field: joined})) for one in missing]
-        measured.append(frame)
-        unmeasured.append({one.case: one for one in missing})
-    rows = rows_of(measured[0].merge(measured[1], on=CASE, suffixes=("_base", "_head"), validate="one_to_one"))
+    base_frame, base_missing = _measured(base, across, across.base if across else None)
+    head_frame, head_missing = _measured(head, across, across.head if across else None)
+    rows = rows_of(base_frame.merge(head_frame, on=CASE, suffixes=("_base", "_head"), validate="one_to_one"))
     changes = [_speedup_change(row) for row in rows]
     judged = sum(change is not None for change in changes)
-    found = [_row(row, change, max(1, judged), seconds=machine is None) for row, change in zip(rows, changes, strict=True)]
-    cases = [{Case(*row[:-1]): None for row in frame[[*CASE, "seconds"]].itertuples(index=False)} for frame in measured]
-    return Against(
-        base,
-        head,
-        across,
-        sorted(found, key=_rank),
-        _absent(cases[0], cases[1], unmeasured[0], unmeasured[1]),
-        differences(base, head),
-        machine,
-    )
+    found = [_row(row, change, judged, seconds=machine is None) for row, change in zip(rows, changes, strict=True)]
+    absent = _absent(_cases(base_frame), _cases(head_frame), base_missing, head_missing)
+    return Against(base, head, across, sorted(found, key=_rank), absent, differences(base, head), machine)
+
+
+def _measured(run: Run, across: Across | None, value: str | None) -> tuple[pd.DataFrame, dict[Case, Unmeasured]]:
+    """The figures to compare and the unmeasured cases; with `across` those of `value`, under one name for both runs."""
+    frame = run.frame.reindex(columns=[*CASE, *_TIMING, *MEMORY]).astype(dict.fromkeys(CASE, object))
+    missing = {one.case: one for one in run.unmeasured}
+    if across is None:
+        return frame, missing
+    both = {across.field: f"{across.base} -> {across.head}"}
+    chosen = {replace(case, **both): one for case, one in missing.items() if getattr(case, across.field) == value}
+    return frame[frame[across.field] == value].assign(**both), chosen
+
+
+def _cases(frame: pd.DataFrame) -> list[Case]:
+    return [Case(*values) for values in frame[CASE].itertuples(index=False, name=None)]
 
 
 def _rank(row: Row) -> tuple[bool, float]:
@@ -207,7 +207,7 @@ def _speedup_change(row: Row) -> tuple[Interval, Interval, float] | None:
 def _row(row: Row, change: tuple[Interval, Interval, float] | None, comparisons: int, *, seconds: bool) -> Row:
     ratio = None if change is None else ratio_of_ratios(*change, comparisons)
     trusted = bool(row["trusted_base"] and row["trusted_head"])
-    both_seconds = (row["seconds_base"], row["seconds_head"])
+    timed = seconds and row["seconds_base"] and row["seconds_head"]
     without = "baseline" if row["verdict_base"] == row["verdict_head"] == "baseline" else None
     return {
         **{name: row[name] for name in CASE},
@@ -220,7 +220,7 @@ def _row(row: Row, change: tuple[Interval, Interval, float] | None, comparisons:
         "verdict": without if ratio is None else verdict(ratio) if trusted else "unclear",
         "trusted": trusted,
         "same_work": all(row[f"{name}_base"] == row[f"{name}_head"] for name in ("parameters", "inputs")),
-        "seconds_ratio": both_seconds[1] / both_seconds[0] if seconds and all(both_seconds) else None,
+        "seconds_ratio": row["seconds_head"] / row["seconds_base"] if timed else None,
         **{f"{name}_{side}": row[f"{name}_{side}"] for name in MEMORY for side in ("base", "head")},
         **{f"{name}_change": _difference(row[f"{name}_base"], row[f"{name}_head"]) for name in MEMORY},
     }
@@ -231,17 +231,17 @@ def _difference(base: int | None, head: int | None) -> int | None:
 
 
 def _absent(
-    base: Iterable[Case], head: Iterable[Case], base_missing: Mapping[Case, Unmeasured], head_missing: Mapping[Case, Unmeasured]
+    base: list[Case], head: list[Case], base_missing: Mapping[Case, Unmeasured], head_missing: Mapping[Case, Unmeasured]
 ) -> list[Absent]:
-    base, head = dict.fromkeys(base), dict.fromkeys(head)
+    in_base, in_head = set(base), set(head)
     gone = [
         Absent(case, NEWLY_UNMEASURED, _reason(head_missing[case])) if case in head_missing else Absent(case, VANISHED)
         for case in base
-        if case not in head
+        if case not in in_head
     ]
-    come = [Absent(case, NEWLY_MEASURED if case in base_missing else NEW) for case in head if case not in base]
-    new = (one for case, one in head_missing.items() if case not in base and case not in base_missing)
-    return [*gone, *come, *(Absent(one.case, NEW, f"not measured, {_reason(one)}") for one in new)]
+    come = [Absent(case, NEWLY_MEASURED if case in base_missing else NEW) for case in head if case not in in_base]
+    never = [case for case in head_missing if case not in in_base and case not in base_missing]
+    return [*gone, *come, *(Absent(case, NEW, f"not measured, {_reason(head_missing[case])}") for case in never)]
 
 
 def _reason(one: Unmeasured) -> str:

@@ -21,7 +21,7 @@ from analysis.compare import Comparison, compare, comparison_table, lead, shown
 from analysis.load import Run, load
 from analysis.pairing import Against, Allowance, CompareError, ratio_of_ratios
 from analysis.render import FORMATS
-from benchmarks.record import Interval, Memory, Result, Unmeasured
+from benchmarks.record import Interval, Memory, ProcessReading, Result, Unmeasured
 from benchmarks.statistics import paired_ratio, verdict
 
 QUICK = settings(max_examples=50, deadline=None, derandomize=True, database=None)
@@ -83,8 +83,16 @@ def test_a_change_is_called_one_where_intervals_and_placebos_of_both_runs_show_i
 def test_an_untrusted_change_is_marked_and_the_mark_explained(tmp_path: Path) -> None:
     part = one(tmp_path, reading(1.25), reading(1.0, trusted=False))
     table = comparison_table(Comparison(part.base, [part]))
-    assert [row[4] for section in table.sections for row in section.rows] == ["baseline?", "unclear?"]
+    assert [row[4] for section in table.sections for row in section.rows] == ["baseline", "unclear?"]
     assert any(note.startswith("?: one of the two groups is untrusted") for note in table.notes)
+
+
+def test_speedups_from_one_process_say_what_their_intervals_do_not_know(tmp_path: Path) -> None:
+    several = [ProcessReading(100, 1e-4, 1.25, 1.0, 0.0)] * 5
+    for processes, told in ([], True), (several, False):
+        part = one(tmp_path, reading(1.25, processes=processes), reading(1.25, processes=several))
+        notes = comparison_table(Comparison(part.base, [part])).notes
+        assert any(note.startswith("speedups from one process") for note in notes) == told
 
 
 def test_half_widths_add_in_quadrature_and_skewed_intervals_stay_skewed() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from builders import make_result, saved_run
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from typer.main import get_command
 from typer.testing import CliRunner
 from typer.testing import Result as Outcome
 
@@ -251,3 +253,14 @@ def test_the_command_prints_the_comment_and_the_gate_speaks_beside_it() -> None:
     done = gate("base.json", "head.json", "--format", "github", "--allow", "speedup=10%")
     assert (done.exit_code, done.stderr) == (0, "gate: nothing regressed (2 cases compared)\n")
     assert done.stdout.startswith("### gradtax: nothing regressed (2 cases compared)\n")
+
+
+def test_commands_in_the_readme_have_only_options_that_exist() -> None:
+    """The README's job for continuous integration is no file that anything runs."""
+    readme = (Path(__file__).parent.parent / "README.md").read_text()
+    commands = re.findall(r"python -m analysis (\w+)([^`#|>\n]*)", readme)
+    assert commands
+    known = get_command(app).commands  # type: ignore[attr-defined]
+    for name, arguments in commands:
+        options = {option for parameter in known[name].params for option in parameter.opts}
+        assert {word for word in arguments.split() if word.startswith("--")} <= options
