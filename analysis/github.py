@@ -34,7 +34,7 @@ def comment(comparison: Comparison, found: Sequence[Regression]) -> str:
 
 def _unmentioned(text: str) -> str:
     """With a character of no width after @ and #, so that nobody is notified and no issue is linked."""
-    return re.sub(r"(?<!^)(?<!#)([@#])(?=\w)", "\\1\u200b", text, flags=re.MULTILINE)
+    return re.sub(r"([@#])(?=\w)", "\\1\u200b", text)
 
 
 def _cut(head: str, lines: Iterable[str]) -> str:
