@@ -39,13 +39,13 @@ def _unmentioned(text: str) -> str:
 
 def _cut(head: str, lines: Iterable[str]) -> str:
     """As many of `lines` folded below `head` as there is room for, and a word about the others."""
-    end = "\n\n</details>"
-    note = "\n\ncut here: a comment on GitHub has no room for more; `--format markdown` shows all"
-    lines = list(lines)
-    room = LIMIT - len(f"{end}{note}".encode())
-    text = head.encode()[: room - 2].decode(errors="ignore") + "\n"
+    lines, end = list(lines), "\n\n</details>"
+    note = "\n\ncut here, {} lines are left out: a comment on GitHub has no room for more; `--format markdown` shows all"
+    room = LIMIT - len(f"{end}{note}{len(lines)}".encode())
+    text = head.encode()[: room - 1].decode(errors="ignore") + "\n"
+    size = len(text.encode())
     for number, line in enumerate(lines):
-        if len(f"{text}\n{line}".encode()) > room:
-            return f"{text}{note} ({len(lines) - number} lines)"[: LIMIT - len(end)] + end
-        text += f"\n{line}"
-    return text + end
+        size += len(f"\n{line}".encode())
+        if size > room:
+            return "\n".join([text, *lines[:number]]) + note.format(len(lines) - number) + end
+    return "\n".join([text, *lines]) + end

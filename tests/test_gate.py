@@ -19,7 +19,7 @@ from typer.testing import Result as Outcome
 from analysis.__main__ import app
 from analysis.compare import compare
 from analysis.gate import parse_limits, regressions
-from analysis.github import LIMIT, comment
+from analysis.github import LIMIT, _cut, comment
 from analysis.load import Run, load
 from analysis.pairing import MEMORY, CompareError
 from benchmarks.record import Interval, Memory, Result, Unmeasured
@@ -244,8 +244,18 @@ def test_a_comment_never_exceeds_what_github_takes() -> None:
     text = commented(loaded("head.json", *(result for name in names for result in results(1.1, model=name)[1:])))
     assert len(text.encode()) <= LIMIT
     assert text.endswith("\n\n</details>")
-    assert "cut here: a comment on GitHub has no room for more" in text
+    assert "a comment on GitHub has no room for more" in text
     assert "and " + str(cases - 20) + " more" in text
+
+
+@pytest.mark.parametrize("head", ["head", "±" * LIMIT])
+def test_what_is_cut_off_a_comment_is_counted_however_long_the_lines_are(head: str) -> None:
+    for width in range(1, 200, 3):
+        lines = ["±" * width] * 4000
+        text = _cut(head, lines)
+        left_out = re.search(r"cut here, (\d+) lines", text)
+        assert LIMIT - 2 * width - 10 < len(text.encode()) <= LIMIT or left_out is None
+        assert text.splitlines().count(lines[0]) + (int(left_out[1]) if left_out else 0) == 4000
 
 
 def test_the_command_prints_the_comment_and_the_gate_speaks_beside_it() -> None:
