@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 FEW_RUNS = 5
 """Up to so many runs stand side by side, more are averaged, unless `--by` says otherwise."""
+GITHUB = "github"
 
 app = typer.Typer(
     help="Turns saved runs into tables.\n\nExample: python -m analysis summarise latest --format markdown",
@@ -150,6 +152,59 @@ def advise(
     typer.echo(advise.FORMATS[format_](advise.advise(load.rows_of(loaded.frame), loaded.unmeasured, loaded.conditions)))
 
 
+@app.command(help="Two or more runs side by side: what changed, by how much, and whether that is more than chance.\n\n"
+             "Example: python -m analysis compare 0007 0008 --gate --allow speedup=2%")  # fmt: skip
+def compare(
+    base: Annotated[str, typer.Argument(help="a file, a number such as 0007, or latest")],
+    heads: Annotated[list[str], typer.Argument(help="one or more to hold against it")],
+    format_: Annotated[str, typer.Option("--format", help=f"one of {', '.join(FORMATS)}, {GITHUB}")] = "terminal",
+    across: Annotated[str, typer.Option(help="the field in which cases may differ: device, or device=cpu:cuda")] = "",
+    gate: Annotated[
+        bool, typer.Option("--gate", help="exit with 1 if something regressed, 3 if nothing is comparable")
+    ] = False,
+    allow: Annotated[
+        list[str] | None, typer.Option(help="METRIC=AMOUNT, such as speedup=2% or peak_rss_bytes=1MiB; or vanished, unmeasured")
+    ] = None,
+) -> None:
+    _check_names("--format", [format_], (*FORMATS, GITHUB))
+    if allow and not (gate or format_ == GITHUB):
+        raise _usage_error(f"--allow {allow[0]}: only with --gate or --format {GITHUB}")
+    from analysis import compare as comparing
+    from analysis import gate as gating
+    from analysis import github, load, pairing
+
+    try:
+        limits = gating.parse_limits(allow or [])
+        first, *others = (load.load(load.find_run(run)) for run in (base, *heads))
+        compared = comparing.compare(first, others, across)
+        found = gating.regressions(compared, limits)
+    except (load.SchemaError, pairing.NotComparableError) as error:
+        raise _usage_error(str(error), status=3) from error
+    except (load.RunFileError, pairing.CompareError) as error:
+        raise _usage_error(str(error)) from error
+    typer.echo(github.comment(compared, found) if format_ == GITHUB else comparing.shown(compared, format_))
+    if gate:
+        typer.echo("\n".join(gating.lines(found, compared)), err=True)
+        raise typer.Exit(int(bool(found)))
+
+
+@app.command(help="A run in the form that benchmark-tracking actions read.\n\n"
+             "Example: python -m analysis export latest > figures.json")  # fmt: skip
+def export(
+    run: Annotated[str, typer.Argument(help="a file, a number such as 0007, or latest")] = "latest",
+    format_: Annotated[
+        str, typer.Option("--format", help="customSmallerIsBetter or customBiggerIsBetter")
+    ] = "customSmallerIsBetter",
+) -> None:
+    from analysis import export as exporting
+
+    found = _loaded(run)
+    _check_names("--format", [format_], tuple(exporting.FORMATS))
+    if not found.results:
+        raise _usage_error(f"{found.path}: holds no results of this suite; `pytest --benchmark` makes a run that does")
+    typer.echo(json.dumps(exporting.FORMATS[format_](found), indent=2))
+
+
 @app.command(help="How fast a thousand runs are read, beside the goal.\n\nExample: python -m analysis selfcheck --full")
 def selfcheck(full: Annotated[bool, typer.Option("--full", help="10,000 runs as well: 5 GB and a minute")] = False) -> None:
     from analysis import selfcheck
@@ -180,9 +235,9 @@ def _loaded(run: str) -> load.Run:
         raise _usage_error(str(error)) from error
 
 
-def _usage_error(message: str) -> typer.Exit:
+def _usage_error(message: str, status: int = 2) -> typer.Exit:
     typer.echo(f"error: {message}", err=True)
-    return typer.Exit(2)
+    return typer.Exit(status)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,10 @@ class NotARun(Exception):
     """Names the field and what was expected."""
 
 
+class WrongSchema(NotARun):
+    """Saved by a version whose schema this one does not read."""
+
+
 @dataclass(frozen=True, slots=True)
 class Decoded:
     """`foreign` counts benchmarks that are not ours; `wrong` says of each of ours that is not in `results` why."""
@@ -137,16 +141,17 @@ def _is_ours(extra_info: msgspec.Raw) -> bool:
 
 def _check_schema(schema: int) -> None:
     if schema != SCHEMA:
-        raise NotARun(f"schema {schema} cannot be read by this version, which reads {SCHEMA}")
+        raise WrongSchema(f"schema {schema} cannot be read by this version, which reads {SCHEMA}")
 
 
-_RATIOS = ("speedup", "placebo", "kept_pages")
+_DIFFERENCES = ("graph_heap_bytes", "held_bytes_per_step", "heap_bytes_per_step")
+_RATIOS = ("speedup", "placebo", "over_no_grad", "kept_pages")
 _AMOUNTS = (
     "seconds", "device_seconds", "cold_seconds", "page_faults", "model.parameters", "model.parameter_bytes",
-    *(f"memory.{one.name}" for one in fields(Memory) if "int" in str(one.type) and one.name != "graph_heap_bytes"),
+    *(f"memory.{one.name}" for one in fields(Memory) if "int" in str(one.type) and one.name not in _DIFFERENCES),
 )  # fmt: skip
-"""What cannot be below 0: all but the heap's rest, which is a difference."""
-_ratios, _amounts = attrgetter(*_RATIOS), attrgetter(*_AMOUNTS)
+"""What cannot be below 0."""
+_ratios, _amounts, _differences = attrgetter(*_RATIOS), attrgetter(*_AMOUNTS), attrgetter(*_DIFFERENCES)
 _TOO_MANY = 2**63
 """More bytes than fit a column, or any machine."""
 _ROUNDING = 1 + 1e-9
@@ -157,6 +162,8 @@ def _senseless(result: Result) -> str:
     """The first field of the right type whose value cannot be, and why; empty where there is none."""
     if result.seconds <= 0:
         return f"seconds: expected more than 0, got {result.seconds:g}"
+    if result.steps < 1:
+        return f"steps: expected 1 or more, got {result.steps}"
     for name, ratio in zip(_RATIOS, _ratios(result), strict=True):
         if ratio is not None and not 0 < ratio.low <= ratio.estimate * _ROUNDING <= ratio.high * _ROUNDING**2:
             return f"{name}: expected 0 < low <= estimate <= high, got {ratio.low:g}, {ratio.estimate:g}, {ratio.high:g}"
@@ -166,8 +173,8 @@ def _senseless(result: Result) -> str:
         pairs = zip(_AMOUNTS, amounts, strict=True)
         name, amount = next((name, one) for name, one in pairs if one is not None and not 0 <= one < _TOO_MANY)
         return f"{name}: expected 0 or more, and less than 2**63, got {amount:g}"
-    heap = result.memory.graph_heap_bytes or 0
-    return "" if abs(heap) < _TOO_MANY else f"memory.graph_heap_bytes: expected less than 2**63, got {heap:g}"
+    wild = [name for name, size in zip(_DIFFERENCES, _differences(result.memory), strict=True) if abs(size or 0) >= _TOO_MANY]
+    return f"memory.{wild[0]}: expected less than 2**63" if wild else ""
 
 
 _PLACE = re.compile(r" - at `\$(.*)`$")

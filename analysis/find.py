@@ -21,6 +21,10 @@ class RunFileError(Exception):
     """What is wrong with a run: names the file, the field, what was expected, and the next step."""
 
 
+class SchemaError(RunFileError):
+    """The run was saved by a version whose schema this one does not read."""
+
+
 def find_run(run: str, folder: Path = RESULTS) -> Path:
     """The one file of `run`: a path, a number such as `0007`, or `latest` (the newest under `folder`). Raises RunFileError."""
     saved = _stored(folder)

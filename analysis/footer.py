@@ -97,7 +97,7 @@ def _trust(rows: Sequence[Row], labels: Mapping[str, str], name: Name) -> list[s
 
 def _other_kernels(rows: Sequence[Row], fields: Sequence[str]) -> list[str]:
     changed = dict.fromkeys(tuple(row[field] for field in fields) for row in rows if row["same_kernels"] is False)
-    return [f"*: other kernels than tracked, so not tracking alone: {'; '.join(_merged(changed))}"] if changed else []
+    return [f"*: other kernels than tracked, so not tracking alone: {'; '.join(merged(changed))}"] if changed else []
 
 
 def _changed_buffers(rows: Sequence[Row], name: Name) -> list[str]:
@@ -132,17 +132,17 @@ def _withheld(rows: Sequence[Row], shown: Sequence[str]) -> list[str]:
     for row in rows:
         if row["unavailable"]:
             reasons.setdefault(row["unavailable"], {})[tuple(row[field] for field in (*shown, "mode"))] = None
-    return [f"withheld: {'; '.join(_merged(cases))}: {reason}" for reason, cases in reasons.items()]
+    return [f"withheld: {'; '.join(merged(cases))}: {reason}" for reason, cases in reasons.items()]
 
 
 def _not_measured(unmeasured: Iterable[Unmeasured]) -> list[str]:
     reasons: dict[str, list[tuple[str, ...]]] = {}
     for one in unmeasured:
         reasons.setdefault(f"{one.status}: {' '.join(one.reason.split())}", []).append(astuple(one.case))
-    return [f"not measured: {'; '.join(_merged(cases))}: {reason}" for reason, cases in reasons.items()]
+    return [f"not measured: {'; '.join(merged(cases))}: {reason}" for reason, cases in reasons.items()]
 
 
-def _merged(cases: Iterable[tuple[str, ...]]) -> list[str]:
+def merged(cases: Iterable[tuple[str, ...]]) -> list[str]:
     """Texts that together name exactly `cases`: those that differ in one field only become one, `lstm tiny,small no_grad`."""
     boxes: list[tuple[tuple[str, ...], ...]] = [tuple((value,) for value in case) for case in cases]
     for field in reversed(range(len(boxes[0]))):

@@ -10,15 +10,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from analysis.decode import NotARun, decode
-from analysis.find import LATEST, RESULTS, RunFileError, find_run, find_runs, name_of, unique_names
+from analysis.decode import NotARun, WrongSchema, decode
+from analysis.find import LATEST, RESULTS, RunFileError, SchemaError, find_run, find_runs, name_of, unique_names
 from benchmarks.record import Result, Row, Unmeasured, tidy_columns
 
 if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = [
-    "IDENTITY", "LATEST", "RESULTS", "Run", "RunFileError", "Runs", "find_run", "find_runs", "load", "load_all", "load_each", "rows_of",
+    "IDENTITY", "LATEST", "RESULTS", "Run", "RunFileError", "Runs", "SchemaError", "find_run", "find_runs", "load", "load_all", "load_each", "rows_of",
 ]  # fmt: skip
 
 IDENTITY = ("run", "torch", "commit", "machine", "threads", "saved_at")
@@ -93,6 +93,8 @@ def load(path: Path, name: str = "", *, keep_going: bool = False) -> Run:
         found = decode(path.read_bytes())
     except OSError as error:
         raise RunFileError(f"{path}: cannot be read: {error.strerror}") from error
+    except WrongSchema as error:
+        raise SchemaError(f"{path}: {error}") from error
     except NotARun as error:
         raise RunFileError(f"{path}: {error}") from error
     more = f"; and {len(found.wrong) - 1} more" if found.wrong[1:] else ""
