@@ -133,7 +133,7 @@ def load_each(paths: Sequence[Path], *, keep_going: bool = False, warnings: list
         if run.left_out:
             told.append(f"left out: {run.left_out}")
         if run.foreign:
-            told.append(f"{path}: {run.foreign} benchmarks of other tests skipped")
+            told.append(f"{path}: {run.foreign} benchmark{'s' if run.foreign > 1 else ''} of other tests skipped")
         yield run
 
 

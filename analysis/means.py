@@ -33,6 +33,8 @@ def means_table(
     """`frame` holds `summarise.needed_columns` of one run or more; `by` are names of BY, `metric` is one of METRICS."""
     from analysis import load, summarise
 
+    if frame.empty:
+        return Table([], (), [], _lost(unmeasured))
     if _is_memory(metric) and "allocator" not in by:  # it is measured once for both
         frame = frame.drop_duplicates(["run", *(name for name in summarise.CASE if name != "allocator")])
     every = summarise.ratios(frame, metric)

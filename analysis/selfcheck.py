@@ -55,7 +55,7 @@ def selfcheck(*, full: bool = False) -> Table:
     columns = [Column("goal", text=True), Column("found"), Column("asked"), Column("", text=True), Column("from", text=True)]
     cases = len(MODELS) * len(SIZES) * len(MODES)
     note = f"made-up runs of {cases} cases with {ROUNDS} rounds each; medians of {REPEATS}, but of 10,000 runs one reading; "
-    note += "busy: seconds on a processor, which other programs leave alone; growth is of those"
+    note += "busy: seconds of them on a processor, from which growth is computed"
     return Table(columns, (), [Section("", (), rows)], [note])
 
 

@@ -238,6 +238,24 @@ def test_bytes_beside_missing_ones_are_exact_at_any_size(path: Path) -> None:
     assert [row["peak_tensor_bytes"] for row in rows_of(load(path).frame)] == [exact, None]
 
 
+@QUICK
+@given(st.integers(0, len(json.dumps(GOOD)) - 1))
+def test_a_run_that_was_cut_off_anywhere_is_refused(tmp_path_factory: pytest.TempPathFactory, length: int) -> None:
+    path = tmp_path_factory.getbasetemp() / "cut.json"
+    path.write_text(json.dumps(GOOD)[:length])
+    with pytest.raises(RunFileError, match=r"cut\.json: not JSON"):
+        load(path)
+
+
+@QUICK
+@given(st.binary(max_size=64))
+def test_any_bytes_are_refused(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
+    path = tmp_path_factory.getbasetemp() / "bytes.json"
+    path.write_bytes(content)
+    with pytest.raises(RunFileError, match=r"bytes\.json: not "):
+        load(path)
+
+
 def test_many_runs_become_the_rows_of_each_in_turn(tmp_path: Path) -> None:
     lost = Unmeasured(make_result("frozen").case, "crashed", "SIGSEGV")
     paths = [
@@ -250,7 +268,7 @@ def test_many_runs_become_the_rows_of_each_in_turn(tmp_path: Path) -> None:
     assert (runs.names, runs.unmeasured) == (["b", "a", "c"], [GONE, lost])
     assert runs.warnings == [
         f"{paths[0]}: 2 benchmarks of other tests skipped",
-        f"{paths[1]}: 1 benchmarks of other tests skipped",
+        f"{paths[1]}: 1 benchmark of other tests skipped",
     ]
     assert [(row["run"], row["torch"], row["threads"]) for row in rows_of(runs.frame)] == [
         ("b", "2.13.0", 1), ("b", "2.13.0", 1), ("c", "2.12.0", None),

@@ -188,3 +188,10 @@ def test_where_nothing_has_a_ratio_the_notes_stand_alone(folder: Path) -> None:
     shown = table(folder, [make_result("tracked")])
     assert shown.sections == []
     assert terminal(shown).startswith("measured: 1 run")
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_where_nothing_was_measured_there_is_only_that(name: str, folder: Path) -> None:
+    shown = table(folder, [], [], unmeasured=(Unmeasured(make_result().case, "timed_out", ""),))
+    assert name in {"csv", "json"} or "not measured: 1 timed" in FORMATS[name](shown)
+    assert shown.sections == []

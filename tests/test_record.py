@@ -28,6 +28,7 @@ from benchmarks.record import (
     Result,
     Status,
     Unmeasured,
+    tidy_columns,
     tidy_rows,
     to_json,
 )
@@ -152,6 +153,13 @@ def test_tidy_rows_keep_order_and_columns_whatever_is_missing(found: list[Result
     rows = tidy_rows(iter(found))
     assert [row["seconds"] for row in rows] == [result.seconds for result in found]
     assert all(list(row) == list(tidy_rows([make_result()])[0]) for row in rows)
+
+
+@QUICK
+@given(st.lists(results, max_size=4))
+def test_chosen_columns_are_those_of_the_rows(found: list[Result]) -> None:
+    names = ["mode", "speedup_low", "peak_tensor_ratio", "saved_bytes", "inputs"]
+    assert tidy_columns(found, [*names, "run"]) == {name: [row[name] for row in tidy_rows(found)] for name in names}
 
 
 def test_an_interval_that_is_missing_leaves_its_three_columns_empty() -> None:
