@@ -273,7 +273,3 @@ def test_files_are_svg_that_follow_the_readers_scheme_and_png_on_white(tmp_path:
 def test_a_figure_that_no_axis_holds_is_left_out(tmp_path: Path) -> None:
     results = [make_result("tracked"), make_result("no_grad", speedup=Interval(1e300, 1e-300, 1e308)), make_result("detach")]
     assert [one["series"] for one in data_of(drawn_of(tmp_path, results)["speedup"])] == ["detach"]
-    negative = [
-        sized(mode, size, -5, -7, expected_saved_bytes=-7) for size in ("tiny", "small") for mode in ("tracked", "no_grad")
-    ]
-    assert list(drawn_of(tmp_path, negative)) == ["speedup", "placebo"]

@@ -323,7 +323,7 @@ def test_machines_get_both_ends_of_the_change_and_what_became_of_absent_cases(tm
 
 
 @QUICK
-@given(st.lists(st.text(min_size=1, max_size=80).filter(str.strip), min_size=1, max_size=3, unique=True), st.floats(-1, 3))
+@given(st.lists(st.text(min_size=1, max_size=80).filter(str.strip), min_size=1, max_size=3, unique=True), st.floats(1e-3, 3))
 def test_no_name_and_no_odd_figure_breaks_a_comparison(names: list[str], estimate: float) -> None:
     import tempfile
 
