@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -64,6 +65,22 @@ def explain(
     for result in chosen:
         cases.setdefault(replace(result.case, allocator=""), []).append(result)
     typer.echo("\n\n".join(explaining.explain(results) for results in cases.values()))
+
+
+@app.command(help="The whole answer of one run or several, as a page that needs no network or as Markdown to paste.\n\n"
+             "Example: python -m analysis report 0007 -o report.html --charts charts")  # fmt: skip
+def report(
+    runs: Annotated[list[str] | None, typer.Argument(help="each a file, a number such as 0007, or latest")] = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="a .html or .md file; else beside the run")] = None,
+    charts: Annotated[Path | None, typer.Option(help="a folder for each chart as SVG and PNG")] = None,
+) -> None:
+    from analysis import report as reporting
+
+    reporting.javascript()
+    found = [_loaded(run) for run in runs or ["latest"]]
+    path = output or found[-1].path.with_suffix(".html")
+    path.write_text(reporting.page(found))
+    typer.echo(f"report: {path}")
 
 
 def _loaded(run: str) -> load.Run:
