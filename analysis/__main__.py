@@ -70,17 +70,30 @@ def explain(
 @app.command(help="The whole answer of one run or several, as a page that needs no network or as Markdown to paste.\n\n"
              "Example: python -m analysis report 0007 -o report.html --charts charts")  # fmt: skip
 def report(
-    runs: Annotated[list[str] | None, typer.Argument(help="each a file, a number such as 0007, or latest")] = None,
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="a .html or .md file; else beside the run")] = None,
+    runs: Annotated[list[str] | None, typer.Argument(help="files, folders, globs, numbers such as 0007, or latest")] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", help="a .html or .md file; by default beside the last run, .html")
+    ] = None,
     charts: Annotated[Path | None, typer.Option(help="a folder for each chart as SVG and PNG")] = None,
 ) -> None:
+    from analysis import javascript
+
+    if output is None or output.suffix == ".html":
+        javascript.begin()  # before pandas and altair are imported
+    from analysis import load
     from analysis import report as reporting
 
-    reporting.javascript()
-    found = [_loaded(run) for run in runs or ["latest"]]
-    path = output or found[-1].path.with_suffix(".html")
-    path.write_text(reporting.page(found))
-    typer.echo(f"report: {path}")
+    warnings: list[str] = []
+    try:
+        found = list(load.load_each(load.find_runs(runs or [load.LATEST], warnings=warnings), warnings=warnings))
+        path = output or found[-1].path.with_suffix(".html")
+        written = reporting.write(found, path, charts)
+    except (load.RunFileError, reporting.ReportError) as error:
+        raise _usage_error(str(error)) from error
+    for warning in warnings:
+        typer.echo(warning, err=True)
+    for one in written:
+        typer.echo(one)
 
 
 def _loaded(run: str) -> load.Run:

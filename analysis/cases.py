@@ -38,7 +38,8 @@ class Cases:
 def cases(rows: Sequence[Row]) -> Cases:
     """Columns that hold nothing are left out, as are those of the case that are the same in all rows."""
     columns = [
-        *(_name(field) for field in _IDENTITY if field in ("model", "size", "mode") or _differs(rows, field)),
+        *(_name(field) for field in _IDENTITY if field in ("model", "size") or _differs(rows, field)),
+        Column("mode", "mode", lambda row: row["mode"] + ("*" if row["same_kernels"] is False else ""), figure=False),
         *(column for column in _FIGURES if any(row[column.field] is not None for row in rows)),
     ]
     names = list(rows[0]) if rows else []
@@ -49,7 +50,7 @@ def cases(rows: Sequence[Row]) -> Cases:
     return Cases(columns, _csv(names), lines)
 
 
-_IDENTITY = ("run", "scenario", "model", "size", "device", "dtype", "allocator", "mode")
+_IDENTITY = ("run", "scenario", "model", "size", "device", "dtype", "allocator")
 
 
 def _name(field: str) -> Column:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from analysis.figures import bytes_text, count_text
 from analysis.render import Column, Section, Table
-from benchmarks.record import Case
+from benchmarks.record import Case, Row
 
 if TYPE_CHECKING:
     from analysis.load import Run
 
 CASE = ("scenario", "model", "size", "device", "dtype", "allocator", "mode")
+_TITLES = {"wall": "whole run", "measured": "of it timing", "budget": "budget per group"}
 _SHOWN_APART = ("meters", "warnings", "command")
 
 
@@ -25,31 +26,19 @@ def when(run: Run) -> str:
         return run.saved_at or "time unknown"
 
 
-def identity(run: Run) -> list[str]:
+def identity(run: Run, rows: Sequence[Row]) -> list[str]:
     """Machine, time, build and commit, in a few words each; without what is not known."""
-    cpu, ours = run.machine_info.get("cpu"), run.machine_info.get("gradtax")
-    cpu, ours = (found if isinstance(found, dict) else {} for found in (cpu, ours))
-    devices = ours.get("devices")
-    gpus = (
-        [str(facts["name"]) for facts in devices.values() if isinstance(facts, dict) and "name" in facts]
-        if isinstance(devices, dict)
-        else []
+    machines, builds, threads = (
+        list(dict.fromkeys(row[name] for row in rows if row[name])) for name in ("machine", "torch", "threads")
     )
-    threads = ours.get("threads")
-    told = [
-        ", ".join(
-            [
-                *gpus,
-                *([str(cpu["brand_raw"])] if cpu.get("brand_raw") else []),
-                *([f"{cpu['count']} cores"] if cpu.get("count") else []),
-            ]
-        ),
+    told = (
+        " and ".join(machines),
         when(run),
-        f"torch {ours['torch']}" if ours.get("torch") else "",
-        f"{threads} thread{'' if threads == 1 else 's'}" if threads else "",
+        *(f"torch {build}" for build in builds),
+        *(f"{number} thread{'' if number == 1 else 's'}" for number in threads),
         f"run {run.name}",
         f"commit {run.commit}" if run.commit else "",
-    ]
+    )
     return [text for text in told if text]
 
 
@@ -100,7 +89,7 @@ def _lines(facts: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, st
     for name, value in facts.items():
         title = f"{prefix}{name}".replace("_", " ")
         if isinstance(value, dict):
-            yield from _lines(value, f"{title} ")
+            yield from _lines(value, "" if name == "devices" else f"{title} ")
         elif isinstance(value, list):
             yield title, ", ".join(str(one) for one in value)
         elif value is not None:
@@ -113,7 +102,8 @@ def _with_unit(title: str, value: Any) -> tuple[str, str]:
         return title.removesuffix(" bytes"), bytes_text(value)
     for ending, unit in ((" seconds", "s"), (" percent", "%"), (" celsius", "°C")):
         if number and title.endswith(ending):
-            return title.removesuffix(ending), f"{value:.4g} {unit}"
+            name = title.removesuffix(ending)
+            return _TITLES.get(name, name), f"{value:.4g} {unit}"
     if isinstance(value, bool):
         return title, "yes" if value else "no"
     return title, f"{value:.4g}" if isinstance(value, float) else str(value)
