@@ -142,7 +142,7 @@ def markdown(runs: Sequence[Run], pictures: Sequence[str] = ()) -> str:
     parts = [_part(run) for run in runs]
     comparison = _comparison(runs)
     sections = {
-        "The answer": _each(parts, lambda part: f"{', '.join(part.identity)}\n\n{advise.as_markdown(part.advice)}"),
+        "The answer": _each(parts, lambda part: f"{_escaped(', '.join(part.identity))}\n\n{advise.as_markdown(part.advice)}"),
         "What the guide claims": _each(parts, lambda part: render.markdown(claims.claims_table(part.claims))),
         "Charts": "\n\n".join(f"![{Path(link).stem}](<{link}>)" for link in pictures),
         "Every mode": _each(parts, lambda part: render.markdown(summary_table(part.rows))),
@@ -158,7 +158,11 @@ def _each(parts: Sequence[Part], text: Callable[[Part], str]) -> str:
     """`text` of every run, under its name where there are several."""
     if len(parts) == 1:
         return text(parts[0])
-    return "\n\n".join(f"### {part.run.name}\n\n{told.strip()}" for part in parts if (told := text(part)).strip())
+    return "\n\n".join(f"### {_escaped(part.run.name)}\n\n{told.strip()}" for part in parts if (told := text(part)).strip())
+
+
+def _escaped(text: str) -> str:
+    return _bullets([text]).removeprefix("- ")
 
 
 def _bullets(texts: Sequence[str]) -> str:
