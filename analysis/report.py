@@ -129,7 +129,7 @@ def page(runs: Sequence[Run]) -> str:
         parts=parts,
         charts=charts,
         headings=CHARTS,
-        comparison=_comparison(runs),
+        comparison=Markup(_comparison(runs, "html")),  # noqa: S704 - escaped by render.html
         compared=drawing.comparison_charts(runs),
         cases=cases([row for part in parts for row in part.rows]),
         scripts=[Markup(script) for script in scripts],  # noqa: S704 - ours, without any text of a run
@@ -140,13 +140,12 @@ def page(runs: Sequence[Run]) -> str:
 def markdown(runs: Sequence[Run], pictures: Sequence[str] = ()) -> str:
     """The same as one document to paste. `pictures` are links to its charts."""
     parts = [_part(run) for run in runs]
-    comparison = _comparison(runs)
     sections = {
         "The answer": _each(parts, lambda part: f"{_escaped(', '.join(part.identity))}\n\n{advise.as_markdown(part.advice)}"),
         "What the guide claims": _each(parts, lambda part: render.markdown(claims.claims_table(part.claims))),
         "Charts": "\n\n".join(f"![{Path(link).stem}](<{link}>)" for link in pictures),
         "Every mode": _each(parts, lambda part: render.markdown(summary_table(part.rows))),
-        "Comparison": "" if comparison is None else render.markdown(comparison),
+        "Comparison": _comparison(runs, "markdown"),
         "Machine and conditions": _each(parts, lambda part: f"{_bullets(part.warnings)}\n\n{render.markdown(part.conditions)}"),
         "What could not be measured": _each(parts, lambda part: render.markdown(part.unmeasured)),
     }
@@ -169,9 +168,9 @@ def _bullets(texts: Sequence[str]) -> str:
     return render.markdown(Table([], (), [], notes=list(texts)))
 
 
-def _comparison(runs: Sequence[Run]) -> Table | None:
-    """Of the first run with the others, where there are others."""
-    return compare.comparison_table(compare.compare(runs[0], runs[1:])) if len(runs) > 1 else None
+def _comparison(runs: Sequence[Run], format_: str) -> str:
+    """Of the first run with the others; nothing where there are no others."""
+    return compare.shown(compare.compare(runs[0], runs[1:]), format_) if len(runs) > 1 else ""
 
 
 def _charts(parts: Sequence[Part]) -> dict[str, list[tuple[Part, drawing.Chart]]]:
