@@ -39,7 +39,7 @@ def test_figures_are_told_with_the_unit_that_their_name_carries(run: Run) -> Non
         "swap_used_bytes": 2**21, "wall_seconds": 205.617, "memory_pressure_percent": 1.5, "temperatures_celsius": {"k10": 61.25},
         "in_process": False, "precision": 0.01, "command": ["pytest", "--benchmark"],
     }  # fmt: skip
-    found = told(replace(run, conditions=conditions))
+    found = told(replace(run, machine_info={}, conditions=conditions))
     assert found == {
         "command": "pytest --benchmark", "swap used": "2.00 MiB", "whole run": "205.6 s", "memory pressure": "1.5 %",
         "temperatures celsius k10": "61.25", "in process": "no", "precision": "0.01", "file": str(run.path),
