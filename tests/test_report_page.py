@@ -143,6 +143,7 @@ def test_columns_sort_by_their_figures_from_the_keyboard_too_and_missing_ones_st
 def test_rows_are_filtered_by_words_mode_and_verdict(opened: Opened) -> None:
     search, mode, verdict = opened.page.locator("#cases [data-filter]").all()
     search.fill("LSTM  tiny")
+    search.press("Enter")
     assert opened.column("mode") == ["tracked", "inference_mode", "detach"]
     verdict.select_option("slower")
     assert opened.column("mode") == ["detach"]
@@ -153,6 +154,7 @@ def test_rows_are_filtered_by_words_mode_and_verdict(opened: Opened) -> None:
         one.select_option("")
     search.fill("")
     assert len(opened.column("mode")) == 5
+    assert opened.errors == []
 
 
 @pytest.mark.parametrize("clipboard", ["{writeText: async text => { window.copied = text; }}", "undefined"])
@@ -175,7 +177,7 @@ def test_the_rows_that_are_shown_are_copied_as_csv_with_and_without_a_clipboard(
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("name", ["reference", "small"])
 def test_the_page_fits_a_phone_in_both_schemes(name: str, scheme: str, browser: Any, request: pytest.FixtureRequest) -> None:
-    phone = {"viewport": {"width": 360, "height": 740}, "color_scheme": scheme}
+    phone: dict[str, Any] = {"viewport": {"width": 360, "height": 740}, "color_scheme": scheme}
     found = Opened(browser, request.getfixturevalue(name), **phone)
     assert found.overflow() == 0
     ground, ink = found.page.evaluate(
