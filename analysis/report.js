@@ -5,7 +5,7 @@ const OPTIONS = {
   renderer: "svg", // prints sharp, and takes its colours from the page
   ast: true, // expressions are interpreted, so that the page can forbid eval
   defaultStyle: false,
-  tooltip: { theme: "page" },
+  tooltip: { disableDefaultStyle: true },
 };
 
 for (const place of document.querySelectorAll(".chart")) {

@@ -81,6 +81,11 @@ class Opened:
         cells = self.page.locator(f"#cases tbody tr:visible td:nth-child({titles.index(title) + 1})")
         return [text.strip() for text in cells.all_inner_texts()]
 
+    def lightness(self, element: str, what: str) -> int:
+        """The sum of red, green and blue of `what` of the first such element."""
+        colour: str = self.page.locator(element).first.evaluate(f"element => getComputedStyle(element).{what}")
+        return sum(int(part) for part in colour[4:-1].split(","))
+
     def overflow(self) -> int:
         """Pixels by which the document is wider than the screen."""
         return int(self.page.evaluate("() => document.documentElement.scrollWidth - document.documentElement.clientWidth"))
@@ -180,12 +185,11 @@ def test_the_page_fits_a_phone_in_both_schemes(name: str, scheme: str, browser: 
     phone: dict[str, Any] = {"viewport": {"width": 360, "height": 740}, "color_scheme": scheme}
     found = Opened(browser, request.getfixturevalue(name), **phone)
     assert found.overflow() == 0
-    ground, ink = found.page.evaluate(
-        "() => [getComputedStyle(document.body).backgroundColor, getComputedStyle(document.querySelector('.chart text')).fill]"
-    )
-    lightness = [sum(int(part) for part in colour[4:-1].split(",")[:3]) for colour in (ground, ink)]
-    assert abs(lightness[0] - lightness[1]) > 400
-    assert (lightness[0] < lightness[1]) == (scheme == "dark")
+    found.page.locator("#speedup .mark-symbol path").first.hover()
+    found.page.locator("#vg-tooltip-element").wait_for(state="visible")
+    for element, ink in ((".chart text", "fill"), ("#vg-tooltip-element .value", "color"), (".claims .verdict", "color")):
+        assert (found.lightness("body", "backgroundColor") < found.lightness(element, ink)) == (scheme == "dark")
+        assert abs(found.lightness("body", "backgroundColor") - found.lightness(element, ink)) > 350
     found.page.context.close()
 
 
