@@ -179,8 +179,7 @@ def test_the_rows_that_are_shown_are_copied_as_csv_with_and_without_a_clipboard(
     found.page.context.close()
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("name", ["reference", "small"])
+@pytest.mark.parametrize(("name", "scheme"), [("reference", "light"), ("small", "dark")])
 def test_the_page_fits_a_phone_in_both_schemes(name: str, scheme: str, browser: Any, request: pytest.FixtureRequest) -> None:
     phone: dict[str, Any] = {"viewport": {"width": 360, "height": 740}, "color_scheme": scheme}
     found = Opened(browser, request.getfixturevalue(name), **phone)
