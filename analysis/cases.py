@@ -80,6 +80,7 @@ _FIGURES = (
     Column("faults", "page_faults", lambda row: count_text(row["page_faults"])),
     Column("peak", "peak_tensor_bytes", lambda row: bytes_text(row["peak_tensor_bytes"])),
     Column("ratio", "peak_tensor_ratio", lambda row: ratio_text(row["peak_tensor_ratio"])),
+    Column("held", "held_tensor_bytes", lambda row: bytes_text(row["held_tensor_bytes"])),
     Column("saved", "saved_bytes", lambda row: bytes_text(row["saved_bytes"])),
     Column("RSS", "peak_rss_bytes", lambda row: bytes_text(row["peak_rss_bytes"])),
     Column("reserved", "peak_reserved_bytes", lambda row: bytes_text(row["peak_reserved_bytes"])),

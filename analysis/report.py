@@ -21,7 +21,7 @@ from analysis.footer import footer
 from analysis.load import Run, rows_of
 from analysis.render import Table
 from analysis.summarise import summarise
-from analysis.summary import summary_table
+from analysis.tables import summary_tables
 from benchmarks.record import Row
 
 TITLE = "What gradient tracking costs"
@@ -144,7 +144,7 @@ def markdown(runs: Sequence[Run], pictures: Sequence[str] = ()) -> str:
         "The answer": _each(parts, lambda part: f"{_escaped(', '.join(part.identity))}\n\n{advise.as_markdown(part.advice)}"),
         "What the guide claims": _each(parts, lambda part: render.markdown(claims.claims_table(part.claims))),
         "Charts": "\n\n".join(f"![{Path(link).stem}](<{link}>)" for link in pictures),
-        "Every mode": _each(parts, lambda part: render.markdown(summary_table(part.rows))),
+        "Every mode": _each(parts, lambda part: render.rendered(summary_tables(part.rows), "markdown")),
         "Comparison": _comparison(runs, "markdown"),
         "Machine and conditions": _each(parts, lambda part: f"{_bullets(part.warnings)}\n\n{render.markdown(part.conditions)}"),
         "What could not be measured": _each(parts, lambda part: render.markdown(part.unmeasured)),

@@ -134,7 +134,7 @@ def test_a_case_reads_sorts_and_is_copied_as_its_figures_need_it() -> None:
     results = [make_result("tracked"), make_result(speedup=Interval(0.9, 0.88, 0.92), verdict="slower", trusted=False)]
     table = cases(tidy_rows(results))
     assert [column.title for column in table.columns] == [
-        "model", "size", "mode", "per call", "speedup", "verdict", "placebo", "faults", "peak", "ratio", "saved", "RSS",
+        "model", "size", "mode", "per call", "speedup", "verdict", "placebo", "faults", "peak", "ratio", "held", "saved", "RSS",
     ]  # fmt: skip
     row, cells, line = table.lines[1]
     assert row["mode"] == "no_grad"
