@@ -8,8 +8,12 @@ SETUP := $(VENV)/.up-to-date
 
 .PHONY: bench test check setup help clean
 
+# pytest's exit status is kept: a case that failed fails `make bench`, but the run that was saved is reported all the same.
 bench: setup
-	$(RUN) pytest --benchmark $(ARGS)
+	@touch $(VENV)/.bench-began
+	@$(RUN) pytest --benchmark $(ARGS); status=$$?; \
+	run=$$(find results -name '[0-9]*_*.json' -newer $(VENV)/.bench-began | tail -n 1); \
+	if [ -n "$$run" ]; then $(RUN) analysis report "$$run" || exit; fi; exit $$status
 
 test: check
 	$(RUN) pytest $(ARGS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -128,7 +129,7 @@ def explain(
 @app.command(help="What is said about gradient tracking: each claim with its verdict on this machine and the evidence.\n\n"
              "Example: python -m analysis claims latest --format markdown")  # fmt: skip
 def claims(
-    run: Annotated[str, typer.Argument(help="a file, a number such as 0007, or latest")] = "latest",
+    run: Annotated[str, typer.Argument(help=RUN, autocompletion=completion.runs)] = "latest",
     format_: Annotated[str, typer.Option("--format", help=f"one of {', '.join(FORMATS)}")] = "terminal",
 ) -> None:
     _check_names("--format", [format_], tuple(FORMATS))
@@ -142,7 +143,7 @@ def claims(
 @app.command(help="Which mode to use for what, what it gives, and what to beware of: the answer in sentences.\n\n"
              "Example: python -m analysis advise 0007")  # fmt: skip
 def advise(
-    run: Annotated[str, typer.Argument(help="a file, a number such as 0007, or latest")] = "latest",
+    run: Annotated[str, typer.Argument(help=RUN, autocompletion=completion.runs)] = "latest",
     format_: Annotated[str, typer.Option("--format", help="terminal or markdown")] = "terminal",
 ) -> None:
     from analysis import advise, load
@@ -191,7 +192,7 @@ def compare(
 @app.command(help="A run in the form that benchmark-tracking actions read.\n\n"
              "Example: python -m analysis export latest > figures.json")  # fmt: skip
 def export(
-    run: Annotated[str, typer.Argument(help="a file, a number such as 0007, or latest")] = "latest",
+    run: Annotated[str, typer.Argument(help=RUN, autocompletion=completion.runs)] = "latest",
     format_: Annotated[
         str, typer.Option("--format", help="customSmallerIsBetter or customBiggerIsBetter")
     ] = "customSmallerIsBetter",
@@ -203,6 +204,35 @@ def export(
     if not found.results:
         raise _usage_error(f"{found.path}: holds no results of this suite; `pytest --benchmark` makes a run that does")
     typer.echo(json.dumps(exporting.FORMATS[format_](found), indent=2))
+
+
+@app.command(help="The whole answer of one run or several, as a page that needs no network or as Markdown to paste.\n\n"
+             "Example: python -m analysis report 0007 -o report.html --charts charts")  # fmt: skip
+def report(
+    runs: Annotated[list[str] | None, typer.Argument(help=RUNS, autocompletion=completion.runs, show_default="latest")] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", help="a .html or .md file; by default beside the last run, .html")
+    ] = None,
+    charts: Annotated[Path | None, typer.Option(help="a folder for each chart as SVG and PNG")] = None,
+) -> None:
+    from analysis import javascript
+
+    if output is None or output.suffix == ".html":
+        javascript.begin()  # before pandas and altair are imported
+    from analysis import load
+    from analysis import report as reporting
+
+    warnings: list[str] = []
+    try:
+        found = list(load.load_each(load.find_runs(runs or [load.LATEST], warnings=warnings), warnings=warnings))
+        path = output or found[-1].path.with_suffix(".html")
+        written = reporting.write(found, path, charts)
+    except (load.RunFileError, reporting.ReportError) as error:
+        raise _usage_error(str(error)) from error
+    for warning in warnings:
+        typer.echo(warning, err=True)
+    for one in written:
+        typer.echo(one)
 
 
 @app.command(help="How fast a thousand runs are read, beside the goal.\n\nExample: python -m analysis selfcheck --full")
