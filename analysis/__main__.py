@@ -235,7 +235,7 @@ def report(
         typer.echo(one)
 
 
-@app.command(help="How fast a thousand runs are read, beside the goal.\n\nExample: python -m analysis selfcheck --full")
+@app.command(help="How fast runs are read and reported, beside the goals.\n\nExample: python -m analysis selfcheck --full")
 def selfcheck(full: Annotated[bool, typer.Option("--full", help="10,000 runs as well: 5 GB and a minute")] = False) -> None:
     from analysis import selfcheck
 

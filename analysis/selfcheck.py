@@ -1,4 +1,4 @@
-"""`python -m analysis selfcheck`: how fast many runs are read, in processes of their own, beside the goals."""
+"""`python -m analysis selfcheck`: how fast many runs are read and a report is written, in processes of their own, beside the goals."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from benchmarks.record import Case, Contract, Interval, Kernels, Memory, ModelFa
 
 ROOT = Path(__file__).parent.parent
 MODELS, SIZES, MODES = ("mlp", "convnet", "transformer", "lstm", "own"), ("tiny", "small", "medium"), ("tracked", "no_grad", "inference_mode", "detach")  # fmt: skip
+DEFAULT_RUN = ROOT / "results" / "reference" / "cpu.json"
 ROUNDS = 200
 REPEATS = 3
 
@@ -89,7 +90,24 @@ def _linear(costs: dict[int, Cost]) -> Goal:
     )  # fmt: skip
 
 
-CHECKS: list[Callable[[bool], list[Goal]]] = [_reading]
+def _report(_full: bool) -> list[Goal]:
+    with tempfile.TemporaryDirectory() as folder:
+        page = Path(folder) / "report.html"
+        found = _median([cost_of("report", str(DEFAULT_RUN), "-o", str(page)) for _ in range(REPEATS)])
+        size = page.stat().st_size
+    reached = found.seconds <= 4 and size <= 2 * 10**6
+    return [
+        Goal(
+            "report of a default run",
+            f"{found.seconds:.1f} s, {size / 10**6:.1f} MB",
+            "at most 4 s, 2 MB",
+            reached,
+            f"busy {found.busy_seconds:.1f} s",
+        )
+    ]
+
+
+CHECKS: list[Callable[[bool], list[Goal]]] = [_reading, _report]
 """Each returns its goals with what was found; told whether to take the time for everything."""
 
 
