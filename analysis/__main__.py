@@ -124,7 +124,7 @@ def explain(
 
 
 @app.command(help="How fast a thousand runs are read, beside the goal.\n\nExample: python -m analysis selfcheck --full")
-def selfcheck(full: Annotated[bool, typer.Option("--full", help="10,000 runs as well: 5 GB and a minute")] = False) -> None:
+def selfcheck(full: Annotated[bool, typer.Option("--full", help="10,000 runs as well: half a minute more")] = False) -> None:
     from analysis import selfcheck
 
     typer.echo(terminal(selfcheck.selfcheck(full=full)))
