@@ -156,8 +156,8 @@ def advise(
 @app.command(help="Two or more runs side by side: what changed, by how much, and whether that is more than chance.\n\n"
              "Example: python -m analysis compare 0007 0008 --gate --allow speedup=2%")  # fmt: skip
 def compare(
-    base: Annotated[str, typer.Argument(help="a file, a number such as 0007, or latest")],
-    heads: Annotated[list[str], typer.Argument(help="one or more to hold against it")],
+    base: Annotated[str, typer.Argument(help=RUN, autocompletion=completion.runs)],
+    heads: Annotated[list[str], typer.Argument(help="one or more to hold against it", autocompletion=completion.runs)],
     format_: Annotated[str, typer.Option("--format", help=f"one of {', '.join(FORMATS)}, {GITHUB}")] = "terminal",
     across: Annotated[str, typer.Option(help="the field in which cases may differ: device, or device=cpu:cuda")] = "",
     gate: Annotated[
@@ -176,7 +176,7 @@ def compare(
 
     try:
         limits = gating.parse_limits(allow or [])
-        first, *others = (load.load(load.find_run(run)) for run in (base, *heads))
+        first, *others = load.load_each([path for run in (base, *heads) for path in load.find_runs([run])])
         compared = comparing.compare(first, others, across)
         found = gating.regressions(compared, limits)
     except (load.SchemaError, pairing.NotComparableError) as error:
@@ -236,7 +236,7 @@ def report(
 
 
 @app.command(help="How fast runs are read and reported, beside the goals.\n\nExample: python -m analysis selfcheck --full")
-def selfcheck(full: Annotated[bool, typer.Option("--full", help="10,000 runs as well: 5 GB and a minute")] = False) -> None:
+def selfcheck(full: Annotated[bool, typer.Option("--full", help="10,000 runs as well: half a minute more")] = False) -> None:
     from analysis import selfcheck
 
     typer.echo(terminal(selfcheck.selfcheck(full=full)))

@@ -67,7 +67,7 @@ class Run:
             torch and str(torch),
             self.commit,
             _machine(self.machine_info, device),
-            threads if isinstance(threads, int) else None,
+            threads if type(threads) is int and 0 < threads < 2**31 else None,
             self.saved_at,
         )
         return dict(zip(IDENTITY, values, strict=True))

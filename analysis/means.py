@@ -35,9 +35,10 @@ def means_table(
 
     if frame.empty:
         return Table([], (), [], _lost(unmeasured))
-    if _is_memory(metric) and "allocator" not in by:  # it is measured once for both
-        frame = frame.drop_duplicates(["run", *(name for name in summarise.CASE if name != "allocator")])
     every = summarise.ratios(frame, metric)
+    if _is_memory(metric) and "allocator" not in by:  # measured once for both, one of which may lack the case
+        known_first = every.iloc[every["ratio"].isna().argsort(kind="stable")]
+        every = known_first.drop_duplicates(["run", *(name for name in summarise.CASE if name != "allocator")])
     rows = every[every["ratio"].notna() & (every["trusted"].astype(bool) | (metric not in TIMES))]
     apart = [name for name in APART if name not in by and not (name == "allocator" and _is_memory(metric))]
     keys = list(dict.fromkeys([*apart, *by, "mode"]))

@@ -51,15 +51,12 @@ def ratios(frame: pd.DataFrame, metric: str) -> pd.DataFrame:
 
 
 def repeats(rows: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
-    """Of `ratios` above 0: a row per case and value of `keys`, with what its runs say together.
+    """Of `ratios` above 0: a row per case and value of `keys`, with what its n runs say together.
 
-    `logarithm` is the mean of n logarithms, `deviation` their standard deviation (NaN for one). `below` and `above` are the 99 %
-    half-widths of that mean: the root of the runs' own squares over n, or Student's t times deviation over the root of n, if that is
-    wider, as in statistics.combine: runs differ by more than their rounds show.
+    `logarithm` is the mean of their logarithms, `deviation` the standard deviation (NaN for one run). `below` and `above` are the 99 %
+    half-widths that this mean has if nothing but the runs' own noise differs: the root of the sum of their squares, over n.
     """
     import numpy as np
-
-    from benchmarks.statistics import t99
 
     names = list(dict.fromkeys([*keys, *CASE]))
     squares = rows.assign(logarithm=np.log(rows["ratio"]), below=rows["below"] ** 2, above=rows["above"] ** 2)
@@ -68,42 +65,61 @@ def repeats(rows: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
         logarithm=("logarithm", "mean"), deviation=("logarithm", "std"), n=("logarithm", "size"),
         below=("below", "mean"), above=("above", "mean"),
     )  # fmt: skip
-    quantiles = found["n"].map({n: t99(n - 1) for n in found["n"].unique() if n > 1}).astype(float)
-    across = (quantiles * found["deviation"]).fillna(0.0)
-    for side in ("below", "above"):
-        found[side] = np.maximum(np.sqrt(found[side]), across) / np.sqrt(found["n"])
-    return found.reset_index()
+    own = {side: np.sqrt(found[side] / found["n"]) for side in ("below", "above")}
+    return found.assign(**own).reset_index()
 
 
 def means(rows: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
     """The geometric mean of `ratios` per value of `keys`: over a case's runs first, then over cases, so that each case weighs the same.
 
-    `low` and `high` are its 99 % interval for these cases, not for others: the half-widths of `repeats` are errors of separate
-    measurements, so the root of the sum of their squares, over the number of cases. `lowest` and `highest` are the outermost single
-    ratios, `cases` how many cases are averaged. A mean of nothing but zeros is 0; beside others zeros have no logarithm and are left out.
-    `other_kernels`: whether any of the cases ran other kernels than tracked.
+    `low` and `high` are its 99 % interval for these cases, not for others. Errors of different cases are independent, so the half-width is
+    the root of the sum of squares of `repeats`, over the number of cases. Runs differ by more than their rounds show, so it is never below
+    what that spread gives: Student's t times the root of the sum of deviation**2 / n, over the number of cases, with the degrees of freedom
+    of Welch and Satterthwaite (1946, Biometrics Bulletin 2). Of one case that is the interval of statistics.combine.
+    `lowest` and `highest` are the outermost single ratios, `cases` how many cases are averaged. A mean of nothing but zeros is 0; beside
+    others zeros have no logarithm and are left out. `other_kernels`: whether any of the cases ran other kernels than tracked.
     """
     import numpy as np
 
     cases = repeats(rows[rows["ratio"] > 0], keys)
-    cases = cases.assign(below=cases["below"] ** 2, above=cases["above"] ** 2)
-    by_keys = cases.groupby(list(keys), sort=False, dropna=False)
-    found = by_keys.agg(
-        logarithm=("logarithm", "mean"), below=("below", "mean"), above=("above", "mean"), n=("logarithm", "size")
+    variance = (cases["deviation"] ** 2 / cases["n"]).fillna(0.0)
+    found = (
+        cases.assign(
+            below=cases["below"] ** 2,
+            above=cases["above"] ** 2,
+            variance=variance,
+            share=variance**2 / (cases["n"] - 1).clip(lower=1),
+        )
+        .groupby(list(keys), sort=False, dropna=False)
+        .agg(
+            logarithm=("logarithm", "mean"), below=("below", "mean"), above=("above", "mean"), n=("logarithm", "size"),
+            variance=("variance", "sum"), share=("share", "sum"),
+        )
+    )  # fmt: skip
+    every = rows.assign(other_kernels=rows["same_kernels"].eq(False), case=rows.groupby(CASE, sort=False).ngroup()).groupby(
+        list(keys), sort=False, dropna=False
     )
-    every = rows.assign(
-        other_kernels=rows["same_kernels"].eq(False),
-        case=rows.groupby(CASE, sort=False).ngroup(),
-    ).groupby(list(keys), sort=False, dropna=False)
     whole = every.agg(
         lowest=("ratio", "min"), highest=("ratio", "max"), cases=("case", "nunique"), other_kernels=("other_kernels", "any")
     ).join(found)
+    spread = _t99_half_widths(whole["variance"], whole["share"])
+    below, above = (np.maximum(np.sqrt(whole[side] * whole["n"]), spread) / whole["n"] for side in ("below", "above"))
     return whole.assign(
         cases=whole["n"].fillna(whole["cases"]).astype(int),
         ratio=np.exp(whole["logarithm"]).fillna(0.0),
-        low=np.exp(whole["logarithm"] - np.sqrt(whole["below"] / whole["n"])),
-        high=np.exp(whole["logarithm"] + np.sqrt(whole["above"] / whole["n"])),
+        low=np.exp(whole["logarithm"] - below),
+        high=np.exp(whole["logarithm"] + above),
     ).reset_index()[[*keys, "ratio", "low", "high", "lowest", "highest", "cases", "other_kernels"]]
+
+
+def _t99_half_widths(variance: pd.Series[float], share: pd.Series[float]) -> pd.Series[float]:
+    """Student's t times the root of `variance`, whose degrees of freedom are variance**2 / `share`; 0 where there is no spread."""
+    import numpy as np
+
+    from benchmarks.statistics import t99
+
+    degrees = (variance**2 / share).where(share > 0)
+    return (degrees.map(t99, na_action="ignore").astype(float) * np.sqrt(variance)).fillna(0.0)
 
 
 def summarise(frame: pd.DataFrame) -> pd.DataFrame:

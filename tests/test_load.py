@@ -97,7 +97,11 @@ def test_a_summary_puts_tracked_first_in_groups_that_keep_their_order(path: Path
 def with_change(keys: str, value: Any) -> str:
     """A good run in which the value at `keys` (`benchmarks.0.extra_info`) is another."""
     *outer, last = [int(key) if key.isdigit() else key for key in keys.split(".")]
+    facts = {"torch": "2.13.0", "threads": 1, "devices": {"cpu": {"cores": 2}}}
     run: Any = {
+        "machine_info": {"cpu": {"brand_raw": "Some CPU", "count": 2}, "gradtax": facts},
+        "commit_info": {"id": "0123456789", "dirty": False},
+        "datetime": SAVED_AT,
         "benchmarks": [saved_benchmark("a", to_json(one)) for one in make_group()],
         "gradtax": {"schema": 1, "unmeasured": [to_json(GONE)]},
     }
@@ -298,7 +302,14 @@ def test_a_machine_is_its_processor_or_for_cuda_cases_its_gpu(path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    "info", [{}, {"cpu": 5, "gradtax": []}, {"cpu": {"brand_raw": {}}, "gradtax": {"threads": "two", "torch": {}}}]
+    "info",
+    [
+        {},
+        {"cpu": 5, "gradtax": []},
+        {"cpu": {"brand_raw": {}}, "gradtax": {"threads": "two", "torch": {}}},
+        {"gradtax": {"threads": 2**64}},
+        {"gradtax": {"threads": True}},
+    ],
 )
 def test_a_machine_that_tells_nothing_or_nonsense_is_missing(path: Path, info: dict[str, Any]) -> None:
     saved = json.loads(saved_run(path, make_group()).read_text()) | {"machine_info": info}

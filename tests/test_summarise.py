@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from analysis.load import load_all, rows_of
 from analysis.summarise import CASE, means, needed_columns, ratios, repeats, summarise
 from benchmarks.record import Interval, Kernels, Memory, Result, Row, tidy_rows
-from benchmarks.statistics import combine
+from benchmarks.statistics import combine, t99
 
 QUICK = settings(max_examples=50, deadline=None, derandomize=True, database=None)
 
@@ -57,6 +57,14 @@ def test_runs_of_one_case_are_combined_as_its_processes_are(runs: list[tuple[flo
     (found,) = mean_of(frame_of(*([faster(*run)] for run in runs)))
     expected = combine([Interval(speedup, speedup / (1 + noise), speedup * (1 + noise)) for speedup, noise in runs])
     assert [found["ratio"], found["low"], found["high"]] == pytest.approx([expected.estimate, expected.low, expected.high])
+
+
+def test_the_spread_of_many_cases_has_the_degrees_of_freedom_of_all_of_them() -> None:
+    runs = [[faster(speedup, model=str(number)) for number in range(10)] for speedup in (1.0, 1.1)]
+    (found,) = mean_of(frame_of(*runs))
+    deviation = math.log(1.1) / math.sqrt(2)
+    half = t99(10) * math.sqrt(10 * deviation**2 / 2) / 10  # equal variances of one degree each: ten degrees
+    assert found["high"] / found["ratio"] == pytest.approx(math.exp(half))
 
 
 @QUICK
