@@ -17,6 +17,7 @@ from benchmarks.measure.memory import withheld
 from benchmarks.options import RunOptions
 from benchmarks.plan import Planned, plan
 from benchmarks.record import SCHEMA, Case, Group, Result, Timed, Unmeasured, to_json
+from benchmarks.scenarios import SCENARIOS
 from benchmarks.sensors import Place, started_nvml
 from benchmarks.suite import Bench, Outcome
 from benchmarks.tasks import calibrate, describe_machine
@@ -67,8 +68,7 @@ class Session:
     def _measure(self, group: Group, progress: Progress, *, contract_only: bool) -> Outcome:
         planned = next(one for one in self.planned if one.group == group)
         done, total = len(self._outcomes), len(self.planned)
-        per_group = (time.monotonic() - self._started) / done if done else self.options.budget + 2
-        progress.begins(done + 1, total, group, per_group * (total - done))
+        progress.begins(done + 1, total, group, self._seconds_left())
         if contract_only:
             outcome = self._bench.check(planned)
         else:
@@ -78,6 +78,13 @@ class Session:
             outcome = self._trusted(self._bench.measure(planned, progress.says), group.device)
         progress.ends(outcome)
         return outcome
+
+    def _seconds_left(self) -> float:
+        """As long for each group as those before took, weighed by its share of the budget and what examining takes."""
+        weights = {one.group: 0.1 + SCENARIOS[one.group.scenario].budget_share for one in self.planned}
+        done = sum(weights[group] for group in self._outcomes)
+        per_weight = (time.monotonic() - self._started) / done if done else self.options.budget + 1
+        return per_weight * (sum(weights.values()) - done)
 
     def _trusted(self, outcome: Outcome, device: str) -> Outcome:
         """`outcome` without the figures whose meters failed on known blocks."""

@@ -218,12 +218,12 @@ def test_generation_writes_what_the_decoder_finds_without_a_cache() -> None:
         logits = writer(*workload.args)
         written = torch.cat([*workload.args, logits[:, :-1].argmax(-1)], dim=1)
         torch.testing.assert_close(logits, writer.decoder(written))
-    assert logits.shape == (1, TOKENS, 256)
+    assert logits.shape == (1, TOKENS, 64)
 
 
 def test_a_tracked_generation_holds_more_with_every_token_and_no_grad_only_its_logits() -> None:
     tracked, no_grad = (memory_of("generation", mode) for mode in ("tracked", "no_grad"))
-    assert no_grad.held_bytes_per_step == 256 * FLOAT
+    assert no_grad.held_bytes_per_step == 64 * FLOAT
     assert (tracked.held_bytes_per_step or 0) > 10 * (no_grad.held_bytes_per_step or 0)
 
 

@@ -89,8 +89,8 @@ def withheld(memory: Memory, reasons: Mapping[str, str]) -> Memory:
 
 
 def with_growth(memory: Memory, loop: Callable[[int], Step], device: Device) -> Memory:
-    """`memory` with what the output of `loop(steps)` holds more for each further step: the slope of a least-squares line over 1 to 8 steps."""
-    steps, held, heap = (1, 2, 4, 8), [], []
+    """`memory` with what the output of `loop(steps)` holds more for each further step: the slope of a least-squares line over 1, 2 and 4 steps."""
+    steps, held, heap = (1, 2, 4), [], []
     for number in steps:
         step = loop(number)
         step()

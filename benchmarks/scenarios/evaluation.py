@@ -15,7 +15,7 @@ from benchmarks.models import Workload
 from benchmarks.modes import DETACH, INFERENCE_MODE, NO_GRAD, TRACKED, Mode, Run, Step
 from benchmarks.scenarios.scenario import Scenario
 
-BATCHES = 8
+BATCHES = 4
 
 
 def evaluation(workload: Workload, mode: Mode, steps: int = BATCHES) -> Step:

@@ -72,7 +72,7 @@ SCENARIO = Scenario(
         Family(
             "decoder",
             "a transformer with a key-value cache",
-            {"small": {"vocabulary": 256, "width": 64, "heads": 4, "depth": 2}},
+            {"tiny": {"vocabulary": 64, "width": 32, "heads": 2, "depth": 1}},
             _build,
         ),
     ),

@@ -14,7 +14,7 @@ from benchmarks.models.workload import Family
 from benchmarks.modes import INFERENCE_MODE, NO_GRAD, SET_GRAD_ENABLED, TRACKED, Mode, Step
 from benchmarks.scenarios.scenario import Scenario
 
-CALLS = 100
+CALLS = 50
 CONTEXT = "context"
 
 
@@ -102,7 +102,7 @@ SCENARIO = Scenario(
         _family("view", "x.view(-1)", _view),
         _family("index", "x[0]", _index),
         _family("matmul_small", "x @ x, 16 x 16", _matmul),
-        _family("matmul_large", "x @ x, 256 x 256", _matmul, 256),
+        _family("matmul_large", "x @ x, 128 x 128", _matmul, 128),
         _family("reduction", "x.sum()", _sum),
         _family(CONTEXT, "entering and leaving", _context),
     ),
