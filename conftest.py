@@ -295,7 +295,7 @@ def _show_saved(run: Path, table: str, write: Callable[[str], None]) -> None:
     write(f"saved: {_short(run)}")
     write("       and the table above beside it, as Markdown (.md)")
     name = run.name[:4] if run.parent.parent == RESULTS and Path.cwd() == ROOT else _short(run)
-    write(f"next:  python -m analysis summarise {name} --format latex")
+    write(f"next:  python -m analysis advise {name}     or report {name}, claims {name}, summarise {name} --format latex")
     write("       pytest --benchmark --model path/to/file.py:function     a model of your own")
 
 

@@ -29,7 +29,7 @@ def test_by_default_every_scenario_runs_what_it_brings_and_forward_all_models_in
     found = cases()
     assert {scenario for scenario, *_ in found} == set(SCENARIOS)
     assert {size for scenario, _, size in found if scenario == "forward"} == set(DEFAULT_SIZES)
-    assert {one for one in found if one[0] == "evaluation"} == {("evaluation", "convnet", "small")}
+    assert {one for one in found if one[0] == "evaluation"} == {("evaluation", "convnet", "tiny")}
 
 
 @pytest.mark.parametrize("chosen", [{"models": "mlp"}, {"sizes": "tiny"}])
@@ -39,8 +39,8 @@ def test_a_choice_of_models_or_sizes_is_meant_for_forward_passes(chosen: dict[st
 
 def test_a_scenario_that_is_named_runs_the_models_and_sizes_that_were_chosen() -> None:
     assert cases(scenarios="training_step", models="mlp", sizes="tiny") == {("training_step", "mlp", "tiny")}
-    assert cases(scenarios="evaluation", sizes="tiny,medium") == {
-        ("evaluation", "convnet", "tiny"), ("evaluation", "convnet", "medium"),
+    assert cases(scenarios="evaluation", sizes="small,medium") == {
+        ("evaluation", "convnet", "small"), ("evaluation", "convnet", "medium"),
     }  # fmt: skip
 
 

@@ -81,7 +81,7 @@ SCENARIO = Scenario(
         replace(DETACH, summary="the logits of each batch detached", bind=_detach_each),
         FORGOT_EVAL,
     ),
-    models={"convnet": ("small",)},
+    models={"convnet": ("tiny",)},
     steps=BATCHES,
     budget_share=0.25,
 )

@@ -77,5 +77,5 @@ SCENARIO = Scenario(
         ),
     ),
     steps=TOKENS,
-    budget_share=0.25,
+    budget_share=0.5,
 )

@@ -107,5 +107,5 @@ SCENARIO = Scenario(
         _family(CONTEXT, "entering and leaving", _context),
     ),
     steps=CALLS,
-    budget_share=0.1,
+    budget_share=0.15,
 )
