@@ -32,6 +32,13 @@ def test_the_table_on_the_first_screen_is_that_of_the_reference_run() -> None:
     assert all(line in printed for line in quoted), "every line, and in their order"
 
 
+def test_the_scenarios_figures_are_those_of_the_reference_run() -> None:
+    block = re.search(r"<!-- scenarios -->\n\n```text\n(.*?)```", README, re.DOTALL)
+    assert block is not None
+    printed = iter(printed_by("analysis", "summarise", "results/reference/cpu.json"))
+    assert all(line in printed for line in block[1].splitlines()), "every line, and in their order"
+
+
 def test_the_table_of_models_is_the_one_that_the_command_prints() -> None:
     table = re.search(r"<!-- models -->\n\n(.*?)\n\n<!-- end -->", README, re.DOTALL)
     assert table is not None
