@@ -118,6 +118,15 @@ def test_forgetting_eval_changes_the_statistics_of_every_batch_norm_and_nothing_
     assert set(map(tuple, changed.values())) == {()}
 
 
+@pytest.mark.parametrize("training", [True, False])
+def test_an_evaluation_leaves_the_model_in_the_mode_that_it_was_in(training: bool) -> None:
+    job = job_of("evaluation")
+    workload = job.build()
+    workload.module.train(training)
+    job.step(workload, "forgot_eval")()
+    assert workload.module.training == training
+
+
 def test_an_evaluation_counts_what_the_model_gets_right() -> None:
     workload = Source("mlp", "tiny").workload()
 
@@ -157,6 +166,12 @@ def test_adding_losses_up_holds_every_graph_and_item_detach_and_float_hold_none(
     assert per_step == {"tracked": 4 * HIDDEN, "item": 0, "detach": 0, "float": 0}
     assert memory_of("loss_logging", "tracked", "mlp").held_tensor_bytes == STEPS * 4 * HIDDEN + FLOAT
     assert memory_of("loss_logging", "item", "mlp").held_tensor_bytes == FLOAT
+
+
+@pytest.mark.parametrize("mode", ["tracked", "item", "detach"])
+def test_the_sum_of_losses_has_their_dtype(mode: str) -> None:
+    job = job_of("loss_logging", "mlp")
+    assert job.step(job.build().to("cpu", torch.bfloat16), mode)().dtype is torch.bfloat16
 
 
 def test_after_a_backward_pass_the_graphs_of_logged_losses_hold_nodes_but_no_tensors() -> None:

@@ -43,14 +43,14 @@ def evaluation(workload: Workload, mode: Mode, steps: int = BATCHES) -> Step:
             correct += hits
         return torch.tensor([total / steps, correct / len(samples)])
 
-    training = mode is FORGOT_EVAL
+    training, before = mode is FORGOT_EVAL, workload.module.training
 
     def step() -> Any:
         workload.module.train(training)
         try:
             return bound()
         finally:
-            workload.module.eval()
+            workload.module.train(before)
 
     bound = mode.bind(workload.module, run)
     return step

@@ -35,7 +35,7 @@ def loss_logging(workload: Workload, mode: Mode, steps: int = STEPS) -> Step:
                 loss.backward()  # type: ignore[no-untyped-call]
                 workload.module.zero_grad()
             total += keep(loss)
-        return torch.as_tensor(total)
+        return torch.as_tensor(total, dtype=loss.dtype)
 
     return mode.bind(workload.module, run)
 
