@@ -189,21 +189,26 @@ def compare(
         raise typer.Exit(int(bool(found)))
 
 
-@app.command(help="A run in the form that benchmark-tracking actions read.\n\n"
+@app.command(help="A run for other programs: what benchmark-tracking actions read, or all its rounds.\n\n"
              "Example: python -m analysis export latest > figures.json")  # fmt: skip
 def export(
     run: Annotated[str, typer.Argument(help=RUN, autocompletion=completion.runs)] = "latest",
     format_: Annotated[
-        str, typer.Option("--format", help="customSmallerIsBetter or customBiggerIsBetter")
+        str, typer.Option("--format", help="customSmallerIsBetter, customBiggerIsBetter or rounds")
     ] = "customSmallerIsBetter",
 ) -> None:
     from analysis import export as exporting
+    from analysis import load
 
     found = _loaded(run)
     _check_names("--format", [format_], tuple(exporting.FORMATS))
     if not found.results:
         raise _usage_error(f"{found.path}: holds no results of this suite; `pytest --benchmark` makes a run that does")
-    typer.echo(json.dumps(exporting.FORMATS[format_](found), indent=2))
+    try:
+        entries = exporting.FORMATS[format_](found)
+    except load.RunFileError as error:
+        raise _usage_error(str(error)) from error
+    typer.echo(json.dumps(entries, indent=2))
 
 
 @app.command(help="The whole answer of one run or several, as a page that needs no network or as Markdown to paste.\n\n"

@@ -75,29 +75,30 @@ def _about(device: str, rows: list[Row]) -> list[str]:
     name = namer(rows)
     where = _DEVICES.get(device, device)
     return [
-        text for text in (_answer(where, rows, name), _choice(rows, name), _memory(rows, name), _others(rows, name)) if text
+        text for text in (*_answer(where, rows, name), _choice(rows, name), _memory(rows, name), _others(rows, name)) if text
     ]
 
 
-def _answer(where: str, rows: list[Row], name: Name) -> str:
-    """Which mode to use, what it gives by each allocator, and whether that fades as kernels grow."""
+def _answer(where: str, rows: list[Row], name: Name) -> list[str]:
+    """Which mode to use and what it gives; by the other allocator, and whether that fades as kernels grow, in a paragraph below."""
     mode, use = _preferred(rows)
     if all(row["mode"] != mode for row in rows):
-        return f"On {where} no mode that switches tracking off was measured; `pytest --benchmark --modes all` does."
+        return [f"On {where} no mode that switches tracking off was measured; `pytest --benchmark --modes all` does."]
     found = list(by_allocator(rows, mode).values())
     if not found:
-        return f"On {where} no speedup of {mode} can be relied on, so this run cannot tell whether switching tracking off saves time."
+        return [
+            f"On {where} no speedup of {mode} can be relied on, so this run cannot tell whether switching tracking off saves time."
+        ]
     pays = any(tally(some)["faster"] for some in found)
     answer = (
         f"switch tracking off where no gradients are needed: use {use}"
         if pays
         else "switching tracking off is not shown to save time"
     )
-    text = " ".join(
-        [f"On {where}, {answer}.", *(_sentence(f"{_under(some)}{mode} is {_effect(some, name)}") for some in reversed(found))]
-    )
+    first, *others = (_sentence(f"{_under(some)}{mode} is {_effect(some, name)}") for some in reversed(found))
     sizes = by_size(found[0], (row for row in rows if row["mode"] == BASELINE))
-    return f"{text} The gain fades as kernels grow: {sizes_text(sizes)} (geometric means)." if fades(sizes) else text
+    fading = [f"The gain fades as kernels grow: {sizes_text(sizes)} (geometric means)."] if fades(sizes) else []
+    return [f"On {where}, {answer}. {first}", " ".join([*others, *fading])]
 
 
 def _preferred(rows: list[Row]) -> tuple[str, str]:

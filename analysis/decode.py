@@ -104,6 +104,35 @@ def decode(content: bytes) -> Decoded:
     )
 
 
+class _CaseOnly(msgspec.Struct):
+    case: Case | None = None
+
+
+class _Stats(msgspec.Struct):
+    data: list[float]
+
+
+class _Timed(msgspec.Struct):
+    extra_info: _CaseOnly
+    stats: _Stats
+
+
+class _TimedFile(msgspec.Struct):
+    benchmarks: list[_Timed]
+
+
+def decode_rounds(content: bytes) -> dict[Case, list[float]]:
+    """Seconds per call of each case's rounds in the order they were run: those of one group with the same number are pairs.
+
+    Raises NotARun if they were not saved.
+    """
+    try:
+        file = msgspec.json.decode(content, type=_TimedFile)
+    except msgspec.ValidationError as error:
+        raise NotARun(f"no rounds are saved: {_field('', error)}") from error
+    return {one.extra_info.case: one.stats.data for one in file.benchmarks if one.extra_info.case is not None}
+
+
 def _results(benchmarks: Sequence[_Benchmark]) -> tuple[list[Result], int, list[str]]:
     found: dict[Case, Result] = {}
     foreign, wrong = 0, []

@@ -1,11 +1,13 @@
-"""A run as the JSON list that benchmark-tracking actions read: name, unit, value, range and extra. A run in, values out."""
+"""A run for other programs: the JSON lists that benchmark-tracking actions read, or all its rounds. A run in, values out."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
 from types import MappingProxyType
 from typing import Any
 
+from analysis import load
 from analysis.load import Run, rows_of
 from analysis.pairing import CASE, MEMORY
 from benchmarks.record import Row
@@ -27,8 +29,13 @@ def bigger_is_better(run: Run) -> list[Entry]:
     ]
 
 
+def rounds(run: Run) -> list[Entry]:
+    """Every round of every case, seconds per call: those of one group with the same number were measured together."""
+    return [{**asdict(case), "seconds": seconds} for case, seconds in load.rounds(run).items()]
+
+
 FORMATS: Mapping[str, Callable[[Run], list[Entry]]] = MappingProxyType(
-    {"customSmallerIsBetter": smaller_is_better, "customBiggerIsBetter": bigger_is_better}
+    {"customSmallerIsBetter": smaller_is_better, "customBiggerIsBetter": bigger_is_better, "rounds": rounds}
 )
 
 

@@ -10,15 +10,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from analysis.decode import NotARun, WrongSchema, decode
+from analysis.decode import NotARun, WrongSchema, decode, decode_rounds
 from analysis.find import LATEST, RESULTS, RunFileError, SchemaError, find_run, find_runs, name_of, unique_names
-from benchmarks.record import Result, Row, Unmeasured, tidy_columns
+from benchmarks.record import Case, Result, Row, Unmeasured, tidy_columns
 
 if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = [
-    "IDENTITY", "LATEST", "RESULTS", "Run", "RunFileError", "Runs", "SchemaError", "find_run", "find_runs", "load", "load_all", "load_each", "rows_of",
+    "IDENTITY", "LATEST", "RESULTS", "Run", "RunFileError", "Runs", "SchemaError", "find_run", "find_runs", "load", "load_all", "load_each", "rounds", "rows_of",
 ]  # fmt: skip
 
 IDENTITY = ("run", "torch", "commit", "machine", "threads", "saved_at")
@@ -114,6 +114,14 @@ def load(path: Path, name: str = "", *, keep_going: bool = False) -> Run:
         foreign=found.foreign,
         left_out=left_out,
     )
+
+
+def rounds(run: Run) -> dict[Case, list[float]]:
+    """Seconds per call of each case's rounds, from the run's file, which `load` does not read them from. Raises RunFileError."""
+    try:
+        return decode_rounds(run.path.read_bytes())
+    except NotARun as error:
+        raise RunFileError(f"{run.path}: {error}") from error
 
 
 def load_each(paths: Sequence[Path], *, keep_going: bool = False, warnings: list[str] | None = None) -> Iterator[Run]:

@@ -41,6 +41,23 @@ def test_each_case_gives_its_time_its_share_of_tracked_and_its_bytes(tmp_path: P
     assert {one["extra"] for one in found} == {"verdict: faster"}
 
 
+def test_the_rounds_are_exported_by_case_and_said_to_be_missing_where_they_are(tmp_path: Path) -> None:
+    path = saved_run(tmp_path / "run.json", make_group())
+    run = json.loads(path.read_text())
+    for number, one in enumerate(run["benchmarks"]):
+        one["stats"] = {"data": [1e-4, 2e-4 + number], "rounds": 2}
+    run["benchmarks"].append({"name": "other", "extra_info": {}, "stats": {"data": [1.0]}})
+    path.write_text(json.dumps(run))
+    assert [(one["mode"], one["seconds"]) for one in exported(path, "--format", "rounds")] == [
+        ("tracked", [1e-4, 2e-4]), ("no_grad", [1e-4, 1.0002]),
+    ]  # fmt: skip
+    del run["benchmarks"][0]["stats"]["data"]
+    path.write_text(json.dumps(run))
+    done = export(str(path), "--format", "rounds")
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert f"error: {path}: no rounds are saved: benchmarks[0].stats" in done.stderr
+
+
 def test_bigger_is_better_for_speedups_alone(tmp_path: Path) -> None:
     (one,) = exported(saved_run(tmp_path / "run.json", make_group()), "--format", "customBiggerIsBetter")
     assert (one["name"], one["unit"], one["value"]) == ("forward mlp tiny cpu float32 resident no_grad: speedup", "x", 1.25)
