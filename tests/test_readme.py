@@ -24,12 +24,18 @@ def printed_by(*arguments: str) -> list[str]:
 
 
 def test_the_table_on_the_first_screen_is_that_of_the_reference_run() -> None:
-    table = re.search(r"```text\n(.*?)```", README, re.DOTALL)
+    table = re.search(r"summarise results/reference/cpu.json`:\n\n```text\n(.*?)```", README, re.DOTALL)
     assert table is not None
     quoted = table[1].splitlines()
     printed = iter(printed_by("analysis", "summarise", "results/reference/cpu.json"))
     assert len(quoted) > 15
     assert all(line in printed for line in quoted), "every line, and in their order"
+
+
+def test_the_answer_on_the_first_screen_is_that_of_the_reference_run() -> None:
+    answer = re.search(r"<!-- advise -->\n\n```text\n(.*?)```", README, re.DOTALL)
+    assert answer is not None
+    assert "\n".join(printed_by("analysis", "advise", "results/reference/cpu.json")).startswith(answer[1].strip())
 
 
 def test_the_scenarios_figures_are_those_of_the_reference_run() -> None:
