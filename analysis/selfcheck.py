@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from itertools import pairwise, product
 from pathlib import Path
 
-from analysis.render import Column, Section, Table
+from analysis.goals import Goal, goals_table
+from analysis.render import Table
 from benchmarks.record import Case, Contract, Interval, Kernels, Memory, ModelFacts, Result, to_json
 
 ROOT = Path(__file__).parent.parent
@@ -21,17 +22,6 @@ MODELS, SIZES, MODES = ("mlp", "convnet", "transformer", "lstm", "own"), ("tiny"
 DEFAULT_RUN = ROOT / "results" / "reference" / "cpu.json"
 ROUNDS = 200
 REPEATS = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Goal:
-    """`found` and `goal` are texts with their units, `figures` is what `found` was computed from."""
-
-    what: str
-    found: str
-    goal: str
-    reached: bool
-    figures: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,16 +38,10 @@ class Cost:
 
 def selfcheck(*, full: bool = False) -> Table:
     """Takes a quarter of a minute, `full` one; 400 MB in a temporary folder."""
-    rows = [
-        [one.what, one.found, one.goal, "reached" if one.reached else "MISSED", one.figures]
-        for check in CHECKS
-        for one in check(full)
-    ]
-    columns = [Column("goal", text=True), Column("found"), Column("asked"), Column("", text=True), Column("from", text=True)]
     cases = len(MODELS) * len(SIZES) * len(MODES)
     note = f"made-up runs of {cases} cases with {ROUNDS} rounds each; medians of {REPEATS}, but of 10,000 runs one reading; "
     note += "busy: seconds of them on a processor, from which growth is computed"
-    return Table(columns, (), [Section("", (), rows)], [note])
+    return goals_table([goal for check in CHECKS for goal in check(full)], [note])
 
 
 def _reading(full: bool) -> list[Goal]:

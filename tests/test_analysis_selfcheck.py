@@ -40,6 +40,7 @@ def test_the_cost_is_that_of_a_process_of_its_own() -> None:
 def test_the_goal_is_reached_only_within_both_limits(
     seconds: float, mebibytes: int, word: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(selfcheck, "CHECKS", [selfcheck._reading])
     monkeypatch.setattr(selfcheck, "write_runs", lambda folder, number: None)
     monkeypatch.setattr(selfcheck, "cost_of", lambda *arguments: Cost(seconds, seconds - 0.5, mebibytes * 2**20))
     told = CliRunner().invoke(app, ["selfcheck"])
@@ -56,6 +57,24 @@ def test_what_grows_faster_than_the_number_of_runs_misses_the_goal(
     last: Cost, word: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     costs = iter([Cost(0.75, 0.7, 1000 * 2**10)] * 3 + [Cost(3.0, 3.0, 1750 * 2**10)] * 3 + [last])
+    monkeypatch.setattr(selfcheck, "CHECKS", [selfcheck._reading])
     monkeypatch.setattr(selfcheck, "write_runs", lambda folder, number: None)
     monkeypatch.setattr(selfcheck, "cost_of", lambda *arguments: next(costs))
     assert [section.rows[1][3] for section in selfcheck.selfcheck(full=True).sections] == [word]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "size", "word"), [(3.9, 10**6, "reached"), (4.1, 10**6, "MISSED"), (1.0, 3 * 10**6, "MISSED")]
+)
+def test_the_report_has_a_goal_for_its_time_and_one_for_its_size(
+    seconds: float, size: int, word: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cost_of(*arguments: str) -> Cost:
+        Path(arguments[-1]).write_bytes(bytes(size))
+        return Cost(seconds, seconds, 2**20)
+
+    monkeypatch.setattr(selfcheck, "CHECKS", [selfcheck._report])
+    monkeypatch.setattr(selfcheck, "cost_of", cost_of)
+    assert [section.rows[0][1:4] for section in selfcheck.selfcheck().sections] == [
+        [f"{seconds:.1f} s, {size / 10**6:.1f} MB", "at most 4 s, 2 MB", word]
+    ]

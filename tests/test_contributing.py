@@ -27,6 +27,11 @@ def test_there_is_a_recipe_for_everything_that_can_be_added() -> None:
     assert list(RECIPES) == list(SHOWN)
 
 
+def test_every_file_of_analysis_has_its_place() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    assert [path.name for path in (ROOT / "analysis").glob("[!_]*.py") if f"`{path.name}`" not in text] == []
+
+
 @pytest.mark.parametrize("title", SHOWN)
 def test_a_recipe_works_as_it_stands(title: str, tmp_path: Path) -> None:
     for name in ("benchmarks", "analysis", "results/reference", "conftest.py", "pyproject.toml"):

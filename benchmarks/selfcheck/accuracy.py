@@ -20,10 +20,10 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from analysis.goals import Goal, goals_table
 from analysis.render import Column, Section, Table
 from benchmarks.room import CleanRooms
 from benchmarks.selfcheck import lanes, peers
-from benchmarks.selfcheck.goals import Goal, goals_table
 from benchmarks.selfcheck.lanes import COST, IDENTICAL, LANES, MODEL, PLANTED, Reading
 from benchmarks.tasks import describe_machine
 

@@ -16,10 +16,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from analysis.goals import Goal, goals_table
 from analysis.render import Table
 from benchmarks.lockstep import one_core
 from benchmarks.room import CleanRooms
-from benchmarks.selfcheck.goals import Goal, goals_table
 from benchmarks.tasks import Server, describe_machine
 
 ROOT = Path(__file__).parent.parent.parent

@@ -15,9 +15,9 @@ from types import MappingProxyType
 
 import numpy as np
 
+from analysis.goals import Goal, goals_table
 from analysis.render import Column, Section, Table
 from benchmarks.record import Interval
-from benchmarks.selfcheck.goals import Goal, goals_table
 from benchmarks.selfcheck.noise import DEVIATION, NOISES, STRONGEST, Floats, white
 from benchmarks.statistics import (
     MIN_ROUNDS,

@@ -11,6 +11,7 @@ from typing import Any
 import psutil
 
 from analysis.figures import bytes_text
+from analysis.goals import Goal, goals_table
 from analysis.render import Column, Section, Table
 from benchmarks import allocator
 from benchmarks.device import DEVICES
@@ -23,7 +24,6 @@ from benchmarks.options import THREADS, TIMEOUT_SECONDS
 from benchmarks.plan import Planned
 from benchmarks.record import Group
 from benchmarks.room import CleanRooms
-from benchmarks.selfcheck.goals import Goal, goals_table
 from benchmarks.tasks import Job, calibrate, examine
 
 RSS = METERS["peak_rss_bytes"]

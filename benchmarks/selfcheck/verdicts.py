@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
+from analysis.goals import Goal, goals_table
 from analysis.render import Table
 from benchmarks import options, suite
 from benchmarks.modes import TRACKED, Step
@@ -17,7 +18,6 @@ from benchmarks.record import Interval
 from benchmarks.results import settled_group
 from benchmarks.room import CleanRooms
 from benchmarks.selfcheck.accuracy import ALONE, BUSY, SAVED, progress, save
-from benchmarks.selfcheck.goals import Goal, goals_table
 from benchmarks.selfcheck.lanes import BASE, MODEL, busy, planted, spread, time_built
 from benchmarks.statistics import paired_ratio, verdict
 
