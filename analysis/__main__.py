@@ -211,7 +211,7 @@ def export(
     typer.echo(json.dumps(entries, indent=2))
 
 
-@app.command(help="The whole answer of one run or several, as a page that needs no network or as Markdown to paste.\n\n"
+@app.command(help="The whole answer as a page that needs no network, or as Markdown.\n\n"
              "Example: python -m analysis report 0007 -o report.html --charts charts")  # fmt: skip
 def report(
     runs: Annotated[list[str] | None, typer.Argument(help=RUNS, autocompletion=completion.runs, show_default="latest")] = None,

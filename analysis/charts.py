@@ -23,7 +23,7 @@ from analysis.load import Run, rows_of
 from analysis.memory_charts import memory, saved_by_module, theory
 from analysis.palette import MODE_COLOURS, colour_of
 from analysis.panels import key_of, labels, one_line, panels
-from benchmarks.record import DEFAULT, RESIDENT, Interval, Result, Row
+from benchmarks.record import CONTEXT, DEFAULT, OPERATORS, RESIDENT, Interval, Result, Row
 
 __all__ = ["MODE_COLOURS", "Chart", "charts", "colour_of", "comparison_charts", "write"]
 
@@ -41,6 +41,7 @@ PLACEBO, SPEEDUP = "identical code", "speedup and its 99 % interval"
 def charts(run: Run) -> list[Chart]:
     """Those for which `run` has figures. A mode has the same colour and shape in all of them, and in those of other runs."""
     rows, results = rows_of(run.frame), run.results
+    rows = [row for row in rows if (row["scenario"], row["model"]) != (OPERATORS, CONTEXT)]
     makers = (speedups(rows), heaps(results), memory(rows), saved_by_module(results), theory(rows), placebos(rows))
     return _finished(itertools.chain.from_iterable(makers))
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from analysis.allocators import TITLES
 from analysis.figures import MISSING, percent_text, ratio_text, speedup_text
 from analysis.render import Column, Section, Table
-from benchmarks.record import DEFAULT, RESIDENT, Memory, Row, Unmeasured
+from benchmarks.record import CONTEXT, DEFAULT, OPERATORS, RESIDENT, Memory, Row, Unmeasured
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,6 +36,7 @@ def means_table(
     if frame.empty:
         return Table([], (), [], _lost(unmeasured))
     every = summarise.ratios(frame, metric)
+    frame = frame[~(frame["scenario"].eq(OPERATORS) & frame["model"].eq(CONTEXT))]
     if _is_memory(metric) and "allocator" not in by:  # measured once for both, one of which may lack the case
         known_first = every.iloc[every["ratio"].isna().argsort(kind="stable")]
         every = known_first.drop_duplicates(["run", *(name for name in summarise.CASE if name != "allocator")])

@@ -19,6 +19,9 @@ RESIDENT, DEFAULT = "resident", "default"
 FORWARD, TRAINING_STEP, OPERATORS = "forward", "training_step", "operators"
 """Scenarios that reports tell apart from the others."""
 
+CONTEXT = "context"
+"""What OPERATORS calls entering and leaving a mode around nothing. Its tracked lane is an empty loop, so its speedup is none."""
+
 Verdict = Literal["baseline", "faster", "slower", "same", "unclear"]
 Status = Literal["unsupported", "out_of_memory", "timed_out", "crashed", "broken_contract"]
 SKIPPED_STATUSES: frozenset[Status] = frozenset({"unsupported", "out_of_memory"})

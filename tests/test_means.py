@@ -57,6 +57,11 @@ as shipped: with the allocator left as it is, a process per mode (default)"""
     assert terminal(table(folder, [*group("mlp"), *group("lstm")])) == expected
 
 
+def test_entering_and_leaving_a_context_is_not_averaged_with_operators(folder: Path) -> None:
+    results = [*make_group(scenario="operators", model="view"), *make_group(scenario="operators", model="context")]
+    assert [row[:2] for row in table(folder, results).sections[0].rows] == [["view", "1.25 ±0.01"]]
+
+
 def test_markdown_names_in_columns_what_is_apart(folder: Path) -> None:
     expected = """\
 | allocator | model |    no_grad |     detach | cases |

@@ -12,10 +12,10 @@ from torch import nn
 from benchmarks.models import Workload
 from benchmarks.models.workload import Family
 from benchmarks.modes import INFERENCE_MODE, NO_GRAD, SET_GRAD_ENABLED, TRACKED, Mode, Step
+from benchmarks.record import CONTEXT
 from benchmarks.scenarios.scenario import Scenario
 
 CALLS = 50
-CONTEXT = "context"
 
 
 class Operator(nn.Module):
