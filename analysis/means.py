@@ -35,8 +35,8 @@ def means_table(
 
     if frame.empty:
         return Table([], (), [], _lost(unmeasured))
-    every = summarise.ratios(frame, metric)
     frame = frame[~(frame["scenario"].eq(OPERATORS) & frame["model"].eq(CONTEXT))]
+    every = summarise.ratios(frame, metric)
     if _is_memory(metric) and "allocator" not in by:  # measured once for both, one of which may lack the case
         known_first = every.iloc[every["ratio"].isna().argsort(kind="stable")]
         every = known_first.drop_duplicates(["run", *(name for name in summarise.CASE if name != "allocator")])

@@ -73,7 +73,7 @@ def test_the_reference_run_has_every_chart_and_each_is_valid_and_compiles(drawn:
 
 def test_entering_and_leaving_a_context_is_no_operator_with_a_speedup(tmp_path: Path) -> None:
     results = [*make_group(scenario="operators", model="view"), *make_group(scenario="operators", model="context")]
-    assert [point["group"] for point in data_of(drawn_of(tmp_path, results)["speedup"])] == ["view tiny"]
+    assert [point["group"] for point in data_of(drawn_of(tmp_path, results)["speedup-operators"])] == ["view tiny"]
 
 
 def test_the_forest_shows_the_frames_speedups_and_intervals(reference: Run, drawn: dict[str, Chart]) -> None:
