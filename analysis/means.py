@@ -33,9 +33,10 @@ def means_table(
     """`frame` holds `summarise.needed_columns` of one run or more; `by` are names of BY, `metric` is one of METRICS."""
     from analysis import load, summarise
 
+    if not frame.empty:
+        frame = frame[~(frame["scenario"].eq(OPERATORS) & frame["model"].eq(CONTEXT))]
     if frame.empty:
         return Table([], (), [], _lost(unmeasured))
-    frame = frame[~(frame["scenario"].eq(OPERATORS) & frame["model"].eq(CONTEXT))]
     every = summarise.ratios(frame, metric)
     if _is_memory(metric) and "allocator" not in by:  # measured once for both, one of which may lack the case
         known_first = every.iloc[every["ratio"].isna().argsort(kind="stable")]
