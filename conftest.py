@@ -53,10 +53,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="your own model, path/to/file.py:function or package.module:function; the function takes no arguments, or "
         "`size`, and returns (module, inputs). Repeatable. The built-in models then run only with --models")  # fmt: skip
     add("--sizes", metavar="NAMES", help=f"{', '.join(SIZES)} (default: {','.join(options.DEFAULT_SIZES)})")
-    add("--modes", metavar="NAMES", help=f"{', '.join(MODES)}, or all (default: {','.join(DEFAULT_MODES)})")
+    add("--modes", metavar="NAMES", help=f"{', '.join(MODES)}, or those of a scenario, or all (default: {','.join(DEFAULT_MODES)}; "
+        "a scenario's own)")  # fmt: skip
     add("--freeze", metavar="PATTERN", action="append", default=[],
         help="one more mode: tracked, but parameters whose name matches, such as encoder.*, do not require grad. Repeatable")  # fmt: skip
-    add("--scenarios", metavar="NAMES", help=f"how the models are run: {', '.join(SCENARIOS)} (default: all)")
+    add("--scenarios", metavar="NAMES", help=f"how models are run: {', '.join(SCENARIOS)} (default: all, each with small models of its "
+        "own; forward alone where --models, --model or --sizes are given)")  # fmt: skip
     add("--device", metavar="NAMES", help=f"{', '.join(DEVICES)} (default: the accelerator if there is one, else cpu)")
     add("--dtype", metavar="NAMES", help=f"{', '.join(DTYPES)} (default: float32)")
     add(
