@@ -16,7 +16,7 @@ bench: setup
 	if [ -n "$$run" ]; then $(RUN) analysis report "$$run" || exit; fi; exit $$status
 
 test: check
-	$(RUN) pytest $(ARGS)
+	$(RUN) pytest -n logical $(ARGS)
 
 check: setup
 	$(RUN) ruff check .

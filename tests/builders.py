@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -30,6 +31,11 @@ _NO_GRAD = {
     "verdict": "faster",
     "memory": Memory(4096, 4096, 0, 0, None, "kernel"),
 }
+
+
+def environment(**changes: str) -> dict[str, str]:
+    """This process's, without what says that tests run side by side: pytest-benchmark would measure nothing then."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_XDIST")} | changes
 
 
 def make_result(mode: str = "no_grad", *, case: dict[str, str] | None = None, **changes: Any) -> Result:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import resource
 import subprocess
 import sys
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from builders import environment
 
 ROOT = Path(__file__).parent.parent
 RESIDENT = ("--device", "cpu", "--allocator", "resident", "--budget", "0.1")
@@ -41,7 +41,7 @@ def type_in(storage: Path, *arguments: str, program: tuple[str, ...] = ("pytest"
     where = () if any("storage" in argument for argument in arguments) else (f"--benchmark-storage=file://{storage}",)
     command = [sys.executable, "-m", *program, *(where if "--benchmark" in program else ()), *arguments]
     done = subprocess.run(
-        command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False, env={**os.environ, "COLUMNS": "80"}
+        command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False, env=environment(COLUMNS="80")
     )
     return Finished(done.returncode, done.stdout + done.stderr, storage)
 

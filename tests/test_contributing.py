@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from builders import environment
 
 ROOT = Path(__file__).parent.parent
 SECTION = re.compile(r"^## (Add a \w+)\n.*?```diff\n(.*?)```.*?```console\n\$ (.*?)\n```", re.MULTILINE | re.DOTALL)
@@ -42,7 +43,7 @@ def test_a_recipe_works_as_it_stands(title: str, tmp_path: Path) -> None:
     subprocess.run(["git", "apply", "-"], input=diff, cwd=tmp_path, text=True, check=True)
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(
-        command, shell=True, cwd=tmp_path, env={**os.environ, "PATH": path}, capture_output=True, text=True, check=False
+        command, shell=True, cwd=tmp_path, env=environment(PATH=path), capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert SHOWN[title] in done.stdout
