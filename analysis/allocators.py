@@ -106,19 +106,23 @@ def kept_pages(rows: Iterable[Row], name: Name) -> list[str]:
     """What tracked would gain from an allocator that keeps its pages, measured beside the modes, and the best that a mode gains there."""
     shipped = [row for row in rows if row["allocator"] == DEFAULT and row["trusted"]]
     gains = {group_of(row): row for row in shipped if (row["kept_pages_low"] or 0) >= WORTH_KEEPING}
-    best: dict[tuple[str, ...], float] = {}
+    best: dict[tuple[str, ...], Row] = {}
     for row in shipped:
         if row["verdict"] == "faster":
-            best[group_of(row)] = max(row["speedup"], best.get(group_of(row), 1.0))
+            best[group_of(row)] = max(row, best.get(group_of(row), row), key=lambda one: one["speedup"])
     worth = sorted(gains.values(), key=lambda row: -row["kept_pages"])
     if not worth:
         return []
-    texts = [
-        f"{name(row)} {speedup_text(row['kept_pages'], row['kept_pages_low'], row['kept_pages_high'])}"
-        f" ({f'best mode {best[group_of(row)]:.2f}' if group_of(row) in best else 'no mode is faster'})"
-        for row in worth
-    ]
+    texts = []
+    for row in worth:
+        fastest = best.get(group_of(row))
+        beside = f"best mode {_with_interval(fastest, 'speedup')}" if fastest else "no mode is faster"
+        texts.append(f"{name(row)} {_with_interval(row, 'kept_pages')} ({beside})")
     return [f"keeping pages ({KEEP_PAGES}) would make tracked faster as shipped: {_few(texts, len(texts))}"]
+
+
+def _with_interval(row: Row, ratio: str) -> str:
+    return speedup_text(row[ratio], row[f"{ratio}_low"], row[f"{ratio}_high"])
 
 
 def _few(texts: Sequence[str], total: int) -> str:
