@@ -1,83 +1,98 @@
-"""The shape of a result: what the suite measures, saves and reads back. Standard library only.
+"""The shape of a result: what the suite measures, saves and reads back.
 
-Bytes are integers, times are seconds, ratios are plain numbers; what could not be measured is None (JSON null).
+Bytes are integers, times are seconds per call, ratios are plain numbers; what could not be measured is None (JSON null).
+
+The estimand: `seconds` is the steady state of a loop that calls the step again and again in one mode, and the 99 % interval of a `speedup`,
+the ratio of two such loops, is for what the next launch on this machine will read.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import MISSING, asdict, dataclass, field, fields
-from operator import attrgetter
-from types import MappingProxyType
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
 
-SCHEMA = 1
+import msgspec
 
-RESIDENT, DEFAULT = "resident", "default"
-"""How memory is kept while timing: freed pages are kept (CUDA's caching allocator always does), or as shipped (CPU only)."""
+SCHEMA = 2
 
+PAGES_KEPT, AS_SHIPPED = "pages_kept", "as_shipped"
+"""How memory is kept while timing: freed pages are kept, so that what is left is tracking itself (CUDA's caching allocator always does),
+or the allocator as a user gets it, page faults included (CPU only)."""
+
+EAGER = "eager"
 FORWARD, TRAINING_STEP, OPERATORS = "forward", "training_step", "operators"
 """Scenarios that reports tell apart from the others."""
 
 CONTEXT = "context"
-"""What OPERATORS calls entering and leaving a mode around nothing. Its tracked lane is an empty loop, so its speedup is none."""
+"""What OPERATORS calls entering and leaving a mode around nothing. Its tracked arm is an empty loop, so its speedup is none."""
 
 Verdict = Literal["baseline", "faster", "slower", "same", "unclear"]
 Status = Literal["unsupported", "out_of_memory", "timed_out", "crashed", "broken_contract"]
+Promise = Literal["history", "records", "same_output", "grad_mode", "tracked_after"]
+"""What a mode promises: whether its output has a history, whether it keeps tensors for backward, that the output is tracked's, that the
+gradient mode is as before, and that a tracked call after it works."""
+
 SKIPPED_STATUSES: frozenset[Status] = frozenset({"unsupported", "out_of_memory"})
 """Statuses that say something about the mode or the machine rather than about a defect: their tests are skipped, not failed."""
 
+T = TypeVar("T")
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Group:
-    """All modes of one scenario, model, size, device, dtype and allocator: the atom of measurement."""
+    """All modes of one combination: what is timed together, and pytest-benchmark's `group`."""
 
     scenario: str
     model: str
     size: str
     device: str
     dtype: str
+    execution: str = EAGER
     allocator: str
 
     def __str__(self) -> str:
-        return f"{self.scenario}-{self.model}-{self.size}-{self.device}-{self.dtype}-{self.allocator}"
+        return "-".join(getattr(self, name) for name in GROUP)
 
     def case(self, mode: str) -> Case:
-        return Case(self.scenario, self.model, self.size, self.device, self.dtype, self.allocator, mode)
+        return Case(**{name: getattr(self, name) for name in GROUP}, mode=mode)
 
 
-@dataclass(frozen=True, slots=True)
-class Case:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case(Group):
     """One row of the grid; results are comparable where cases are equal."""
 
-    scenario: str
-    model: str
-    size: str
-    device: str
-    dtype: str
-    allocator: str
     mode: str
 
     @property
     def group(self) -> Group:
-        return Group(self.scenario, self.model, self.size, self.device, self.dtype, self.allocator)
+        return Group(**{name: getattr(self, name) for name in GROUP})
 
     def __str__(self) -> str:
         return f"{self.group}-{self.mode}"
 
 
+GROUP = ("scenario", "model", "size", "device", "dtype", "execution", "allocator")
+"""The fields of a group, in the order of its name."""
+
+CASE = (*GROUP, "mode")
+
+
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A ratio of times (1 is "no difference") and its 99 % interval."""
+    """A ratio of times (1 is "no difference") and its 99 % interval. Raises ValueError unless 0 < low <= estimate <= high < infinity."""
 
     estimate: float
     low: float
     high: float
 
+    def __post_init__(self) -> None:
+        if not 0 < self.low <= self.estimate <= self.high < float("inf"):
+            raise ValueError(f"0 < low <= estimate <= high is needed, got {self.low:g}, {self.estimate:g}, {self.high:g}")
+
 
 @dataclass(frozen=True, slots=True)
 class SavedBy:
-    """Bytes that one module (a dotted path) or one torch function saved for backward."""
+    """Bytes that one module (a dotted path) saved for backward."""
 
     name: str
     bytes: int
@@ -85,45 +100,57 @@ class SavedBy:
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """Bytes of one call above the level at its start; None where a meter does not exist or was not trusted.
-
-    `expected_saved_bytes` is the closed form of a built-in model's `saved_bytes`, `opaque_saved_bytes` the part of them that lies in
-    library workspaces, `cast_saved_bytes` what is kept beside them in copies of parameters in another dtype (autocast). `graph_nodes` hang on the output, and `graph_heap_bytes` are what the heap holds beyond tensors with the output
-    alive: nodes, Python objects, the allocator's rounding. The two `per_step` are by how much tensors, and the heap beyond them, grow with each further
-    step of a scenario that loops. `saved_by_module` and `saved_by_operator` each sum to `saved_bytes`, the largest first.
-    `unavailable` says of a figure that was withheld why: its meter was off, or did not see all.
-    """
+    """Bytes of one call above the level at its start; None where a meter does not exist or was not trusted."""
 
     peak_tensor_bytes: int | None = None
+    """The highest sum of tensors during the call, from the allocator's events (CPU) or requests (CUDA): exact."""
     held_tensor_bytes: int | None = None
+    """What its output keeps alive: exact."""
     saved_bytes: int | None = None
+    """What autograd keeps for backward: unique storages, without parameters, buffers and inputs."""
     peak_rss_bytes: int | None = None
+    """What the process's resident memory rose by, in a fresh process; None below the meter's own noise."""
     peak_reserved_bytes: int | None = None
-    rss_method: str | None = None
-    expected_saved_bytes: int | None = None
+    """What a device's caching allocator reserved more (CUDA)."""
     opaque_saved_bytes: int | None = None
+    """The part of `saved_bytes` in library workspaces, which need not be written."""
     cast_saved_bytes: int | None = None
+    """Beside `saved_bytes`: copies of parameters in another dtype, as autocast makes them."""
     graph_nodes: int | None = None
-    graph_heap_bytes: int | None = None
+    """Autograd nodes that hang on the output."""
     held_bytes_per_step: int | None = None
+    """By how much tensors grow with each further step of a scenario that loops."""
     heap_bytes_per_step: int | None = None
+    """The same of the heap beyond tensors: nodes, Python objects, the allocator's rounding."""
     saved_by_module: list[SavedBy] = field(default_factory=list)
-    saved_by_operator: list[SavedBy] = field(default_factory=list)
+    """The largest first; they sum to `saved_bytes`."""
     unavailable: dict[str, str] = field(default_factory=dict)
+    """Figures that were withheld, each with the reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """A promise that a mode broke, and how."""
+
+    promise: Promise
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Contract:
-    """Whether the mode did what it promises, each broken promise in words, and the names of the buffers that a call changes."""
+    """Whether the mode did what it promises, and the names of the buffers that a call changes."""
 
     holds: bool
-    broken: list[str] = field(default_factory=list)
+    broken: list[Broken] = field(default_factory=list)
     changed_buffers: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
 class Kernels:
-    """The `aten::` operators that ran, against those of the tracked mode; None where tracked could not be run."""
+    """The `aten::` operators that ran, with their number, against those of tracked; None where tracked could not be run.
+
+    `same_as_tracked` is also False where the same operators gave other bits.
+    """
 
     same_as_tracked: bool | None
     added: list[str] = field(default_factory=list)
@@ -136,137 +163,98 @@ class ModelFacts:
 
     parameters: int
     parameter_bytes: int
-    inputs: list[str]
+    inputs: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessReading:
-    """What one of several processes (as shipped: one of each lane's) read of a case: medians of its rounds, seconds and faults per call."""
+    """What one process read of a case (as shipped: the processes of its arms): medians of its rounds, per call."""
 
+    launch: int
     rounds: int
     seconds: float
     speedup: float | None
     placebo: float | None
-    page_faults: float | None
+    page_faults: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What one case measured: a benchmark's `extra_info` in the saved run.
-
-    `speedup` is seconds(tracked) / seconds(mode) from pairs, None where tracked itself could not be measured.
-    `device_seconds` is the median time per call between two CUDA events, None on a CPU. `page_faults` is per call, the mean over processes.
-    `over_no_grad` is seconds(no_grad) / seconds(mode), from pairs, None for tracked and where no_grad was not timed.
-    `kept_pages` is seconds(tracked) / seconds(tracked with pages kept), from pairs, as shipped only. `cold_seconds` is the first call in a fresh process, None where the process was not fresh. `warmup_calls` were made until the lane
-    was stationary. `discarded_placebos` are the readings of timings that were done again because they were untrusted. `processes`
-    holds one reading per process where there were several. One call of a scenario that loops (batches, tokens) makes `steps` steps.
-    """
+    """What one case measured: a benchmark's `extra_info` in the saved run."""
 
     case: Case
     seconds: float
+    """Of a call in the steady state of a loop in this mode: the geometric mean over processes of the medians of their rounds."""
     speedup: Interval | None
+    """seconds(tracked) / seconds(mode), from pairs, across processes; None where tracked itself could not be measured."""
     verdict: Verdict
     placebo: Interval | None
+    """The speedup of the second tracked arm, 1 by construction."""
     trusted: bool
+    """False where the placebo's interval lies beyond the margin, or there is none. True is no proof: see `resolution`."""
+    resolution: float | None
+    """How far the placebo's interval reaches from 1, as a fraction: no verdict of the group is finer."""
+    washout_calls: int
+    """Untimed calls at the start of each block, the same for all arms of the group."""
+    after_switch_seconds: float | None
+    """The first call after another arm's: what a single call between other work costs."""
     page_faults: float | None
+    """Per call, the mean over processes."""
     memory: Memory
     contract: Contract
     kernels: Kernels
     model: ModelFacts
-    device_seconds: float | None = None
-    over_no_grad: Interval | None = None
-    kept_pages: Interval | None = None
-    cold_seconds: float | None = None
-    warmup_calls: int | None = None
-    discarded_placebos: list[Interval] = field(default_factory=list)
     processes: list[ProcessReading] = field(default_factory=list)
+    over_no_grad: Interval | None = None
+    """seconds(no_grad) / seconds(mode), from pairs; None for tracked and where no_grad was not timed."""
+    kept_pages: Interval | None = None
+    """seconds(tracked) / seconds(tracked with pages kept), from pairs; as shipped only."""
+    discarded_placebos: list[Interval] = field(default_factory=list)
+    """Of timings that were done again because they could not be trusted."""
+    host_seconds: float | None = None
+    """Until the call is queued (accelerators)."""
+    busy_seconds: float | None = None
+    """The device's own work (accelerators)."""
+    bound_by: Literal["host", "device", "both"] | None = None
+    """Which of the two decides `seconds` (accelerators)."""
     steps: int = 1
+    """Steps that one call of a scenario that loops makes (batches, tokens)."""
     schema: int = SCHEMA
 
 
 @dataclass(frozen=True, slots=True)
 class Unmeasured:
-    """A case that gave no figures, and why."""
+    """A case that gave no figures, and why. `promises` are those that it broke."""
 
     case: Case
     status: Status
     reason: str
+    promises: list[Promise] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
 class Timed:
-    """A result with its rounds: seconds of a block of `calls` calls, in the order they were run."""
+    """A result with its rounds: seconds of blocks of `calls` calls, process after process, in the order they were run."""
 
     result: Result
     blocks: list[float]
     calls: int
 
 
-def to_json(record: Result | Unmeasured) -> dict[str, Any]:
-    return asdict(record)
+@dataclass(frozen=True, slots=True)
+class GroupResult:
+    """What became of the modes of one group."""
+
+    group: Group
+    timed: list[Timed] = field(default_factory=list)
+    unmeasured: list[Unmeasured] = field(default_factory=list)
 
 
-Row = dict[str, Any]
+def to_json(record: Any) -> Any:
+    """A record as what the `json` module writes."""
+    return msgspec.to_builtins(record)
 
 
-def _end(ratio: str, end: str) -> Callable[[Result], float | None]:
-    def of(result: Result) -> float | None:
-        interval = getattr(result, ratio)
-        return None if interval is None else getattr(interval, end)
-
-    return of
-
-
-def _ends(ratio: str) -> dict[str, Callable[[Result], float | None]]:
-    return {ratio: _end(ratio, "estimate"), f"{ratio}_low": _end(ratio, "low"), f"{ratio}_high": _end(ratio, "high")}
-
-
-def _peak_ratios(results: Sequence[Result]) -> list[float | None]:
-    """The peak over the tracked peak of the same group, None where either is missing or tracked's is 0."""
-    tracked = {result.case.group: result.memory.peak_tensor_bytes for result in results if result.case.mode == "tracked"}
-    pairs = ((result.memory.peak_tensor_bytes, tracked.get(result.case.group)) for result in results)
-    return [None if peak is None or not baseline else peak / baseline for peak, baseline in pairs]
-
-
-_COLUMNS: Mapping[str, Callable[[Result], Any] | None] = MappingProxyType({
-    **{one.name: attrgetter(f"case.{one.name}") for one in fields(Case)},
-    "seconds": attrgetter("seconds"),
-    "steps": attrgetter("steps"),
-    "seconds_per_step": lambda result: result.seconds / result.steps,
-    **_ends("speedup"),
-    "verdict": attrgetter("verdict"),
-    **_ends("placebo"),
-    "trusted": attrgetter("trusted"),
-    "page_faults": attrgetter("page_faults"),
-    "device_seconds": attrgetter("device_seconds"),
-    **_ends("over_no_grad"),
-    **_ends("kept_pages"),
-    "cold_seconds": attrgetter("cold_seconds"),
-    "warmup_calls": attrgetter("warmup_calls"),
-    "discarded": lambda result: len(result.discarded_placebos),
-    "processes": lambda result: max(1, len(result.processes)),
-    **{one.name: attrgetter(f"memory.{one.name}") for one in fields(Memory) if one.default_factory is MISSING},
-    "unavailable": lambda result: "; ".join(f"{name}: {reason}" for name, reason in result.memory.unavailable.items()),
-    "peak_tensor_ratio": None,  # of all results together
-    "contract_holds": attrgetter("contract.holds"),
-    "changed_buffers": lambda result: " ".join(result.contract.changed_buffers),
-    "same_kernels": attrgetter("kernels.same_as_tracked"),
-    "parameters": attrgetter("model.parameters"),
-    "parameter_bytes": attrgetter("model.parameter_bytes"),
-    "inputs": lambda result: " ".join(result.model.inputs),
-})  # fmt: skip
-
-
-def tidy_columns(results: Sequence[Result], names: Iterable[str] = ()) -> dict[str, list[Any]]:
-    """A value per result for each of the columns `names` (none named: all), those that there are."""
-    wanted = {name: _COLUMNS[name] for name in names or _COLUMNS if name in _COLUMNS}
-    return {name: [get(result) for result in results] if get else _peak_ratios(results) for name, get in wanted.items()}
-
-
-def tidy_rows(results: Iterable[Result]) -> list[Row]:
-    """One flat row per result: the case's fields, the figures with their unit in the name, and `peak_tensor_ratio`.
-
-    `peak_tensor_ratio` is the peak over the tracked peak of the same group, None where either is missing or tracked's is 0.
-    """
-    columns = tidy_columns(list(results))
-    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+def from_json(value: Any, kind: type[T]) -> T:
+    """The record of `kind` in what the `json` module read. Raises msgspec.ValidationError, which names the field."""
+    return msgspec.convert(value, kind)

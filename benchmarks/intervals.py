@@ -1,15 +1,18 @@
-"""From pairs of times to a speedup with its interval, and from the interval to a verdict. NumPy only, no torch.
+"""From times to a speedup with its interval, and from the interval to a verdict. NumPy only, no torch.
 
-The interval is for the median of the log-ratios within rounds. Its ends are order statistics, as in the sign test
-(Conover, Practical Nonparametric Statistics, 3rd ed., section 3.2), so heavy tails and bursts do no harm. Neighbouring
-rounds are not independent (frequency scaling, a busy neighbour), so the number of rounds that the ranks are computed
-from is the effective one: n over the correlation time of the signs around the median. A steady drift is no correlation,
-and taken out first. `python -m benchmarks.selfcheck coverage` shows that the method holds, and what was rejected.
+Within a process the interval is for the median of the log-ratios of rounds. Its ends are order statistics, as in the sign test
+(Conover, Practical Nonparametric Statistics, 3rd ed., section 3.2), so heavy tails and bursts do no harm. Neighbouring rounds are not
+independent (frequency scaling, a busy neighbour), so the number of rounds that the ranks are computed from is the effective one: n over the
+correlation time of the signs around the median. A steady drift is no correlation, and taken out first.
+
+Processes differ by more than their rounds show, so the interval of a result is Student's t over processes, never narrower than theirs allow
+(Kalibera and Jones 2013, Rigorous benchmarking in reasonable time, ISMM). `python -m benchmarks.selfcheck coverage` shows that this holds.
 """
 
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -29,31 +32,14 @@ MARGIN = 0.01
 """Speedups within +-1 % count as no difference."""
 
 MIN_ROUNDS = 10
-"""With so few the interval is at least the whole range, which holds the median with 1 - 2 * 0.5**10 = 99.8 % confidence if rounds are
-independent. Eight would reach 99 %; two more leave room for a little correlation."""
+"""With so few the interval within a process is at least the whole range, which holds the median with 1 - 2 * 0.5**10 = 99.8 % confidence if
+rounds are independent. Eight would reach 99 %; two more leave room for a little correlation."""
 
-MIN_EFFECTIVE_ROUNDS = 50
-"""Rounds may stop early once they are worth so many independent ones.
-
-Looking is a chance to stop by luck, and what luck makes small is the correlation time: with AR(1) noise of 0.9, stopping as soon as
-the interval is narrow leaves 89 % of intervals that hold the median, from 20 effective rounds on it is 96 %, from 50 on 98.5 %."""
-
-_LOOKS_GROW_BY = 1.25
-
-_T99_BY_DEGREES = {
-    1: 63.657, 2: 9.925, 3: 5.841, 4: 4.604, 5: 4.032, 6: 3.707, 7: 3.499, 8: 3.355, 9: 3.250, 10: 3.169,
-    12: 3.055, 15: 2.947, 20: 2.845, 30: 2.750, 60: 2.660, math.inf: 2.576,
-}  # fmt: skip
-"""Two-sided 99 % quantiles of Student's t."""
-
-
-def next_look(rounds: int) -> int:
-    """After how many rounds the intervals are looked at again: the gaps grow, since every look is a chance to stop by luck."""
-    return math.ceil(rounds * _LOOKS_GROW_BY)
+CONFIDENCE = 0.99
 
 
 def paired_ratio(baseline_seconds: Sequence[float], seconds: Sequence[float]) -> Interval:
-    """Median of baseline / other over rounds, with its 99 % interval; above 1 the other is faster.
+    """Median of baseline / other over the rounds of one process, with its 99 % interval; above 1 the other is faster.
 
     Both are seconds per call, one value a round, in the order they were run: `baseline_seconds[i]` and `seconds[i]`
     are from the same round. Raises ValueError if the lengths differ, there are fewer than MIN_ROUNDS, or a time is not positive and finite.
@@ -68,17 +54,6 @@ def median_ratio(baseline_seconds: Sequence[float], seconds: Sequence[float]) ->
     return float(np.exp(np.median(np.log(baseline_seconds) - np.log(seconds))))
 
 
-def settled(baseline_seconds: Sequence[float], seconds: Sequence[float], precision: float) -> bool:
-    """Whether rounds may stop: the interval is within `precision` (a fraction), and the rounds are worth MIN_EFFECTIVE_ROUNDS.
-
-    Takes and raises what `paired_ratio` does.
-    """
-    if not within_precision(paired_ratio(baseline_seconds, seconds), precision):
-        return False
-    log_ratios = _log_ratios(baseline_seconds, seconds)
-    return log_ratios.size / correlation_time(log_ratios) >= MIN_EFFECTIVE_ROUNDS
-
-
 def combine(intervals: Sequence[Interval]) -> Interval:
     """One interval from those of the same case in separate processes; that of a single process is returned as it is.
 
@@ -88,30 +63,66 @@ def combine(intervals: Sequence[Interval]) -> Interval:
     if len(intervals) == 1:
         return intervals[0]
     whole = across([one.estimate for one in intervals])
-    low, estimate, high = np.log([(one.low, one.estimate, one.high) for one in intervals]).T
-    below, above = (math.sqrt(np.mean(side**2) / len(intervals)) for side in (estimate - low, high - estimate))
-    low_end, high_end = whole.estimate * math.exp(-below), whole.estimate * math.exp(above)
-    return Interval(whole.estimate, min(whole.low, low_end), max(whole.high, high_end))
+    own = geometric_mean(intervals)
+    return Interval(whole.estimate, min(whole.low, own.low), max(whole.high, own.high))
 
 
 def across(ratios: Sequence[float]) -> Interval:
-    """The geometric mean of ratios, one per process or heap, with its 99 % interval by Student's t over their logarithms.
+    """The geometric mean of ratios, one per process, with its 99 % interval by Student's t over their logarithms.
 
-    Processes differ by more than their rounds show, so they are what counts, and not how many rounds they have (Kalibera and Jones
-    2013, Rigorous benchmarking in reasonable time, ISMM). Raises ValueError for fewer than two.
+    Raises ValueError for fewer than two.
     """
     if len(ratios) < 2:
         raise ValueError(f"at least two processes are needed, got {len(ratios)}")
     logarithms = np.log(ratios)
     centre = float(logarithms.mean())
-    half = t99(len(ratios) - 1) * float(logarithms.std(ddof=1)) / math.sqrt(len(ratios))
+    half = t_quantile(len(ratios) - 1) * float(logarithms.std(ddof=1)) / math.sqrt(len(ratios))
     return Interval(math.exp(centre), math.exp(centre - half), math.exp(centre + half))
 
 
-def t99(degrees_of_freedom: float) -> float:
-    """The two-sided 99 % quantile of Student's t from 1 degree of freedom on; at most 0.3 % too large between the table's entries."""
-    inverse = [1 / degrees for degrees in reversed(_T99_BY_DEGREES)]
-    return float(np.interp(1 / degrees_of_freedom, inverse, list(reversed(_T99_BY_DEGREES.values()))))
+def geometric_mean(intervals: Sequence[Interval]) -> Interval:
+    """The geometric mean of independent ratios, their half-widths combined as independent errors. Raises ValueError if there are none."""
+    if not intervals:
+        raise ValueError("at least one interval is needed")
+    low, estimate, high = np.log([(one.low, one.estimate, one.high) for one in intervals]).T
+    centre = float(estimate.mean())
+    below, above = (math.sqrt(np.mean(side**2) / len(intervals)) for side in (estimate - low, high - estimate))
+    return Interval(math.exp(centre), math.exp(centre - below), math.exp(centre + above))
+
+
+def quotient(
+    one: Interval, other: Interval, processes: tuple[int, int] = (0, 0), comparisons: int = 1
+) -> Interval:
+    """one / other with its 99 % interval: the one rule for whether two speedups differ.
+
+    `processes` are how many each rests on (0: unknown, taken as many). Degrees of freedom by Welch and Satterthwaite; with several
+    `comparisons` the interval is as wide as they need to hold all at once (Bonferroni).
+    """
+    errors = []
+    for interval, number in zip((one, other), processes, strict=True):
+        low, estimate, high = np.log((interval.low, interval.estimate, interval.high))
+        errors.append(np.array((estimate - low, high - estimate)) / t_quantile(number - 1 if number > 1 else math.inf))
+    below, above = np.hypot(errors[0], errors[1][::-1])  # the other's upper end makes the quotient small
+    variances = [float(np.mean(error**2)) for error in errors]
+    spread = sum(v**2 / (n - 1) for v, n in zip(variances, processes, strict=True) if n > 1)
+    degrees = sum(variances) ** 2 / spread if spread else math.inf
+    width = t_quantile(degrees, 1 - (1 - CONFIDENCE) / comparisons)
+    ratio = math.log(one.estimate / other.estimate)
+    return Interval(math.exp(ratio), math.exp(ratio - below * width), math.exp(ratio + above * width))
+
+
+@lru_cache(maxsize=1024)
+def t_quantile(degrees_of_freedom: float, confidence: float = CONFIDENCE) -> float:
+    """The two-sided quantile of Student's t, from 1 degree of freedom on; within 1e-4 of it (relative).
+
+    With t = sqrt(degrees) * tan(angle) the density is cos(angle)**(degrees - 1), which is summed up.
+    """
+    degrees = min(degrees_of_freedom, 1e5)
+    farthest = min(math.pi / 2, 12 / math.sqrt(degrees)) if degrees > 30 else math.pi / 2
+    angles = np.linspace(0, farthest, 200_001)
+    density = np.cos(angles) ** (degrees - 1)
+    held = np.concatenate(([0.0], np.cumsum((density[1:] + density[:-1]) / 2)))
+    return float(math.sqrt(degrees) * math.tan(np.interp(confidence * held[-1], held, angles)))
 
 
 def _log_ratios(baseline_seconds: Sequence[float], seconds: Sequence[float]) -> Floats:
@@ -141,7 +152,7 @@ def order_statistics(values: Floats, correlation_time: float) -> tuple[float, fl
     ordered = np.sort(values)
     n = ordered.size
     effective = n / correlation_time
-    rank_below_median = (t99(max(effective - 2, 3)) * math.sqrt(effective) / 2 + 0.5) * correlation_time
+    rank_below_median = (t_quantile(max(effective - 2, 3)) * math.sqrt(effective) / 2 + 0.5) * correlation_time
     rank = math.floor(n / 2 - rank_below_median)
     if rank >= 0:
         return float(ordered[rank]), float(ordered[n - 1 - rank])
@@ -216,17 +227,31 @@ def autocorrelation_time(values: Floats) -> float:
     return float(max(1.0, 2 * np.minimum.accumulate(positive).sum() - 1))
 
 
-def verdict(speedup: Interval) -> Verdict:
-    """`faster` or `slower` where the whole interval lies beyond the margin, `same` where it lies within, else `unclear`."""
-    if speedup.low > 1 + MARGIN:
+def resolution(placebo: Interval) -> float:
+    """How far the placebo's interval reaches from 1, as a fraction."""
+    return max(placebo.high - 1, 1 - placebo.low)
+
+
+def verdict(speedup: Interval, resolution: float = 0.0) -> Verdict:
+    """`faster` or `slower` where the whole interval lies beyond the margin, `same` where it lies within, else `unclear`.
+
+    No verdict is finer than `resolution`: `same` needs one within the margin, `faster` and `slower` an effect beyond it.
+    """
+    effect = abs(speedup.estimate - 1)
+    if speedup.low > 1 + MARGIN and effect > resolution:
         return "faster"
-    if speedup.high < 1 - MARGIN:
+    if speedup.high < 1 - MARGIN and effect > resolution:
         return "slower"
-    if speedup.low >= 1 - MARGIN and speedup.high <= 1 + MARGIN:
+    if speedup.low >= 1 - MARGIN and speedup.high <= 1 + MARGIN and resolution <= MARGIN:
         return "same"
     return "unclear"
 
 
-def within_precision(speedup: Interval, precision: float) -> bool:
-    """Whether both ends of the interval are within `precision` (a fraction) of the estimate."""
-    return speedup.high / speedup.estimate - 1 <= precision and 1 - speedup.low / speedup.estimate <= precision
+def disproved(placebo: Interval) -> bool:
+    """Whether identical code was shown to differ by more than the margin, so that the group cannot be trusted."""
+    return verdict(placebo) in ("faster", "slower")
+
+
+def half_width(interval: Interval) -> float:
+    """The wider half of an interval, as a fraction of its estimate."""
+    return max(interval.high / interval.estimate - 1, 1 - interval.low / interval.estimate)
