@@ -17,25 +17,25 @@ _REFUSED_BY_TORCH = re.compile(
 
 
 class Failure(Exception):
-    """A case that cannot be measured. `lane` is the lane that was running, where the failing step has several."""
+    """A case that cannot be measured. `arm` is the arm that was running, where the failing step has several."""
 
-    def __init__(self, status: Status, reason: str, lane: str | None = None) -> None:
-        super().__init__(status, reason, lane)
+    def __init__(self, status: Status, reason: str, arm: str | None = None) -> None:
+        super().__init__(status, reason, arm)
         self.status: Status = status
         self.reason = reason
-        self.lane = lane
+        self.arm = arm
 
     @classmethod
-    def of(cls, error: BaseException, lane: str | None = None) -> Failure:
+    def of(cls, error: BaseException, arm: str | None = None) -> Failure:
         """The failure that `error`, raised by a step, amounts to."""
         if isinstance(error, Failure):
-            return cls(error.status, error.reason, error.lane or lane)
+            return cls(error.status, error.reason, error.arm or arm)
         if is_out_of_memory(error):
-            return cls("out_of_memory", describe(error), lane)
+            return cls("out_of_memory", describe(error), arm)
         refused = isinstance(error, RuntimeError) and _REFUSED_BY_TORCH.search(str(error))
         if refused or isinstance(error, NotImplementedError):
-            return cls("unsupported", describe(error), lane)
-        return cls("crashed", describe(error), lane)
+            return cls("unsupported", describe(error), arm)
+        return cls("crashed", describe(error), arm)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
