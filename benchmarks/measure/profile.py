@@ -5,6 +5,7 @@ Profiling costs time, so this never runs while timing.
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,8 @@ from torch._C._profiler import _ExperimentalConfig
 from torch.autograd.profiler import profile, record_function
 
 from benchmarks.modes import Step
+
+os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # its profiler writes two lines per use to file descriptor 2
 
 _MEMORY_EVENT = "[memory]"
 _CALL = "(the call)"

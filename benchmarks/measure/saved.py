@@ -14,7 +14,7 @@ from torch.nn.modules.module import register_module_forward_hook, register_modul
 
 from benchmarks.modes import Step
 from benchmarks.record import SavedBy
-from benchmarks.tree import tensors
+from benchmarks.models.workload import tensors
 
 StorageKey = tuple[torch.device, int]
 
@@ -128,14 +128,14 @@ def _in_storage_order(parameter: nn.Parameter, dtype: torch.dtype) -> torch.Tens
 
 def _storages(tensor: torch.Tensor) -> Iterator[tuple[StorageKey, int]]:
     """The key and the size of each storage that `tensor` lies in."""
-    for part in parts(tensor):
+    for part in _parts(tensor):
         if part.layout is not torch.strided:
             yield (part.device, id(part)), part.numel() * part.element_size()
         elif part.untyped_storage().nbytes():
             yield (part.device, part.untyped_storage().data_ptr()), part.untyped_storage().nbytes()
 
 
-def parts(tensor: torch.Tensor) -> list[torch.Tensor]:
+def _parts(tensor: torch.Tensor) -> list[torch.Tensor]:
     """The strided tensors that a sparse one consists of, or the tensor itself."""
     if tensor.layout is torch.sparse_coo:
         return [tensor._indices(), tensor._values()]
