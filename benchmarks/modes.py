@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from benchmarks.tree import map_tensors
+from benchmarks.models.workload import map_tensors
 
 Run = Callable[[Callable[..., Any]], Any]
 """Runs the scenario once with the model that it is given: `lambda model: model(*args, **kwargs)` for a forward pass."""

@@ -12,9 +12,9 @@ from benchmarks.models.convnet import CONVNET
 from benchmarks.models.lstm import LSTM
 from benchmarks.models.mlp import MLP
 from benchmarks.models.transformer import TRANSFORMER
-from benchmarks.models.workload import DTYPES, SIZES, Family, Workload
+from benchmarks.models.workload import AS_BUILT, DTYPES, SIZES, Family, Workload
 
-__all__ = ["DTYPES", "MODELS", "OWN_SIZE", "SIZES", "Source", "Workload"]
+__all__ = ["AS_BUILT", "DTYPES", "MODELS", "OWN_SIZE", "SIZES", "Source", "Workload"]
 
 MODELS = {family.name: family for family in (MLP, CONVNET, TRANSFORMER, LSTM)}
 
@@ -36,5 +36,8 @@ class Source:
 
         Raises KeyError for an unknown name and own.ModelError for a user's function that does not suit.
         """
-        built = own.load(self.spec) if self.spec is not None else self.family or MODELS[self.model]
-        return built.workload(self.size).to(device, DTYPES[dtype])
+        if self.spec is not None:
+            built = own.load(self.spec).workload(self.size, device)
+        else:
+            built = (self.family or MODELS[self.model]).workload(self.size)
+        return built.to(device, DTYPES[dtype])

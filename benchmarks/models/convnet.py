@@ -55,23 +55,6 @@ def build(batch: int, image: int, channels: int, stages: int, blocks: int) -> tu
     return ConvNet(channels, stages, blocks), torch.randn(batch, 3, image, image)
 
 
-def saved_bytes(batch: int, image: int, channels: int, stages: int, blocks: int, element_bytes: int) -> int:
-    """element_bytes * batch * (2 channels image^2 + sum of 4 maps per block, 5 in one with a shortcut convolution, + the last width).
-
-    A batch norm keeps its input, a ReLU its result, which the next convolution keeps as its input: two maps in the stem, four in a
-    block, and a fifth for the shortcut's batch norm where a stage begins. A map of stage s has channels * 2^s * (image / 2^s)^2 values
-    (a stride of 2 rounds the side up). In eval mode a batch norm keeps no statistics of the batch. The head keeps its input.
-    """
-    side, values = image, 2 * channels * image**2
-    for stage in range(stages):
-        width = channels * 2**stage
-        side = (side + 1) // 2 if stage > 0 else side
-        values += (4 * blocks + (stage > 0)) * width * side**2
-    head_width = channels * 2 ** (stages - 1)
-    total: int = (values + head_width) * batch * element_bytes
-    return total
-
-
 CONVNET = Family(
     name="convnet",
     summary="ResNet basic blocks with BatchNorm",
@@ -80,7 +63,7 @@ CONVNET = Family(
         "small": {"batch": 2, "image": 16, "channels": 8, "stages": 2, "blocks": 1},
         "medium": {"batch": 16, "image": 32, "channels": 16, "stages": 3, "blocks": 2},
         "large": {"batch": 48, "image": 32, "channels": 32, "stages": 3, "blocks": 3},
+        "huge": {"batch": 256, "image": 64, "channels": 64, "stages": 3, "blocks": 3},
     },
     build=build,
-    saved_bytes=saved_bytes,
 )

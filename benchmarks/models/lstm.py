@@ -26,19 +26,6 @@ def build(batch: int, steps: int, features: int, width: int, depth: int) -> tupl
     return LSTMClassifier(features, width, depth), torch.randn(batch, steps, features)
 
 
-def saved_bytes(batch: int, steps: int, features: int, width: int, depth: int, element_bytes: int) -> int:
-    """What is kept beside oneDNN's workspaces, of which there is one per layer where a value has four bytes.
-
-    With four bytes (oneDNN): the initial states (2 per layer), and per layer its results of all steps and its last two states:
-    depth * batch * width * (steps + 4) values. With other sizes torch runs the cell step by step and keeps, per layer and step, four gates
-    and four states: 8 * depth * steps * batch * width values. Both keep a copy of the input with time first, unless
-    there is one step or one sequence and the transposed input is the input itself.
-    """
-    copied_input = batch * steps * features if batch > 1 and steps > 1 else 0
-    states = depth * batch * width * (steps + 4 if element_bytes == 4 else 8 * steps)
-    return (copied_input + states) * element_bytes
-
-
 LSTM = Family(
     name="lstm",
     summary="nn.LSTM and a linear layer on its last step",
@@ -47,7 +34,7 @@ LSTM = Family(
         "small": {"batch": 8, "steps": 24, "features": 64, "width": 96, "depth": 1},
         "medium": {"batch": 16, "steps": 32, "features": 64, "width": 256, "depth": 2},
         "large": {"batch": 64, "steps": 48, "features": 256, "width": 512, "depth": 2},
+        "huge": {"batch": 256, "steps": 128, "features": 512, "width": 1024, "depth": 2},
     },
     build=build,
-    saved_bytes=saved_bytes,
 )

@@ -16,7 +16,7 @@ from torch import nn
 
 from benchmarks.failure import describe, is_out_of_memory
 from benchmarks.models.workload import Workload, seeded
-from benchmarks.tree import tensors
+from benchmarks.models.workload import tensors
 
 EXPECTED = "expected a function of no arguments, or of `size`, that returns (module, inputs)"
 
@@ -38,13 +38,13 @@ class OwnModel:
     def sized(self) -> bool:
         return "size" in inspect.signature(self.function).parameters
 
-    def workload(self, size: str) -> Workload:
+    def workload(self, size: str, device: str = "cpu") -> Workload:
         """Calls the function, with the random generators at their start; `size` is passed where it is taken.
 
         Raises ModelError if it returns something else than a module with parameters and its inputs, or if it raises.
         """
         try:
-            with seeded(0):
+            with seeded(0, device):
                 returned = self.function(size=size) if self.sized else self.function()
         except (Exception, SystemExit) as error:
             if is_out_of_memory(error):

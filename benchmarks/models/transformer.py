@@ -63,21 +63,6 @@ def build(batch: int, tokens: int, width: int, heads: int, depth: int, vocabular
     return Decoder(vocabulary, tokens, width, heads, depth), torch.randint(vocabulary, (batch, tokens))
 
 
-def saved_bytes(batch: int, tokens: int, width: int, heads: int, depth: int, vocabulary: int, element_bytes: int) -> int:
-    """depth * ((16 width + 4) * rows * element_bytes + 4 * heads * rows) + (2 width + 2) * rows * element_bytes, rows = batch * tokens.
-
-    In widths per row, a block keeps: 1 + 1 the inputs of its layer norms, 1 + 1 their results as inputs of the first Linears, 3 the
-    queries, keys and values, 1 attention's result (input of `out` as well), 4 GELU's input, 4 its result as input of the last
-    Linear. Each layer norm also keeps a mean and a deviation per row, and attention the logarithm of each softmax's sum, in float32
-    per head and row. The last layer norm and the head add 2 widths. The sums of the shortcuts are inputs of the
-    next layer norm. The embedding keeps the token ids, which are the model's input.
-    """
-    del vocabulary
-    rows = batch * tokens
-    block = (16 * width + 4) * rows * element_bytes + 4 * heads * rows
-    return depth * block + (2 * width + 2) * rows * element_bytes
-
-
 TRANSFORMER = Family(
     name="transformer",
     summary="pre-norm decoder blocks, scaled_dot_product_attention, GELU",
@@ -86,7 +71,7 @@ TRANSFORMER = Family(
         "small": {"batch": 1, "tokens": 32, "width": 64, "heads": 4, "depth": 3, "vocabulary": 256},
         "medium": {"batch": 4, "tokens": 64, "width": 192, "heads": 6, "depth": 4, "vocabulary": 1024},
         "large": {"batch": 8, "tokens": 128, "width": 384, "heads": 6, "depth": 6, "vocabulary": 4096},
+        "huge": {"batch": 8, "tokens": 1024, "width": 1024, "heads": 16, "depth": 12, "vocabulary": 4096},
     },
     build=build,
-    saved_bytes=saved_bytes,
 )

@@ -2,66 +2,81 @@
 
 from __future__ import annotations
 
+import copy
 import random
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from functools import partial
-from types import MappingProxyType
+from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
+from torch.utils import _pytree as pytree
 
 from benchmarks.record import ModelFacts
-from benchmarks.tree import map_tensors, tensors
 
-SIZES = ("tiny", "small", "medium", "large")
+SIZES = ("tiny", "small", "medium", "large", "huge")
+"""`huge` fills a data centre's GPU and is too much for most CPUs."""
 
-DTYPES = MappingProxyType(
-    {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "float64": torch.float64}
-)
+AS_BUILT = "as_built"
+"""The dtype of a model that is measured in the dtypes that it was built in."""
 
-Inputs = torch.Tensor | tuple[Any, ...] | dict[str, Any]
-"""One tensor, a tuple of positional arguments or a dict of keyword arguments."""
+DTYPES: dict[str, torch.dtype | None] = {
+    "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "float64": torch.float64, AS_BUILT: None,
+}  # fmt: skip
+
+Inputs = torch.Tensor | tuple[Any, ...] | Mapping[str, Any]
+"""One tensor, a tuple of positional arguments or a mapping of keyword arguments."""
 
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """A module with the arguments of its forward pass.
-
-    `closed_form(element_bytes)` is what a tracked pass saves for backward by theory, None where there is none.
-    """
+    """A module with the arguments of its forward pass."""
 
     module: nn.Module
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
-    closed_form: Callable[[int], int] | None = None
 
     @classmethod
     def of(cls, module: nn.Module, inputs: Inputs) -> Workload:
-        """Raises TypeError if `inputs` is neither a tensor, a tuple nor a dict with text keys."""
+        """Raises TypeError if `inputs` is neither a tensor, a tuple nor a mapping whose keys are texts."""
         if isinstance(inputs, torch.Tensor):
             return cls(module, (inputs,), {})
         if isinstance(inputs, tuple):
             return cls(module, inputs, {})
-        if isinstance(inputs, dict) and all(isinstance(key, str) for key in inputs):
-            return cls(module, (), inputs)
+        if isinstance(inputs, Mapping) and all(isinstance(key, str) for key in inputs):
+            return cls(module, (), dict(inputs))
         raise TypeError(
             "inputs must be a tensor, a tuple of positional arguments or a dict of keyword arguments, "
             f"got {type(inputs).__name__}"
         )
 
-    def to(self, device: torch.device | str, dtype: torch.dtype) -> Workload:
-        """The same on `device`, with floating point parameters, buffers and inputs as `dtype`. The module is moved in place."""
+    def to(self, device: torch.device | str, dtype: torch.dtype | None) -> Workload:
+        """The same on `device`, with floating point parameters, buffers and inputs as `dtype` (None: as they are).
+
+        The module is moved in place. Inputs that require grad still do, as leaves.
+        """
 
         def move(tensor: torch.Tensor) -> torch.Tensor:
             return tensor.to(device, dtype if tensor.is_floating_point() else None)
 
-        args, kwargs = map_tensors(move, self.args), map_tensors(move, self.kwargs)
-        module: nn.Module = self.module._apply(move)  # type: ignore[no-untyped-call]  # .to makes complex real
+        def move_input(tensor: torch.Tensor) -> torch.Tensor:
+            moved = move(tensor.detach())
+            return tensor if moved.data_ptr() == tensor.data_ptr() else moved.requires_grad_(tensor.requires_grad)
+
+        args, kwargs = map_tensors(move_input, self.args), map_tensors(move_input, self.kwargs)
+        module: nn.Module = self.module._apply(move)  # type: ignore[no-untyped-call]  # .to makes complex values real
         return replace(self, module=module, args=args, kwargs=kwargs)
+
+    @property
+    def device(self) -> torch.device:
+        """Where it is. Raises ValueError for a module or inputs on several devices, of which each has a clock and a meter."""
+        devices = {tensor.device for tensor in self.constants()}
+        if len(devices) > 1:
+            names = ", ".join(sorted(map(str, devices)))
+            raise ValueError(f"the model and its inputs lie on several devices ({names}); move them to one")
+        return next(iter(devices), torch.device("cpu"))
 
     def run(self, model: Callable[..., Any]) -> Any:
         return model(*self.args, **self.kwargs)
@@ -71,7 +86,7 @@ class Workload:
         return [*self.module.parameters(), *self.module.buffers(), *self.input_tensors()]
 
     def input_tensors(self) -> list[torch.Tensor]:
-        return list(tensors((self.args, list(self.kwargs.values()))))
+        return tensors((self.args, list(self.kwargs.values())))
 
     def facts(self) -> ModelFacts:
         parameters = list(self.module.parameters())
@@ -84,41 +99,103 @@ class Workload:
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """A built-in model in every size. `build(**sizes[size])` returns the module and its inputs.
-
-    `saved_bytes(**sizes[size], element_bytes=...)` is the closed form of what one tracked forward pass on a CPU keeps for backward, but
-    for workspaces that only the library knows the size of; None where there is no closed form.
-    """
+    """A built-in model in several sizes. `build(**sizes[size])` returns the module and its inputs."""
 
     name: str
     summary: str
     sizes: Mapping[str, Mapping[str, int]]
     build: Callable[..., tuple[nn.Module, Inputs]]
-    saved_bytes: Callable[..., int] | None = None
 
     def workload(self, size: str) -> Workload:
-        """The model in eval mode with parameters that require grad; the same values every time."""
+        """The model in eval mode with parameters that require grad, on the CPU; the same values every time."""
         with seeded(0):
             module, inputs = self.build(**self.sizes[size])
-        workload = Workload.of(module.eval(), inputs)
-        if self.saved_bytes is None:
-            return workload
-        return replace(workload, closed_form=partial(_by_element, self.saved_bytes, self.sizes[size]))
+        return Workload.of(module.eval(), inputs)
 
 
-def _by_element(saved_bytes: Callable[..., int], size: Mapping[str, int], element_bytes: int) -> int:
-    return saved_bytes(**size, element_bytes=element_bytes)
+def tensors(tree: Any) -> list[torch.Tensor]:
+    """The tensors in a nested input or output, in order: in what torch's pytree knows, in dataclasses and in mappings.
+
+    Other objects are passed over. Raises TypeError where the nesting is too deep to be followed, as in a list that holds itself.
+    """
+    try:
+        return _found(tree)
+    except RecursionError as error:
+        raise _too_deep(tree) from error
+
+
+def map_tensors(function: Callable[[torch.Tensor], Any], tree: Any) -> Any:
+    """A copy of `tree` with `function` applied to every tensor that `tensors` finds. Raises TypeError as it does."""
+    try:
+        return _mapped(function, tree)
+    except RecursionError as error:
+        raise _too_deep(tree) from error
+
+
+def _found(tree: Any) -> list[torch.Tensor]:
+    found: list[torch.Tensor] = []
+    for leaf in pytree.tree_leaves(tree):
+        if isinstance(leaf, torch.Tensor):
+            found.append(leaf)
+        elif isinstance(leaf, Mapping):
+            found += _found(list(leaf.values()))
+        elif _is_record(leaf):
+            found += _found([getattr(leaf, field.name, None) for field in fields(leaf)])
+    return found
+
+
+def _mapped(function: Callable[[torch.Tensor], Any], tree: Any) -> Any:
+    """The plain containers by hand: pytree takes 20 us for a tuple of three, which `detach` would be charged with."""
+    if isinstance(tree, torch.Tensor):
+        return function(tree)
+    if type(tree) in (tuple, list):
+        return type(tree)([_mapped(function, value) for value in tree])
+    if type(tree) is dict:
+        return {key: _mapped(function, value) for key, value in tree.items()}
+    return pytree.tree_map(lambda leaf: _mapped_leaf(function, leaf), tree)
+
+
+def _mapped_leaf(function: Callable[[torch.Tensor], Any], leaf: Any) -> Any:
+    if isinstance(leaf, torch.Tensor):
+        return function(leaf)
+    if isinstance(leaf, Mapping):
+        rebuilt: Any = copy.copy(leaf)
+        for key, value in leaf.items():
+            rebuilt[key] = _mapped(function, value)
+        return rebuilt
+    if _is_record(leaf):
+        rebuilt = copy.copy(leaf)
+        for field in fields(leaf):
+            object.__setattr__(rebuilt, field.name, _mapped(function, getattr(leaf, field.name, None)))
+        return rebuilt
+    return leaf
+
+
+def _is_record(value: Any) -> bool:
+    return is_dataclass(value) and not isinstance(value, type)
+
+
+def _too_deep(tree: Any) -> TypeError:
+    return TypeError(f"{type(tree).__name__} is nested too deep to be followed, or holds itself")
 
 
 @contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """Python's, NumPy's and torch's generators start from `seed` inside, and are put back afterwards."""
+def seeded(seed: int, device: torch.device | str = "cpu") -> Iterator[None]:
+    """Python's, NumPy's and torch's generators start from `seed` inside, and are put back afterwards.
+
+    Of accelerators only `device` is touched, if it is one: opening every GPU of a machine costs seconds and memory on each.
+    """
     python_state, numpy_state = random.getstate(), np.random.get_state()
+    place = torch.device(device)
+    accelerators = [] if place.type == "cpu" else [place.index or 0]
     try:
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(accelerators, device_type=place.type):
             random.seed(seed)
             np.random.seed(seed)
-            torch.manual_seed(seed)
+            torch.default_generator.manual_seed(seed)
+            for index in accelerators:
+                with torch.cuda.device(index):
+                    torch.cuda.manual_seed(seed)
             yield
     finally:
         random.setstate(python_state)

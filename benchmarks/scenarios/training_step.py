@@ -9,7 +9,7 @@ import torch
 from benchmarks.models import Workload
 from benchmarks.modes import TRACKED, Mode, Step
 from benchmarks.scenarios.scenario import Scenario
-from benchmarks.tree import tensors
+from benchmarks.models.workload import tensors
 
 LEARNING_RATE = 1e-6
 """So small that the thousandth step computes with values like the first one's."""
