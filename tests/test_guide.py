@@ -157,29 +157,20 @@ def test_the_table_of_models_has_each_size_of_each(capsys: pytest.CaptureFixture
         assert all(re.search(rf"^\| {family.name} +\| {size} ", printed, re.MULTILINE) for size in family.sizes)
 
 
-def step_of(
-    before: Callable[[], object], after: Callable[[Any], Any] = lambda output: output
-) -> Callable[[nn.Module, Run], Step]:
-    """A mode that does something before the model runs, and something to the output."""
-
-    def bind(module: nn.Module, run: Run) -> Step:
-        def step() -> Any:
-            before()
-            return after(run(module))
-
-        return step
-
-    return bind
-
-
-def without_cleaning_up(module: nn.Module, run: Run) -> Step:
-    """no_grad, left properly unless an exception comes."""
-
+def left_off(module: nn.Module, run: Run) -> Step:
     def step() -> Any:
-        context = torch.no_grad()
-        context.__enter__()
+        torch.set_grad_enabled(False)
+        return run(module)
+
+    return step
+
+
+def left_off_after_exception(module: nn.Module, run: Run) -> Step:
+    def step() -> Any:
+        before = torch.is_grad_enabled()
+        torch.set_grad_enabled(False)
         output = run(module)
-        context.__exit__(None, None, None)
+        torch.set_grad_enabled(before)
         return output
 
     return step
@@ -196,8 +187,8 @@ def without_cleaning_up(module: nn.Module, run: Run) -> Step:
         (DETACH, TRACKED.bind, "output: can be sent backward", False),
         (TRACKED, INFERENCE_MODE.bind, "output: can enter tracked code", True),
         (NO_GRAD, INFERENCE_MODE.bind, "output: can be changed in place", True),
-        (NO_GRAD, step_of(lambda: torch.set_grad_enabled(False)), "call: restores the gradient mode", True),
-        (NO_GRAD, without_cleaning_up, "call: restores it after an exception", True),
+        (NO_GRAD, left_off, "call: restores the gradient mode", True),
+        (NO_GRAD, left_off_after_exception, "call: restores it after an exception", True),
         (FROZEN, NO_GRAD.bind, "call: untracked in a thread it starts", True),
         (TRACKED, lambda module, run: lambda: run(module.eval()), "call: moves BatchNorm statistics", True),
     ],
