@@ -15,7 +15,7 @@ import psutil
 import torch
 
 from benchmarks import allocator
-from benchmarks.record import DEFAULT, RESIDENT
+DEFAULT, RESIDENT = "as_shipped", "pages_kept"
 
 ALLOCATORS = (RESIDENT, DEFAULT)
 
@@ -165,3 +165,7 @@ def machine_facts(devices: Iterable[str]) -> dict[str, Any]:
         "affinity": sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
         "devices": {name: DEVICES[name]().facts() for name in devices},
     }
+
+
+def device_named(name: str) -> Device:
+    return DEVICES[name]()

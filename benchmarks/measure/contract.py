@@ -15,7 +15,7 @@ from benchmarks.measure.graph import call_recording_saved, histories
 from benchmarks.models.workload import seeded
 from benchmarks.modes import Mode, Step
 from benchmarks.record import Contract
-from benchmarks.tree import tensors
+from benchmarks.models.workload import tensors
 
 
 @dataclass(frozen=True, slots=True)

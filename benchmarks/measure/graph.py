@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks.modes import Step
 from benchmarks.record import SavedBy
-from benchmarks.tree import tensors
+from benchmarks.models.workload import tensors
 
 StorageKey = tuple[torch.device, int]
 

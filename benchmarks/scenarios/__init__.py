@@ -11,6 +11,7 @@ from benchmarks.record import FORWARD
 from benchmarks.scenarios.scenario import Scenario
 
 
+
 def _found() -> Mapping[str, Scenario]:
     names = sorted((found.name for found in pkgutil.iter_modules(__path__)), key=lambda name: (name != FORWARD, name))
     modules = {name: import_module(f"{__name__}.{name}") for name in names if name != "scenario"}
