@@ -1,167 +1,209 @@
-"""The CPU and CUDA behind one small interface: waiting for the work, events, memory, and what the device is."""
+"""The CPU and CUDA behind one small interface: waiting for the work, events, memory, and what the device is.
+
+ROCm builds of torch answer as `cuda` too. A new device is a class here and a line in `device_named`.
+"""
 
 from __future__ import annotations
 
-import os
-import platform
-from collections.abc import Callable, Iterable, Mapping
+import re
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any
 
 import psutil
 import torch
 
-from benchmarks import allocator
-from benchmarks.record import DEFAULT, RESIDENT
+CYCLES_PER_SECOND = 2e9
+"""Of torch.cuda._sleep: no GPU runs much faster, so that what is asked for is the least that one gets."""
 
-ALLOCATORS = (RESIDENT, DEFAULT)
+
+class DeviceError(ValueError):
+    """A device that cannot be measured: names it and says what to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class DeviceBytes:
-    """What a device's caching allocator reports: bytes in tensors and bytes reserved, now and at their highest."""
+    """What a device's caching allocator reports, now and at its highest: bytes that tensors asked for, and bytes reserved.
 
-    allocated: int
-    peak_allocated: int
+    `inexact` says why the former are sizes of the allocator's blocks, None where they are what was asked for.
+    """
+
+    requested: int
+    peak_requested: int
     reserved: int
     peak_reserved: int
+    inexact: str | None = None
 
 
-class Device(Protocol):
-    """What the instruments need of a device."""
+class Device:
+    """What the instruments need of a device; by itself, one that does its work at once and keeps no statistics, as a CPU does."""
 
-    name: str
+    name = ""
+    accelerated = False
+    """Whether work is queued for it and done while the host goes on."""
+    min_block_seconds = 200e-6
+    """So long that reading the clock, and on an accelerator waiting, does not show."""
 
     def unavailable(self) -> str | None:
-        """Why it cannot be used here, or None where it can."""
+        """Why it cannot be used here and what to do, or None where it can."""
+        return None
 
     def synchronise(self) -> None:
         """Returns when the work that was sent to the device is done."""
 
-    def mark(self) -> Any:
-        """An event in the device's own time, or None where it has none."""
+    def hold(self, seconds: float) -> None:
+        """Keeps an accelerator busy for so long at least, so that what is sent to it meanwhile waits in its queue."""
 
-    def seconds_between(self, start: Any, end: Any) -> float | None:
-        """The device's own time between two marks, once it is synchronised; None where it has none."""
+    def mark_start(self) -> None:
+        """Sets the first of two marks in the device's queue."""
+
+    def mark_end(self) -> None:
+        """Sets the second."""
+
+    def reached_start(self) -> bool:
+        """Whether the device has come to the first mark: then what was sent since has not all waited."""
+        return True
+
+    def seconds_between_marks(self) -> float | None:
+        """The device's own time between the marks, once it is synchronised; None where it has none."""
+        return None
 
     def start_memory(self) -> None:
         """Lets go of cached memory and makes the peaks start from the present level."""
 
     def memory(self) -> DeviceBytes | None:
         """The allocator's statistics, or None where it keeps none."""
+        return None
 
     def facts(self) -> dict[str, Any]:
-        """What identifies the device, for `machine_info`."""
+        """What identifies the device, for `machine_info`; None for what it does not tell."""
+        return {}
 
 
-class Cpu:
-    """The CPU: synchronous, without events, without an allocator that keeps statistics."""
-
+class Cpu(Device):
     name = "cpu"
-
-    def unavailable(self) -> str | None:
-        return None
-
-    def synchronise(self) -> None:
-        pass
-
-    def mark(self) -> None:
-        return None
-
-    def seconds_between(self, start: None, end: None) -> float | None:  # noqa: ARG002 - the interface's
-        return None
-
-    def start_memory(self) -> None:
-        pass
-
-    def memory(self) -> DeviceBytes | None:
-        return None
 
     def facts(self) -> dict[str, Any]:
         return {"cores": psutil.cpu_count(logical=False), "threads_of_all_cores": psutil.cpu_count()}
 
 
-class Cuda:
-    """The current CUDA device. `cuda` is `torch.cuda`, or a stand-in of the same shape in a test."""
+class Cuda(Device):
+    """A CUDA device by its index. `cuda` is `torch.cuda`, or a stand-in of the same shape in a test."""
 
-    name = "cuda"
+    accelerated = True
+    min_block_seconds = 5e-3
 
-    def __init__(self, cuda: Any = torch.cuda) -> None:
+    def __init__(self, name: str = "cuda", cuda: Any = torch.cuda) -> None:
+        self.name = name
+        self._index = int(name.partition(":")[2] or 0)
         self._cuda = cuda
 
+    @cached_property
+    def _marks(self) -> tuple[Any, Any]:
+        """Made once: making an event costs microseconds in which a block would be charged."""
+        return self._cuda.Event(enable_timing=True), self._cuda.Event(enable_timing=True)
+
     def unavailable(self) -> str | None:
-        if self._cuda.is_available():
+        count = self._cuda.device_count() if self._cuda.is_available() else 0
+        if self._index < count:
             return None
-        built = "without CUDA" if torch.version.cuda is None else "with CUDA, but no GPU answers"
-        return f"this torch ({torch.__version__}) is built {built}"
+        if count:
+            return f"there is no {self.name}: there are {count} GPUs, counted from 0 (CUDA_VISIBLE_DEVICES hides the others)"
+        built = [
+            f"{kind} {version}" for kind, version in (("CUDA", torch.version.cuda), ("ROCm", torch.version.hip)) if version
+        ]
+        if built:
+            return f"this torch ({torch.__version__}) is built with {built[0]}, but no GPU answers; see what its driver's tools say"
+        return f"this torch ({torch.__version__}) is built without CUDA and ROCm; install one that has them, or measure the cpu"
 
     def synchronise(self) -> None:
-        self._cuda.synchronize()
+        self._cuda.synchronize(self._index)
 
-    def mark(self) -> Any:
-        event = self._cuda.Event(enable_timing=True)
-        event.record()
-        return event
+    def hold(self, seconds: float) -> None:
+        with self._cuda.device(self._index):
+            self._cuda._sleep(int(seconds * CYCLES_PER_SECOND))
 
-    def seconds_between(self, start: Any, end: Any) -> float | None:
+    def mark_start(self) -> None:
+        self._marks[0].record(self._cuda.current_stream(self._index))
+
+    def mark_end(self) -> None:
+        self._marks[1].record(self._cuda.current_stream(self._index))
+
+    def reached_start(self) -> bool:
+        return bool(self._marks[0].query())
+
+    def seconds_between_marks(self) -> float | None:
+        start, end = self._marks
         milliseconds: float = start.elapsed_time(end)
         return milliseconds / 1000
 
     def start_memory(self) -> None:
-        self._cuda.synchronize()
+        self.synchronise()
         self._cuda.empty_cache()
-        self._cuda.reset_peak_memory_stats()
+        self._cuda.reset_peak_memory_stats(self._index)
 
     def memory(self) -> DeviceBytes | None:
-        self._cuda.synchronize()
-        return DeviceBytes(
-            allocated=self._cuda.memory_allocated(),
-            peak_allocated=self._cuda.max_memory_allocated(),
-            reserved=self._cuda.memory_reserved(),
-            peak_reserved=self._cuda.max_memory_reserved(),
-        )
+        self.synchronise()
+        statistics = self._cuda.memory_stats(self._index)
+
+        def now_and_peak(kind: str) -> tuple[int, int]:
+            return statistics.get(f"{kind}_bytes.all.current", 0), statistics.get(f"{kind}_bytes.all.peak", 0)
+
+        requested, reserved = now_and_peak("requested"), now_and_peak("reserved")
+        if requested[1] or not now_and_peak("allocated")[1]:
+            return DeviceBytes(*requested, *reserved)
+        reason = "this allocator does not tell what was asked for: sizes of its blocks, up to 1 MiB a tensor more"
+        return DeviceBytes(*now_and_peak("allocated"), *reserved, inexact=reason)
 
     def facts(self) -> dict[str, Any]:
-        properties = self._cuda.get_device_properties(self._cuda.current_device())
-        return {
-            "name": properties.name,
-            "driver": _nvidia_driver(),
-            "memory_bytes": properties.total_memory,
-            "multiprocessors": properties.multi_processor_count,
-            "capability": f"{properties.major}.{properties.minor}",
-            "cuda": torch.version.cuda,
-            "cudnn": torch.backends.cudnn.version(),  # type: ignore[no-untyped-call]
-            "tf32": {"matmul": torch.backends.cuda.matmul.allow_tf32, "cudnn": torch.backends.cudnn.allow_tf32},
-        }
+        properties = self._cuda.get_device_properties(self._index)
+        backends: Any = torch.backends
+        return _told({
+            "name": lambda: properties.name,
+            "driver": _nvidia_driver,
+            "memory_bytes": lambda: properties.total_memory,
+            "multiprocessors": lambda: properties.multi_processor_count,
+            "capability": lambda: f"{properties.major}.{properties.minor}",
+            "cuda": lambda: torch.version.cuda,
+            "rocm": lambda: torch.version.hip,
+            "cudnn": backends.cudnn.version,
+            "float32_matmul": lambda: backends.cuda.matmul.fp32_precision,
+            "float32_convolution": lambda: backends.cudnn.conv.fp32_precision,
+            "float32_recurrent": lambda: backends.cudnn.rnn.fp32_precision,
+        })  # fmt: skip
 
 
-def _nvidia_driver() -> str | None:
-    with suppress(OSError):
-        return Path("/proc/driver/nvidia/version").read_text().splitlines()[0]
-    return None
+def _told(facts: Mapping[str, Callable[[], Any]]) -> dict[str, Any]:
+    """Each fact by itself, None where it is not told: a card or a torch that lacks one must not cost a run its others."""
+    told = dict.fromkeys(facts)
+    for name, fact in facts.items():
+        with suppress(RuntimeError, OSError, AttributeError, LookupError, AssertionError):
+            told[name] = fact()
+    return told
 
 
-DEVICES: Mapping[str, Callable[[], Device]] = MappingProxyType({"cpu": Cpu, "cuda": Cuda})
+def _nvidia_driver() -> str:
+    return Path("/proc/driver/nvidia/version").read_text().splitlines()[0]
+
+
+def device_named(name: str) -> Device:
+    """`cpu`, `cuda` (the first GPU) or `cuda:N`. Raises DeviceError for another."""
+    if name == "cpu":
+        return Cpu()
+    if re.fullmatch(r"cuda(:\d+)?", name):
+        return Cuda(name)
+    if name.partition(":")[0] in ("hip", "rocm"):
+        raise DeviceError(f"{name}: torch calls AMD's GPUs cuda; ask for cuda or cuda:N")
+    raise DeviceError(f"{name}: there is no clock and no meter for it here; ask for cpu, cuda or cuda:N")
+
+
+def accelerated(name: str) -> bool:
+    return device_named(name).accelerated
 
 
 def default_device() -> str:
-    """The accelerator if there is one, else `cpu`."""
+    """The GPU if there is one that can be measured, else `cpu`."""
     return "cuda" if Cuda().unavailable() is None else "cpu"
-
-
-def machine_facts(devices: Iterable[str]) -> dict[str, Any]:
-    """What identifies the machine and the build, the same in every run on it. Bytes and counts; nothing that varies."""
-    return {
-        "torch": torch.__version__,
-        "torch_commit": torch.version.git_version,
-        "torch_parallel": [line.strip() for line in torch.__config__.parallel_info().splitlines() if "backend" in line],
-        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
-        "threads": torch.get_num_threads(),
-        "libc": " ".join(platform.libc_ver()),
-        "allocator_environment": allocator.environment(),
-        "affinity": sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
-        "devices": {name: DEVICES[name]().facts() for name in devices},
-    }

@@ -4,20 +4,36 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from traceback import extract_tb
 
-if TYPE_CHECKING:
-    from benchmarks.record import Status
+import torch
 
-_OUT_OF_MEMORY = re.compile(r"out of memory|can't allocate memory|cannot allocate memory|not enough memory", re.IGNORECASE)
-_REFUSED_BY_TORCH = re.compile(
-    r"inference ?(tensor|mode)|requires? grad|grad_fn|leaf variable|tensor\.detach|deepcopy protocol", re.IGNORECASE
+from benchmarks.record import Status
+
+_OUT_OF_MEMORY = re.compile(
+    r"out of memory|(can't|cannot) allocate memory|not enough memory|"
+    r"CU(BLAS|DNN|SPARSE|SOLVER)_STATUS_ALLOC_FAILED|CUDA_ERROR_OUT_OF_MEMORY|cudaErrorMemoryAllocation",
+    re.IGNORECASE,
 )
-"""torch has no class for "this cannot be done in this gradient mode"; its messages name what they are about."""
+"""torch's CPU allocator and CUDA's libraries raise plain RuntimeErrors."""
+
+_REFUSED_BY_TORCH = re.compile(
+    r"inference tensor|leaf variable that requires grad|tensor that requires grad|"
+    r"does not require grad and does not have a grad_fn|differentiated tensors does not require grad|"
+    r"view was created in (no_grad|inference) mode|graph leaves\) support the deepcopy protocol|"
+    r"set_storage is not allowed on a tensor created from \.data or \.detach",
+    re.IGNORECASE,
+)
+"""What torch says, as RuntimeErrors, of things that cannot be done in a gradient mode. It has no class for them."""
+
+_NO_KERNEL = re.compile(r"Could not run 'aten::|not implemented for '|not currently implemented for the \w+ device")
+"""What torch says, as NotImplementedErrors, of operators that a dtype or a device lacks. A user's class may mean anything by that error."""
+
+_LONGEST = 300
 
 
 class Failure(Exception):
-    """A case that cannot be measured. `arm` is the arm that was running, where the failing step has several."""
+    """A case that cannot be measured. `arm` is the mode that was running, where the failing task has several."""
 
     def __init__(self, status: Status, reason: str, arm: str | None = None) -> None:
         super().__init__(status, reason, arm)
@@ -32,26 +48,29 @@ class Failure(Exception):
             return cls(error.status, error.reason, error.arm or arm)
         if is_out_of_memory(error):
             return cls("out_of_memory", describe(error), arm)
-        refused = isinstance(error, RuntimeError) and _REFUSED_BY_TORCH.search(str(error))
-        if refused or isinstance(error, NotImplementedError):
-            return cls("unsupported", describe(error), arm)
-        return cls("crashed", describe(error), arm)
+        known = _NO_KERNEL if isinstance(error, NotImplementedError) else _REFUSED_BY_TORCH
+        refused = isinstance(error, RuntimeError) and known.search(_text(error))
+        return cls("unsupported" if refused else "crashed", describe(error), arm)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """True for MemoryError, torch.OutOfMemoryError, and the plain RuntimeError that torch's CPU allocator raises."""
-    if isinstance(error, MemoryError) or any(kind.__name__ == "OutOfMemoryError" for kind in type(error).__mro__):
+    """True for MemoryError, torch.OutOfMemoryError, and the plain RuntimeErrors that stand for either."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
-    return isinstance(error, RuntimeError) and _OUT_OF_MEMORY.search(str(error)) is not None
+    return isinstance(error, RuntimeError) and _OUT_OF_MEMORY.search(_text(error)) is not None
 
 
 def describe(error: BaseException) -> str:
-    """The error in one line of at most about 300 characters, with the file and line that raised it."""
-    text = " ".join(str(error).split())
-    text = f"{text[:300]}..." if len(text) > 300 else text
-    place = ""
-    traceback = error.__traceback__
-    while traceback is not None:
-        place = f" ({Path(traceback.tb_frame.f_code.co_filename).name}:{traceback.tb_lineno})"
-        traceback = traceback.tb_next
+    """The error in one line of at most about 350 printable characters, with the file and line that raised it."""
+    text = "".join(character for character in " ".join(_text(error).split()) if character.isprintable())
+    text = f"{text[:_LONGEST]}..." if len(text) > _LONGEST else text
+    frames = extract_tb(error.__traceback__, limit=-1)
+    place = f" ({Path(frames[0].filename).name}:{frames[0].lineno})" if frames else ""
     return f"{type(error).__name__}{': ' if text else ''}{text}{place}"
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception as fault:  # noqa: BLE001 - a user's class may raise anything there
+        return f"(its text cannot be had: {type(fault).__name__})"

@@ -8,17 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from benchmarks import allocator
 from benchmarks.failure import Failure
-from benchmarks.intervals import (
-    MIN_ROUNDS,
-    across,
-    combine,
-    disproved,
-    half_width,
-    median_ratio,
-    paired_ratio,
-    resolution,
-    verdict,
-)
+from benchmarks.intervals import MIN_ROUNDS, combined_ratio, disproved, half_width, median_ratio, resolution, verdict
 from benchmarks.measure.alternating import KEPT_PAGES, PLACEBO, arms_of, time_apart, time_together
 from benchmarks.measure.examine import Examination, examine
 from benchmarks.measure.timing import Limits, Timings
@@ -193,10 +183,7 @@ def ratio_of(timings: Sequence[Timings], arm: str, base: str = TRACKED.name) -> 
     """seconds(base) / seconds(arm): across processes, from the rounds of each; None where either was not timed."""
     if not {base, arm} <= timings[0].seconds.keys():
         return None
-    pairs = [(one.seconds[base], one.seconds[arm]) for one in timings]
-    if min(len(rounds) for rounds, _ in pairs) < MIN_ROUNDS:
-        return across([median_ratio(*pair) for pair in pairs])
-    return combine([paired_ratio(*pair) for pair in pairs])
+    return combined_ratio([(one.seconds[base], one.seconds[arm]) for one in timings])
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import partial
@@ -16,6 +17,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from benchmarks.failure import Failure, is_out_of_memory
 from benchmarks.models.workload import map_tensors
 
 Run = Callable[[Callable[..., Any]], Any]
@@ -24,55 +26,43 @@ Run = Callable[[Callable[..., Any]], Any]
 Step = Callable[[], Any]
 """Runs the scenario once in one mode and returns its output."""
 
+Bind = Callable[[nn.Module, Run], Step]
+
 
 @dataclass(frozen=True, slots=True)
 class Mode:
-    """One way of handling gradients.
-
-    `bind(module, run)` returns the step. `history`, `records` and `same_output` are promises: whether the output is part of a graph, whether the
-    call keeps tensors for a backward pass while it runs (of both, None promises nothing), and that the output is tracked's. `own_operators`
-    are the `aten::` operators that the mode adds by its nature.
-    """
+    """One way of handling gradients. `history`, `records` and `same_output` are promises, named as in record.Promise."""
 
     name: str
     summary: str
-    bind: Callable[[nn.Module, Run], Step]
+    bind: Bind
     history: bool | None = False
+    """Whether the output is part of a graph. None promises nothing."""
     records: bool | None = False
+    """Whether the call keeps tensors for a backward pass while it runs. None promises nothing."""
     same_output: bool = True
+    """The output is tracked's."""
     own_operators: frozenset[str] = frozenset()
+    """The `aten::` operators that the mode adds by its nature."""
 
 
 def _tracked(module: nn.Module, run: Run) -> Step:
     return lambda: run(module)
 
 
-def _no_grad(module: nn.Module, run: Run) -> Step:
-    def step() -> Any:
-        with torch.no_grad():
-            return run(module)
+def _within(context: Callable[[], AbstractContextManager[Any]]) -> Bind:
+    def bind(module: nn.Module, run: Run) -> Step:
+        def step() -> Any:
+            with context():
+                return run(module)
 
-    return step
+        return step
 
-
-def _inference_mode(module: nn.Module, run: Run) -> Step:
-    def step() -> Any:
-        with torch.inference_mode():
-            return run(module)
-
-    return step
+    return bind
 
 
 def _detach(module: nn.Module, run: Run) -> Step:
     return lambda: map_tensors(torch.Tensor.detach, run(module))
-
-
-def _set_grad_enabled(module: nn.Module, run: Run) -> Step:
-    def step() -> Any:
-        with torch.set_grad_enabled(False):
-            return run(module)
-
-    return step
 
 
 def _no_grad_decorator(module: nn.Module, run: Run) -> Step:
@@ -84,44 +74,56 @@ def _no_grad_decorator(module: nn.Module, run: Run) -> Step:
 
 
 def _frozen(module: nn.Module, run: Run, pattern: str = "*") -> Step:
-    """A twin of the module that shares every value with it, but whose parameters named like `pattern` do not require grad."""
+    """Runs a twin whose parameters named like `pattern` do not require grad."""
     named = list(module.named_parameters(remove_duplicate=False))
-    matching = {id(parameter) for name, parameter in named if fnmatchcase(name, pattern)}
+    matching = [parameter for name, parameter in named if fnmatchcase(name, pattern)]
     if not matching and pattern != "*":
-        raise NotImplementedError(f"no parameter's name matches {pattern}; there are {', '.join(name for name, _ in named)}")
-    shared: dict[int, Any] = {
-        id(p): nn.Parameter(p.detach(), requires_grad=False) if id(p) in matching else p for _, p in named
-    }
-    shared.update((id(buffer), buffer) for buffer in module.buffers())
-    try:
-        twin = copy.deepcopy(module, shared)
-    except Exception as error:
-        raise NotImplementedError(f"the module cannot be copied: {error}") from error
+        names = ", ".join(name for name, _ in named)
+        raise Failure("unsupported", f"no parameter's name matches {pattern}; there are {names}")
+    twin = _twin(module, matching)
     return lambda: run(twin)
 
 
 def _detached_parameters(module: nn.Module, run: Run) -> Step:
-    """Each parameter is given once per module that owns it: functional_call leaves one behind, untracked, that is swapped twice."""
-    values = {id(parameter): parameter.detach() for parameter in module.parameters()}
-    detached = {
+    """functional_call on a twin: cuDNN's recurrent layers keep hold of the weights that they are swapped for.
+
+    Each parameter is given once per module that owns it: functional_call leaves one behind, untracked, that is swapped twice.
+    """
+    twin = _twin(module, [])
+    values = {id(parameter): nn.Parameter(parameter.detach(), requires_grad=False) for parameter in module.parameters()}
+    detached: dict[str, torch.Tensor] = {
         f"{path}.{name}" if path else name: values[id(parameter)]
-        for path, owner in module.named_modules()
+        for path, owner in twin.named_modules()
         for name, parameter in owner.named_parameters(recurse=False, remove_duplicate=False)
     }
 
     def model(*args: Any, **kwargs: Any) -> Any:
-        return torch.func.functional_call(module, detached, args, kwargs, tie_weights=False)
+        return torch.func.functional_call(twin, detached, args, kwargs, tie_weights=False)
 
     return lambda: run(model)
 
 
+def _twin(module: nn.Module, frozen: list[nn.Parameter]) -> nn.Module:
+    """A copy of the module that shares every value with it, but whose counterparts of `frozen` do not require grad."""
+    shared: dict[int, Any] = {id(tensor): tensor for tensor in (*module.parameters(), *module.buffers())}
+    shared |= {id(parameter): nn.Parameter(parameter.detach(), requires_grad=False) for parameter in frozen}
+    try:
+        return copy.deepcopy(module, shared)
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        raise Failure("unsupported", f"the module cannot be copied: {error}") from error
+
+
 TRACKED = Mode("tracked", "gradients on, as torch starts: the baseline", _tracked, history=True, records=None)
-NO_GRAD = Mode("no_grad", "with torch.no_grad()", _no_grad)
-INFERENCE_MODE = Mode("inference_mode", "with torch.inference_mode()", _inference_mode)
+NO_GRAD = Mode("no_grad", "with torch.no_grad()", _within(torch.no_grad))
+INFERENCE_MODE = Mode("inference_mode", "with torch.inference_mode()", _within(torch.inference_mode))
 DETACH = Mode(
     "detach", "tracked, then .detach() on the result", _detach, records=None, own_operators=frozenset({"aten::detach"})
 )
-SET_GRAD_ENABLED = Mode("set_grad_enabled", "with torch.set_grad_enabled(False)", _set_grad_enabled)
+SET_GRAD_ENABLED = Mode(
+    "set_grad_enabled", "with torch.set_grad_enabled(False)", _within(partial(torch.set_grad_enabled, mode=False))
+)
 FROZEN = Mode("frozen", "requires_grad_(False) on every parameter", _frozen)
 DETACHED_PARAMETERS = Mode("detached_parameters", "torch.func.functional_call with detached parameters", _detached_parameters)
 NO_GRAD_DECORATOR = Mode("no_grad_decorator", "a function decorated with @torch.no_grad()", _no_grad_decorator)

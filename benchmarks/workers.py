@@ -33,7 +33,7 @@ LAUNCHES = 4
 """Fork servers whose workers take turns. Workers of one share its address-space layout and agree with each other more than launches do."""
 
 _START_SECONDS = 120.0
-_PRELOADED = ("torch", "benchmarks.measure.examine", "benchmarks.measure.alternating")
+_PRELOADED = ("torch", "benchmarks.measure.alternating")
 _PR_SET_PDEATHSIG = 1
 _LAST_WORDS_BYTES = 64 * 1024
 

@@ -1,111 +1,207 @@
-"""A GPU on paper: an object of the shape of torch.cuda whose work, clock and memory a test sets in numbers."""
+"""A GPU on paper: an object of the shape of torch.cuda whose work, clock and memory a test sets in numbers.
+
+It is as unkind as a real one: waiting costs time, the queue ends, errors come late and stay, and memory comes in blocks.
+"""
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections import deque
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
-BLOCK_BYTES = 1024
-"""Memory is reserved in multiples of this."""
+MIB = 2**20
+WAIT_SECONDS = 2.0**-16
+"""What a synchronisation costs beyond the work that it waits for: 15 us."""
+QUEUE = 1024
+"""Pieces of work that may wait; whoever sends another waits for the first."""
 
 
 class FakeCuda:
     """Launched work waits in a queue: the host's time meets the device's only where the host synchronises.
 
-    `resting_bytes` are allocated from the start, as a model's weights are. `log` holds the calls in their order.
+    `resting_bytes` are allocated from the start, as a model's weights are. `log` holds the calls in their order, `indices` the devices asked.
     """
 
-    def __init__(self, *, available: bool = True, resting_bytes: int = 0) -> None:
-        self.available = available
+    def __init__(self, *, devices: int = 1, resting_bytes: int = 0, tells_requests: bool = True) -> None:
+        self.devices = devices
+        self.tells_requests = tells_requests
         self.log: list[str] = []
+        self.indices: set[int] = set()
         self.host_seconds = self._idle_from_seconds = 0.0
-        self._allocated = self._peak_allocated = self._reserved = self._peak_reserved = 0
-        self.allocate(resting_bytes)
+        self._ends: deque[float] = deque()
+        self._error: str | None = None
+        self._segments: list[Segment] = []
+        self._peaks = {"requested": 0, "allocated": 0, "reserved": 0}
         self.Event = partial(FakeEvent, self)
+        if resting_bytes:
+            self.allocate(resting_bytes)
 
     def clock(self) -> float:
         self.log.append("clock")
         return self.host_seconds
 
-    def launch(self, seconds: float, host_seconds: float = 0.0) -> None:
-        """Queues work of so many seconds; the host is busy with it for `host_seconds` only."""
+    def launch(self, seconds: float, host_seconds: float = 0.0, error: str | None = None) -> None:
+        """Queues work of so many seconds; the host is busy with it for `host_seconds` only. An `error` shows when it is waited for."""
         self.log.append("launch")
         self.host_seconds += host_seconds
+        while self._ends and self._ends[0] <= self.host_seconds:
+            self._ends.popleft()
+        if len(self._ends) == QUEUE:
+            self.host_seconds = self._ends.popleft()
         self._idle_from_seconds = self.reached_seconds() + seconds
+        self._ends.append(self._idle_from_seconds)
+        self._error = self._error or error
 
     def reached_seconds(self) -> float:
         """When the device will have done all that was launched."""
         return max(self._idle_from_seconds, self.host_seconds)
 
-    def allocate(self, size_bytes: int) -> None:
-        self._allocated += size_bytes
-        self._peak_allocated = max(self._peak_allocated, self._allocated)
-        self._reserved = max(self._reserved, -(-self._allocated // BLOCK_BYTES) * BLOCK_BYTES)
-        self._peak_reserved = max(self._peak_reserved, self._reserved)
+    def allocate(self, size_bytes: int) -> Block:
+        """As the caching allocator does: rounded to 512 bytes, from the smallest block that suffices, whose rest is split off if it is worth it."""
+        size = max(-(-size_bytes // 512) * 512, 512)
+        small = size <= MIB
+        fitting = [
+            (block.size, block.offset, segment)
+            for segment in self._segments
+            if segment.small == small
+            for block in segment.blocks
+            if block.requested is None and block.size >= size
+        ]
+        if not fitting:
+            total = 2 * MIB if small else 20 * MIB if size < 10 * MIB else -(-size // (2 * MIB)) * 2 * MIB
+            segment = Segment(small, [Block(0, total)])
+            self._segments.append(segment)
+            fitting = [(total, 0, segment)]
+        _, offset, segment = min(fitting, key=lambda fit: fit[:2])
+        block = segment.take(offset, size, size_bytes)
+        self._peaks = {kind: max(self._peaks[kind], now) for kind, now in self._now().items()}
+        return block
 
-    def free(self, size_bytes: int) -> None:
-        self._allocated -= size_bytes
+    def free(self, block: Block) -> None:
+        block.requested = None
+        for segment in self._segments:
+            segment.merge()
+
+    def _now(self) -> dict[str, int]:
+        blocks = [block for segment in self._segments for block in segment.blocks]
+        return {
+            "requested": sum(block.requested or 0 for block in blocks),
+            "allocated": sum(block.size for block in blocks if block.requested is not None),
+            "reserved": sum(block.size for block in blocks),
+        }
 
     # From here on: torch.cuda's own names.
 
     def is_available(self) -> bool:
-        return self.available
+        return self.devices > 0
 
-    def synchronize(self) -> None:
+    def device_count(self) -> int:
+        return self.devices
+
+    def device(self, index: int) -> AbstractContextManager[None]:
+        self.indices.add(index)
+        return nullcontext()
+
+    def current_stream(self, index: int) -> str:
+        self.indices.add(index)
+        return f"stream {index}"
+
+    def synchronize(self, index: int) -> None:
+        self.indices.add(index)
         self.log.append("synchronize")
-        self.host_seconds = self.reached_seconds()
+        self.host_seconds = self.reached_seconds() + WAIT_SECONDS
+        self._ends.clear()
+        if self._error:
+            raise RuntimeError(self._error)
 
-    def memory_allocated(self) -> int:
+    def _sleep(self, cycles: int) -> None:
+        self.launch(cycles / 2e9)
+
+    def memory_stats(self, index: int) -> dict[str, int]:
+        self.indices.add(index)
         self.log.append("memory")
-        return self._allocated
-
-    def max_memory_allocated(self) -> int:
-        return self._peak_allocated
-
-    def memory_reserved(self) -> int:
-        return self._reserved
-
-    def max_memory_reserved(self) -> int:
-        return self._peak_reserved
+        told = {kind: self.tells_requests or kind != "requested" for kind in self._peaks}
+        current = {f"{kind}_bytes.all.current": now * told[kind] for kind, now in self._now().items()}
+        return current | {f"{kind}_bytes.all.peak": peak * told[kind] for kind, peak in self._peaks.items()}
 
     def empty_cache(self) -> None:
-        self._reserved = -(-self._allocated // BLOCK_BYTES) * BLOCK_BYTES
+        self._segments = [s for s in self._segments if any(block.requested is not None for block in s.blocks)]
 
-    def reset_peak_memory_stats(self) -> None:
-        self._peak_allocated, self._peak_reserved = self._allocated, self._reserved
+    def reset_peak_memory_stats(self, index: int) -> None:
+        self.indices.add(index)
+        self._peaks = self._now()
 
-    def current_device(self) -> int:
-        return 1
+    def get_device_properties(self, index: int) -> Any:
+        return SimpleNamespace(name=f"GPU {index}", total_memory=2**37, multi_processor_count=132, major=9, minor=0)
 
-    def get_device_properties(self, device: int) -> Any:
-        return SimpleNamespace(name=f"GPU {device}", total_memory=2**37, multi_processor_count=132, major=9, minor=0)
+
+@dataclass
+class Block:
+    """A stretch of a segment; free while nothing is `requested` of it."""
+
+    offset: int
+    size: int
+    requested: int | None = None
+
+
+@dataclass
+class Segment:
+    """Memory as it came from the driver, in blocks without gaps."""
+
+    small: bool
+    blocks: list[Block] = field(default_factory=list)
+
+    def take(self, offset: int, size: int, requested: int) -> Block:
+        """The block at `offset`. Its rest stays with it unless it is 512 bytes of a small segment or more than 1 MiB of a large one."""
+        place = next(i for i, block in enumerate(self.blocks) if block.offset == offset)
+        block = self.blocks[place]
+        rest = block.size - size
+        if rest >= 512 if self.small else rest > MIB:
+            block.size = size
+            self.blocks.insert(place + 1, Block(offset + size, rest))
+        block.requested = requested
+        return block
+
+    def merge(self) -> None:
+        merged: list[Block] = []
+        for block in self.blocks:
+            if merged and merged[-1].requested is None and block.requested is None:
+                merged[-1].size += block.size
+            else:
+                merged.append(block)
+        self.blocks = merged
 
 
 class FakeEvent:
     """A mark in the device's queue. As torch's, it tells times only if asked to, and only once the host has waited for it."""
 
     def __init__(self, cuda: FakeCuda, *, enable_timing: bool = False) -> None:
+        cuda.log.append("event")
         self._cuda, self._timing = cuda, enable_timing
         self.seconds: float | None = None
 
-    def record(self) -> None:
+    def record(self, stream: str) -> None:
         self._cuda.log.append("record")
         self.seconds = self._cuda.reached_seconds()
+
+    def query(self) -> bool:
+        return self.seconds is not None and self.seconds <= self._cuda.host_seconds
 
     def elapsed_time(self, end: FakeEvent) -> float:
         """Milliseconds, as torch.cuda.Event.elapsed_time returns them."""
         if not (self._timing and end._timing):
             raise ValueError("both events must be made with enable_timing=True")
-        if self.seconds is None or end.seconds is None or end.seconds > self._cuda.host_seconds:
+        if self.seconds is None or end.seconds is None or not end.query():
             raise RuntimeError("CUDA error: device not ready")
         return (end.seconds - self.seconds) * 1000
 
 
 @dataclass
-class Lane:
+class Arm:
     """A step that needs `peak_bytes` in passing and holds `held_bytes` for as long as its output lives."""
 
     cuda: FakeCuda
@@ -113,8 +209,7 @@ class Lane:
     held_bytes: int
 
     def __call__(self) -> Held:
-        self.cuda.allocate(self.peak_bytes)
-        self.cuda.free(self.peak_bytes)
+        self.cuda.free(self.cuda.allocate(self.peak_bytes))
         return Held(self.cuda, self.held_bytes)
 
 
@@ -122,60 +217,51 @@ class Held:
     """An output on the device: its bytes are given back when it is dropped."""
 
     def __init__(self, cuda: FakeCuda, size_bytes: int) -> None:
-        self._cuda, self._size_bytes = cuda, size_bytes
-        cuda.allocate(size_bytes)
+        self._cuda, self._block = cuda, cuda.allocate(size_bytes)
 
     def __del__(self) -> None:
-        self._cuda.free(self._size_bytes)
+        self._cuda.free(self._block)
 
 
 class FakeSystem(SimpleNamespace):
     """An object of the shape of psutil: a machine of 4 cores and 16 GiB at rest, but for what is changed."""
 
-    RLIMIT_AS, RLIM_INFINITY = 9, -1
-
-    def __init__(
-        self, load: float = 0.3, plugged: bool | None = True, available: int = 12 * 2**30, swapped: int = 0,
-        affinity: tuple[int, ...] = (0, 1, 2, 3), address_space: int = RLIM_INFINITY,
-    ) -> None:  # fmt: skip
+    def __init__(self, load: float = 0.3, available: int = 12 * 2**30, affinity: tuple[int, ...] = (0, 1, 2, 3)) -> None:
         super().__init__(
             getloadavg=lambda: (load, 9.0, 9.0),
             cpu_count=lambda logical=True: 8 if logical else 4,
-            sensors_battery=lambda: SimpleNamespace(power_plugged=plugged),
-            sensors_temperatures=lambda: {"chip": [SimpleNamespace(current=41.0), SimpleNamespace(current=43.5)], "none": []},
             virtual_memory=lambda: SimpleNamespace(available=available, total=16 * 2**30),
-            swap_memory=lambda: SimpleNamespace(used=swapped),
-            Process=lambda: SimpleNamespace(
-                cpu_affinity=lambda: list(affinity),
-                rlimit=lambda limit: {self.RLIMIT_AS: (address_space, self.RLIM_INFINITY)}[limit],
-            ),
+            Process=lambda: SimpleNamespace(cpu_affinity=lambda: list(affinity)),
         )
 
 
 class FakeNvml(SimpleNamespace):
-    """An object of the shape of NVML's binding: an idle GPU, but for what is changed. A handle is what it was asked for by."""
+    """An object of the shape of NVML's binding: an idle GPU, but for what is changed. A handle is what it was asked for by.
+
+    `kind` is what the binding calls reasons for a low clock: "Event", or "Throttle" as older ones.
+    """
 
     def __init__(
-        self,
-        pids: tuple[int, ...] = (),
-        set_mhz: int = 1785,
-        reasons: int = 0x1,
-        hot_seconds: float = 0.25,
+        self, pids: tuple[int, ...] = (), power_limit: int = 700, reasons: int = 0x1, hot_seconds: float = 0.25, kind: str = "Event",
         unsupported: str = "",
-    ) -> None:
+    ) -> None:  # fmt: skip
+        bits = {"GpuIdle": 0x1, "SwPowerCap": 0x4, "HwSlowdown": 0x8, "SwThermalSlowdown": 0x20, "HwThermalSlowdown": 0x40,
+                "HwPowerBrakeSlowdown": 0x80}  # fmt: skip
         super().__init__(
             NVML_CLOCK_SM="sm", NVML_PERF_POLICY_THERMAL="thermal",
-            nvmlClocksThrottleReasonGpuIdle=0x1, nvmlClocksThrottleReasonHwSlowdown=0x8,
-            nvmlClocksThrottleReasonSwThermalSlowdown=0x20, nvmlClocksThrottleReasonHwThermalSlowdown=0x40,
-            nvmlClocksThrottleReasonHwPowerBrakeSlowdown=0x80,
+            nvmlInit=lambda: None,
             nvmlDeviceGetHandleByIndex=lambda index: index,
             nvmlDeviceGetHandleByUUID=lambda uuid: uuid,
             nvmlDeviceGetComputeRunningProcesses=lambda _: [SimpleNamespace(pid=pid) for pid in (*pids, os.getpid())],
             nvmlDeviceGetClockInfo=lambda _, clock: {"sm": 345}[clock],
-            nvmlDeviceGetDefaultApplicationsClock=lambda _, clock: {"sm": 1785}[clock],
-            nvmlDeviceGetApplicationsClock=lambda _, clock: {"sm": set_mhz}[clock],
-            nvmlDeviceGetCurrentClocksThrottleReasons=lambda _: reasons,
+            nvmlDeviceGetMaxClockInfo=lambda _, clock: {"sm": 1980}[clock],
+            nvmlDeviceGetPowerUsage=lambda _: 120_500,
+            nvmlDeviceGetEnforcedPowerLimit=lambda _: power_limit * 1000,
+            nvmlDeviceGetPowerManagementDefaultLimit=lambda _: 700_000,
+            nvmlDeviceGetPersistenceMode=lambda _: 1,
             nvmlDeviceGetViolationStatus=lambda _, policy: {"thermal": SimpleNamespace(violationTime=hot_seconds * 1e9)}[policy],
+            **{f"nvmlClocks{kind}Reason{name}": bit for name, bit in bits.items()},
+            **{f"nvmlDeviceGetCurrentClocks{kind}Reasons": lambda _: reasons},
         )  # fmt: skip
         if unsupported:
             delattr(self, unsupported)

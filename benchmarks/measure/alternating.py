@@ -40,7 +40,7 @@ def arms_of(modes: Sequence[str], *, as_shipped: bool = False) -> dict[str, str]
     return {mode: mode for mode in modes} | (dict.fromkeys(more, TRACKED.name) if TRACKED.name in modes else {})
 
 
-def time_together(job: Job, modes: Sequence[str], limits: Limits, process: int, *, own_process: bool) -> Timings:
+def time_together(job: Job, modes: Sequence[str], limits: Limits, process: int, own_process: bool) -> Timings:
     """Times `modes` and their placebo in this process; freed pages are kept from here on.
 
     `process` seeds what differs between one process and the next: the order of arms, where blocks come to lie, the core.

@@ -17,6 +17,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from benchmarks.device import Device
@@ -26,14 +28,18 @@ from benchmarks.workers import note_arm
 
 Clock = Callable[[], float]
 
-LONGEST_WASHOUT_SECONDS = 5e-3
-"""A call that lasts so long outlasts any carry-over, and gets no washout."""
+PLATEAU = 0.003
+"""A washout suffices where ratios are within 0.3 % of those after a long one."""
 
 WASHOUTS = (0, 1, 2, 4, 8, 16)
-PLATEAU = 0.003
-"""A washout suffices where the ratios of its blocks are within 0.3 % of those of the longest washout."""
+LONGEST_WASHOUT_SECONDS = 2.5e-3
+"""Caches and predictors fill within this time; more calls than fit into it are not tried."""
 
-_SURVEY_ROUNDS = 30
+OUTLASTING_CALL_SECONDS = 5e-3
+"""A call that lasts so long outlasts any carry-over, and gets no washout."""
+
+_FEWEST_SURVEY_ROUNDS = 10
+_SLOWEST_FADING = 0.9
 _WARM_ROUNDS, _STILL_FALLING = 4, 0.95
 _MANY_OBJECTS = 700
 """So many new objects that only a collection frees make one due: CPython's own threshold of the first generation."""
@@ -168,37 +174,41 @@ def _still_falling(seconds: Sequence[float]) -> bool:
 
 
 def find_washout(rounds: _Rounds, call_seconds: float, limits: Limits, clock: Clock) -> int:
-    """Twice the shortest washout from which on the ratios between arms stay within PLATEAU of those after the longest one.
-
-    Each survey round times blocks of every washout, so that differences between washouts are paired as well. Twice, because the survey
-    itself is noisy; a difference within its standard error counts as none.
-    """
+    """How many untimed calls let carry-over fade, from blocks with different washouts, all in the same rounds."""
     candidates = [number for number in WASHOUTS if number * call_seconds <= LONGEST_WASHOUT_SECONDS]
     if len(candidates) < 3:
-        return 0
-    ratios: dict[int, list[list[float]]] = {number: [] for number in candidates}
+        return int(call_seconds < OUTLASTING_CALL_SECONDS)
+    calls = max(1, math.ceil(limits.block_seconds / call_seconds))
+    survey: list[list[list[float]]] = []
     begin = clock()
-    for done in range(_SURVEY_ROUNDS):
-        if done >= 5 and clock() - begin > limits.survey_seconds:
-            break
-        for number in candidates:
-            blocks = rounds.run(number, max(1, math.ceil(limits.block_seconds / call_seconds)))
-            logs = [math.log(blocks[name].seconds) for name in sorted(blocks)]
-            ratios[number].append([value - logs[0] for value in logs[1:]])
-    plateau = ratios[candidates[-1]]
-    shortest = candidates[-1]
-    for number in reversed(candidates[:-1]):
-        if not all(_within_plateau(own, last) for own, last in zip(zip(*ratios[number]), zip(*plateau), strict=True)):
-            break
-        shortest = number
-    return min(2 * shortest, candidates[-1])
+    while len(survey) < _FEWEST_SURVEY_ROUNDS or clock() - begin < limits.survey_seconds:
+        by_washout = [rounds.run(number, calls) for number in candidates]
+        survey.append([[math.log(blocks[name].seconds) for name in sorted(blocks)] for blocks in by_washout])
+    logs = np.array(survey)
+    return washout_of(candidates, logs[:, :, :1] - logs[:, :, 1:])
 
 
-def _within_plateau(log_ratios: Sequence[float], plateau: Sequence[float]) -> bool:
-    differences = [one - other for one, other in zip(log_ratios, plateau, strict=True)]
-    middle = statistics.median(differences)
-    deviation = 1.4826 * statistics.median(abs(value - middle) for value in differences)
-    return abs(middle) <= max(PLATEAU, 1.25 * deviation / math.sqrt(len(differences)))
+def washout_of(candidates: Sequence[int], log_ratios: npt.NDArray[np.float64]) -> int:
+    """The fewest calls after which every ratio is within PLATEAU of its plateau; `log_ratios` are of blocks after so many untimed calls, of
+    shape (rounds, candidates, ratios), candidates 0 and 1 first.
+
+    What is missing from the plateau, that of the last candidate, fades as `missing * share**calls`. Both are taken from the ratio
+    that is affected most; the share is fitted to the other candidates and raised by its standard error.
+    """
+    differences = log_ratios[:, -1:, :] - log_ratios[:, :-1, :]
+    middles = np.median(differences, axis=0)
+    deviations = 1.4826 * np.median(abs(differences - middles), axis=0)
+    errors = 1.2533 * np.maximum(deviations, 1e-12) / math.sqrt(len(log_ratios))
+    worst = int(np.argmax(abs(middles[0]) / errors[0]))
+    missing, error = float(middles[0, worst]), float(errors[0, worst])
+    if abs(missing) <= max(PLATEAU, 2 * error):
+        return 1
+    later = np.array(candidates[1:-1])
+    shares = np.linspace(0.0, _SLOWEST_FADING, 91)
+    misfits = ((middles[1:, worst] - missing * shares[:, None] ** later) ** 2).sum(axis=1)
+    share = min(float(shares[np.argmin(misfits)]) + error / abs(missing), _SLOWEST_FADING)
+    needed = math.ceil(math.log(PLATEAU / abs(missing)) / math.log(share))
+    return min(max(needed, 1), candidates[-1])
 
 
 def minor_page_faults() -> int:

@@ -6,7 +6,9 @@ import importlib
 import importlib.util
 import inspect
 import sys
-from collections.abc import Callable
+import sysconfig
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -15,12 +17,9 @@ from typing import Any
 from torch import nn
 
 from benchmarks.failure import describe, is_out_of_memory
-from benchmarks.models.workload import Workload, seeded
-from benchmarks.models.workload import tensors
+from benchmarks.models.workload import Workload, seeded, tensors
 
 EXPECTED = "expected a function of no arguments, or of `size`, that returns (module, inputs)"
-
-_MOST_NAMES = 8
 
 
 class ModelError(Exception):
@@ -33,48 +32,39 @@ class OwnModel:
 
     spec: str
     function: Callable[..., Any]
-
-    @property
-    def sized(self) -> bool:
-        return "size" in inspect.signature(self.function).parameters
+    sized: bool
 
     def workload(self, size: str, device: str = "cpu") -> Workload:
-        """Calls the function, with the random generators at their start; `size` is passed where it is taken.
+        """Calls the function, with the random generators of the CPU and `device` at their start.
 
-        Raises ModelError if it returns something else than a module with parameters and its inputs, or if it raises.
+        Raises ModelError if the function raises, or returns something else than a module and its inputs of which one can be tracked.
         """
-        try:
-            with seeded(0, device):
-                returned = self.function(size=size) if self.sized else self.function()
-        except (Exception, SystemExit) as error:
-            if is_out_of_memory(error):
-                raise
-            raise ModelError(f"{self.spec}: the function raised {describe(error)}; {EXPECTED}") from error
+        with seeded(0, device), _blamed(self.spec, "the function"):
+            returned = self.function(size=size) if self.sized else self.function()
         if not (isinstance(returned, tuple) and len(returned) == 2):
-            what = f"a tuple of {len(returned)}" if isinstance(returned, tuple) else type(returned).__name__
-            raise ModelError(f"{self.spec}: the function returned {what}; {EXPECTED}")
+            kind = f"a tuple of {len(returned)}" if isinstance(returned, tuple) else type(returned).__name__
+            raise ModelError(f"{self.spec}: the function returned {kind}; {EXPECTED}")
         module, inputs = returned
         if not isinstance(module, nn.Module):
             raise ModelError(f"{self.spec}: the function returned {type(module).__name__} as the module; {EXPECTED}")
-        if next(module.parameters(), None) is None:
-            raise ModelError(f"{self.spec}: the module has no parameters, so there is nothing to track; expected at least one")
         try:
             workload = Workload.of(module, inputs)
-            list(workload.input_tensors())
+            trackable = [*module.parameters(), *(tensor for tensor in workload.input_tensors() if tensor.requires_grad)]
         except TypeError as error:
             raise ModelError(f"{self.spec}: {error}") from error
+        if not trackable:
+            raise ModelError(f"{self.spec}: the module has no parameters and no input requires grad; there is nothing to track")
         return workload
 
 
 def check_output(spec: str, output: Any) -> None:
-    """Raises ModelError unless `output` holds at least one tensor and nothing but tensors, containers and plain values."""
-    expected = "expected tensors, or tuples, lists, dicts or dataclasses of tensors"
+    """Raises ModelError unless `output` holds at least one tensor; whatever else it holds is passed over."""
     try:
-        found = list(tensors(output))
+        held = tensors(output)
     except TypeError as error:
         raise ModelError(f"{spec}: the model's output does not suit: {error}") from error
-    if not found:
-        raise ModelError(f"{spec}: the model's output is {type(output).__name__} without a tensor; {expected}")
+    if not held:
+        raise ModelError(f"{spec}: the model's output, of type {type(output).__name__}, holds no tensor; expected at least one")
 
 
 def name_of(spec: str) -> str:
@@ -89,41 +79,62 @@ def load(spec: str) -> OwnModel:
     """Imports the function that `spec` names. Raises ModelError if it is not there or takes something else than `size`."""
     name = name_of(spec)
     place = spec.removesuffix(f":{name}")
-    module = _module_at(spec, place)
+    with _blamed(spec, f"importing {place}"):
+        module = _module_at(spec, place)
     function = getattr(module, name, None)
     if not callable(function):
-        found = "it is not a function" if hasattr(module, name) else "there is no such function"
+        fault = "it is not a function" if hasattr(module, name) else "there is no such function"
         defined = [key for key, value in vars(module).items() if getattr(value, "__module__", None) == module.__name__]
-        more = ", ..." if len(defined) > _MOST_NAMES else ""
-        offered = f" (defined there: {', '.join(defined[:_MOST_NAMES])}{more})" if defined else ""
-        raise ModelError(f"{spec}: {found} in {place}{offered}; {EXPECTED}")
+        offered = f" (defined there: {', '.join(defined[:8])})" if defined else ""
+        raise ModelError(f"{spec}: {fault} in {place}{offered}; {EXPECTED}")
     try:
         parameters = inspect.signature(function).parameters.values()
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
         raise ModelError(f"{spec}: {error}; {EXPECTED}") from error
     needed = [p.name for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
     if set(needed) - {"size"} or any(p.name == "size" and p.kind is p.POSITIONAL_ONLY for p in parameters):
         raise ModelError(f"{spec}: the function takes ({', '.join(needed)}); {EXPECTED}")
-    return OwnModel(spec, function)
+    return OwnModel(spec, function, sized=any(p.name == "size" for p in parameters))
+
+
+def imports_of(spec: str, size: str) -> list[str]:
+    """Modules of installed packages that building the model imports, in that order, so that a launch of workers can import them once.
+
+    Raises ModelError as building it does. The user's own files are not among them: each worker reads those anew.
+    """
+    before = set(sys.modules)
+    load(spec).workload(size)
+    installed = tuple({sysconfig.get_path("purelib"), sysconfig.get_path("platlib")})
+    modules = {name: module for name, module in sys.modules.items() if name not in before and isinstance(module, ModuleType)}
+    return [name for name, module in modules.items() if str(vars(module).get("__file__")).startswith(installed)]
+
+
+@contextmanager
+def _blamed(spec: str, action: str) -> Iterator[None]:
+    """Whatever the user's code raises becomes a ModelError, leaving the program and endless recursion included; but for memory."""
+    try:
+        yield
+    except ModelError:
+        raise
+    except BaseException as error:
+        if is_out_of_memory(error):
+            raise
+        raise ModelError(f"{spec}: {action} raised {describe(error)}") from error
 
 
 def _module_at(spec: str, place: str) -> ModuleType:
     path = Path(place)
+    if path.suffix == ".py":
+        return _import_file(spec, path)
+    if str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
     try:
-        if path.suffix == ".py":
-            return _import_file(spec, path)
-        if str(Path.cwd()) not in sys.path:
-            sys.path.insert(0, str(Path.cwd()))
         return importlib.import_module(place)
     except ModuleNotFoundError as error:
-        if error.name and (place == error.name or place.startswith(f"{error.name}.")):
-            hint = "; a file is named with its .py" if "/" in place or Path(f"{place}.py").is_file() else ""
-            raise ModelError(f"{spec}: there is no module {error.name} on the import path{hint}") from error
-        raise ModelError(f"{spec}: importing {place} raised {describe(error)}") from error
-    except ModelError:
-        raise
-    except (Exception, SystemExit) as error:
-        raise ModelError(f"{spec}: importing {place} raised {describe(error)}") from error
+        if not (error.name and f"{place}.".startswith(f"{error.name}.")):
+            raise
+        hint = "; a file is named with its .py" if "/" in place or Path(f"{place}.py").is_file() else ""
+        raise ModelError(f"{spec}: there is no module {error.name} on the import path{hint}") from error
 
 
 def _import_file(spec: str, path: Path) -> ModuleType:

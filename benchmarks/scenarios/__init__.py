@@ -1,20 +1,28 @@
-"""How models are run. A scenario is a file here that defines SCENARIO and goes by the file's name; `forward` comes first."""
+"""How models are run, a file each. A new scenario is a file beside this one and an entry in SCENARIOS; `forward` comes first."""
 
 from __future__ import annotations
 
-import pkgutil
-from collections.abc import Mapping
-from importlib import import_module
-from types import MappingProxyType
-
-from benchmarks.record import FORWARD
+from benchmarks.scenarios import (
+    evaluation,
+    forward,
+    frozen_backbone,
+    generation,
+    loss_logging,
+    operators,
+    target_network,
+    training_step,
+)
 from benchmarks.scenarios.scenario import Scenario
 
+__all__ = ["SCENARIOS", "Scenario"]
 
-def _found() -> Mapping[str, Scenario]:
-    names = sorted((found.name for found in pkgutil.iter_modules(__path__)), key=lambda name: (name != FORWARD, name))
-    modules = {name: import_module(f"{__name__}.{name}") for name in names if name != "scenario"}
-    return MappingProxyType({name: module.SCENARIO for name, module in modules.items()})
-
-
-SCENARIOS = _found()
+SCENARIOS: dict[str, Scenario] = {
+    "forward": forward.SCENARIO,
+    "evaluation": evaluation.SCENARIO,
+    "frozen_backbone": frozen_backbone.SCENARIO,
+    "generation": generation.SCENARIO,
+    "loss_logging": loss_logging.SCENARIO,
+    "operators": operators.SCENARIO,
+    "target_network": target_network.SCENARIO,
+    "training_step": training_step.SCENARIO,
+}

@@ -11,61 +11,79 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
+from benchmarks.failure import Failure
 from benchmarks.models import Workload
+from benchmarks.models.workload import map_tensors, tensors
 from benchmarks.modes import DETACH, INFERENCE_MODE, NO_GRAD, TRACKED, Mode, Run, Step
-from benchmarks.scenarios.scenario import Scenario
+from benchmarks.scenarios.scenario import Scenario, in_training
 
 BATCHES = 4
 
 
 def evaluation(workload: Workload, mode: Mode, steps: int = BATCHES) -> Step:
-    """A loop over a DataLoader of `steps` batches, drawn from a seed; the output holds the mean loss and the accuracy.
+    """A loop over a DataLoader that holds the model's inputs `steps` times; the output holds the mean loss and the accuracy.
 
-    Needs a model of one floating point tensor, batch first, whose output are logits, classes last; raises NotImplementedError else.
+    Labels are drawn from a seed. Needs a model of tensors, batch first, that returns logits, batch first and classes last; raises Failure else.
     """
-    if len(workload.args) != 1 or workload.kwargs or not isinstance(workload.args[0], torch.Tensor):
-        raise NotImplementedError("evaluation draws its samples like the model's input, which must be one tensor")
-    (batch,) = workload.args
-    if not batch.is_floating_point():
-        raise NotImplementedError(f"evaluation draws its samples from a normal distribution, not as {batch.dtype}")
-    with torch.no_grad():
-        classes = workload.run(workload.module).shape[-1]
-    generator = torch.Generator().manual_seed(0)
-    samples = torch.randn(steps * len(batch), *batch.shape[1:], generator=generator).to(batch)
-    labels = torch.randint(classes, (len(samples),), generator=generator).to(batch.device)
-    loader = DataLoader(TensorDataset(samples, labels), batch_size=len(batch))
+    inputs = [tensor.detach() for tensor in workload.input_tensors()]
+    logits = _first_logits(workload)
+    batch = len(logits)
+    if not inputs or any(tensor.ndim == 0 or len(tensor) != batch for tensor in inputs):
+        raise Failure("unsupported", "evaluation needs inputs and logits whose first dimension is the batch")
+    shape = (steps * batch, *logits.shape[1:-1])
+    labels = torch.randint(logits.shape[-1], shape, generator=torch.Generator().manual_seed(0)).to(logits.device)
+    samples = TensorDataset(*(torch.cat([tensor] * steps) for tensor in inputs), labels)
+    loader = DataLoader(samples, batch_size=batch)
 
-    def run(model: Callable[..., torch.Tensor]) -> torch.Tensor:
+    def run(model: Callable[..., Any]) -> torch.Tensor:
         total, correct = 0.0, 0.0
-        for inputs, targets in loader:
-            loss, hits = _figures(model, inputs, targets)
+        for *values, targets in loader:
+            loss, hits = _figures(model, workload, values, targets)
             total += loss
             correct += hits
-        return torch.tensor([total / steps, correct / len(samples)])
+        return torch.tensor([total / steps, correct / labels.numel()])
 
-    training, before = mode is FORGOT_EVAL, workload.module.training
-
-    def step() -> Any:
-        workload.module.train(training)
-        try:
-            return bound()
-        finally:
-            workload.module.train(before)
-
-    bound = mode.bind(workload.module, run)
-    return step
+    return in_training(workload.module, mode.bind(workload.module, run), training=mode is FORGOT_EVAL)
 
 
-def _figures(model: Callable[..., torch.Tensor], inputs: torch.Tensor, targets: torch.Tensor) -> tuple[float, float]:
+def _figures(
+    model: Callable[..., Any], workload: Workload, values: list[torch.Tensor], targets: torch.Tensor
+) -> tuple[float, float]:
     """A function of its own, so that a batch's graph is gone before the next batch begins."""
-    logits = model(inputs)
+    rest = iter(values)
+    args, kwargs = map_tensors(lambda _: next(rest), (workload.args, workload.kwargs))
+    logits = _logits(model(*args, **kwargs))
     loss, hits = F.cross_entropy(logits.movedim(-1, 1), targets), (logits.argmax(-1) == targets).sum()
     return loss.item(), hits.item()
 
 
+def _first_logits(workload: Workload) -> torch.Tensor:
+    """What the model says of its own inputs; raises Failure if those are no logits."""
+    with torch.no_grad():
+        output = in_training(workload.module, lambda: workload.run(workload.module), training=False)()
+    logits = _logits(output)
+    if logits.ndim < 2:
+        raise Failure("unsupported", f"evaluation needs logits, batch first and classes last, got {list(logits.shape)}")
+    return logits
+
+
+def _logits(output: Any) -> torch.Tensor:
+    """The tensor itself, or of an output in parts the one named `logits` or the only floating point one. Raises Failure if there is none."""
+    if isinstance(output, torch.Tensor):
+        return output
+    named = output.get("logits") if isinstance(output, dict) else getattr(output, "logits", None)
+    if isinstance(named, torch.Tensor):
+        return named
+    floating = [tensor for tensor in tensors(output) if tensor.is_floating_point()]
+    if len(floating) != 1:
+        names = "no floating point tensor" if not floating else f"{len(floating)} tensors, none of them named logits"
+        raise Failure("unsupported", f"evaluation needs an output that holds the logits; {type(output).__name__} holds {names}")
+    return floating[0]
+
+
 def _detach_each(module: nn.Module, run: Run) -> Step:
-    def model(*args: Any) -> Any:
-        return module(*args).detach()
+    def model(*args: Any, **kwargs: Any) -> Any:
+        return map_tensors(torch.Tensor.detach, module(*args, **kwargs))
 
     return lambda: run(model)
 
@@ -78,7 +96,7 @@ SCENARIO = Scenario(
         Mode(TRACKED.name, "model.eval() and nothing else", TRACKED.bind, records=True),
         NO_GRAD,
         INFERENCE_MODE,
-        replace(DETACH, summary="the logits of each batch detached", bind=_detach_each),
+        replace(DETACH, summary="the output of each batch detached", bind=_detach_each),
         FORGOT_EVAL,
     ),
     models={"convnet": ("tiny",)},

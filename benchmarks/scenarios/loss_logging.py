@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -40,9 +39,9 @@ def loss_logging(workload: Workload, mode: Mode, steps: int = STEPS) -> Step:
     return mode.bind(workload.module, run)
 
 
-KEEP: Mapping[str, Callable[[torch.Tensor], Any]] = MappingProxyType(
-    {"tracked": lambda loss: loss, "item": torch.Tensor.item, "detach": torch.Tensor.detach, "float": float}
-)
+KEEP: dict[str, Callable[[torch.Tensor], Any]] = {
+    "tracked": lambda loss: loss, "item": torch.Tensor.item, "detach": torch.Tensor.detach, "float": float,
+}  # fmt: skip
 
 
 def _with_backward(**size: int) -> tuple[nn.Module, Any]:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
+
+from torch import nn
 
 from benchmarks.models.workload import Family
 from benchmarks.modes import MODES, Mode, Step, mode_named
@@ -11,26 +14,25 @@ from benchmarks.modes import MODES, Mode, Step, mode_named
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """How a model is run, to answer the question in its file's docstring.
-
-    `bind(workload, mode)` returns a step: one call, which leaves nothing behind. Where it makes several `steps` (batches, tokens), it
-    also takes their number as `steps`.
-    - `modes`: its own, `tracked` first, where the registered ones do not suit.
-    - `models`: what it runs when nobody says, a model's name to its sizes; empty for all of them.
-    - `families`: models of its own, in all their sizes; then it runs nothing else.
-    - `same_work` is False where the modes by design do not run the same operators, so that comparing kernels says nothing.
-    - `updates` is True where a call changes parameters.
-    - `budget_share` is what it needs of `--budget`.
-    """
+    """How a model is run, to answer the question in its file's docstring."""
 
     bind: Callable[..., Step]
+    """`bind(workload, mode)` returns a step: one call, which leaves nothing behind. Where a call makes several `steps` (batches, tokens),
+    it also takes their number as `steps`. It raises Failure for a model that it cannot run."""
     modes: tuple[Mode, ...] = ()
+    """Its own, `tracked` first, where the registered ones do not suit."""
     models: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """What it runs when nobody says, a model's name to its sizes; empty for all of them."""
     families: tuple[Family, ...] = ()
+    """Models of its own, in all their sizes; then it runs nothing else."""
     steps: int = 1
+    """How many batches, tokens or the like one call makes."""
     same_work: bool = True
+    """False where the modes by design do not run the same operators, so that comparing kernels says nothing."""
     updates: bool = False
+    """True where a call changes parameters."""
     budget_share: float = 1.0
+    """What it needs of `--budget`."""
 
     def mode(self, name: str) -> Mode:
         """Raises KeyError for a mode that it does not have."""
@@ -38,3 +40,29 @@ class Scenario:
 
     def mode_names(self) -> list[str]:
         return [mode.name for mode in self.modes] or list(MODES)
+
+
+def in_training(module: nn.Module, step: Step, *, training: bool) -> Step:
+    """`step` with the module in train or eval mode, which is put back after each call.
+
+    What `train` changes is found out beforehand: a call sets those attributes and does not walk through the module twice.
+    """
+    before = {part: part.training for part in module.modules()}
+    module.train(training)
+    changed = [part for part, was_training in before.items() if part.training != was_training]
+    module.train(before[module])
+    _set_training(changed, not training)
+
+    def switched() -> Any:
+        _set_training(changed, training)
+        try:
+            return step()
+        finally:
+            _set_training(changed, not training)
+
+    return switched
+
+
+def _set_training(parts: list[nn.Module], training: bool) -> None:
+    for part in parts:
+        object.__setattr__(part, "training", training)  # nn.Module's own looks through parameters, buffers and modules first

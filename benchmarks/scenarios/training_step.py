@@ -6,21 +6,23 @@ from typing import Any
 
 import torch
 
+from benchmarks.failure import Failure
 from benchmarks.models import Workload
-from benchmarks.modes import TRACKED, Mode, Step
-from benchmarks.scenarios.scenario import Scenario
 from benchmarks.models.workload import tensors
+from benchmarks.modes import TRACKED, Mode, Step
+from benchmarks.scenarios.scenario import Scenario, in_training
 
 LEARNING_RATE = 1e-6
 """So small that the thousandth step computes with values like the first one's."""
 
 
 def training_step(workload: Workload, mode: Mode) -> Step:
-    """Forward, backward, and plain gradient descent in place; the loss is the mean square of the output.
+    """Forward, backward, and plain gradient descent in place, in train mode; the loss is the mean square of the output.
 
     The update is written out: torch.optim imports the compiler on first use, two seconds in every process.
     """
     parameters = [parameter for parameter in workload.module.parameters() if parameter.requires_grad]
+    leaves = [*parameters, *(tensor for tensor in workload.input_tensors() if tensor.requires_grad and tensor.is_leaf)]
 
     def run(model: Any) -> torch.Tensor:
         loss = mean_square(workload.run(model))
@@ -29,23 +31,24 @@ def training_step(workload: Workload, mode: Mode) -> Step:
             for parameter in parameters:
                 if parameter.grad is not None:
                     parameter.add_(parameter.grad, alpha=-LEARNING_RATE)
-                    parameter.grad = None
+        for leaf in leaves:
+            leaf.grad = None
         return loss.detach()
 
-    return mode.bind(workload.module, run)
+    return in_training(workload.module, mode.bind(workload.module, run), training=True)
 
 
 def mean_square(output: Any) -> torch.Tensor:
-    """A loss for any output: the sum of the mean squares of its floating point tensors. Raises NotImplementedError if it has none."""
+    """A loss for any output: the sum of the mean squares of its floating point tensors. Raises Failure if it has none."""
     means = [tensor.square().mean() for tensor in tensors(output) if tensor.is_floating_point()]
     if not means:
-        raise NotImplementedError("the output has no floating point tensor to make a loss of")
+        raise Failure("unsupported", "the output has no floating point tensor to make a loss of")
     return torch.stack(means).sum() if len(means) > 1 else means[0]
 
 
 SCENARIO = Scenario(
     training_step,
-    modes=(Mode(TRACKED.name, "forward, backward and update", TRACKED.bind, records=True),),
+    modes=(Mode(TRACKED.name, "forward, backward and update, in train mode", TRACKED.bind, records=True),),
     models={"mlp": ("small",), "convnet": ("small",), "transformer": ("small",), "lstm": ("small",)},
     updates=True,
     budget_share=0.1,

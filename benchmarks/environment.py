@@ -1,0 +1,275 @@
+"""What the machine is, what on it harms a measurement, and what happened while a run went on.
+
+A sensor returns facts and, where they do harm, a finding. What a machine does not tell is left out.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+
+from benchmarks import allocator
+from benchmarks.device import device_named
+
+GIB = 2**30
+
+try:
+    import pynvml  # optional, and only for GPUs
+except ImportError:
+    pynvml = None
+
+_UNTOLD: tuple[type[Exception], ...] = (OSError, LookupError, ValueError, AttributeError)
+if pynvml is not None:
+    _UNTOLD = (*_UNTOLD, pynvml.NVMLError)
+"""What a sensor raises where the machine does not have what it asks for. Any other error is a mistake of ours and is raised."""
+
+_SETTINGS = (
+    "CUDA_LAUNCH_BLOCKING", "CUDA_VISIBLE_DEVICES", "CUDA_MODULE_LOADING", "CUDA_DEVICE_MAX_CONNECTIONS", "CUBLAS_WORKSPACE_CONFIG",
+    "CUBLASLT_WORKSPACE_SIZE", "NVIDIA_TF32_OVERRIDE", "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE", "TORCH_CUDNN_V8_API_DISABLED",
+)  # fmt: skip
+"""Environment variables that change what a GPU is asked to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something that harms a measurement, and what to do about it."""
+
+    harm: str
+    advice: str
+
+    def __str__(self) -> str:
+        return f"{self.harm}: {self.advice}"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a run of so many threads looks: a file system, psutil, and NVML's binding with a handle where a GPU is measured."""
+
+    threads: int
+    root: Path = Path("/")
+    system: Any = psutil
+    nvml: Any = None
+    gpu: Any = None
+
+    @classmethod
+    def of(cls, threads: int, devices: Iterable[str]) -> Place:
+        """This machine. NVML is started for the first GPU among `devices`; it makes no CUDA context and ends with the process."""
+        gpus = [name for name in devices if name.startswith("cuda")]
+        if gpus and pynvml is not None:
+            with suppress(*_UNTOLD):
+                pynvml.nvmlInit()
+                return cls(threads, nvml=pynvml, gpu=_gpu_handle(pynvml, int(gpus[0].partition(":")[2] or 0)))
+        return cls(threads)
+
+    @property
+    def cores(self) -> int:
+        return self.system.cpu_count(logical=False) or self.system.cpu_count() or 1
+
+
+def _gpu_handle(nvml: Any, index: int) -> Any:
+    """Of the GPU that CUDA counts as `index`. NVML counts in bus order, CUDA may not where GPUs differ."""
+    visible = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")]
+    name = visible[index] if index < len(visible) and visible[index] else str(index)
+    return (
+        nvml.nvmlDeviceGetHandleByUUID(name)
+        if name.startswith(("GPU-", "MIG-"))
+        else nvml.nvmlDeviceGetHandleByIndex(int(name))
+    )
+
+
+def machine_facts(devices: Iterable[str]) -> dict[str, Any]:
+    """What identifies the machine and the build, the same in every run on it. Opens the devices: ask for it in a worker."""
+    return {
+        "torch": torch.__version__,
+        "torch_commit": torch.version.git_version,
+        "torch_parallel": [line.strip() for line in torch.__config__.parallel_info().splitlines() if "backend" in line],
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "threads": torch.get_num_threads(),
+        "libc": " ".join(platform.libc_ver()),
+        "environment": allocator.environment() | {name: os.environ[name] for name in _SETTINGS if name in os.environ},
+        "affinity": sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
+        "devices": {name: device_named(name).facts() for name in devices},
+    }
+
+
+class Conditions:
+    """The conditions of a run in `place`, which begins now. `before` are the findings to tell before it."""
+
+    def __init__(self, place: Place, clock: Callable[[], float] = time.monotonic) -> None:
+        self._place, self._clock, self._started = place, clock, clock()
+        self._facts, self.before = _read(place, BEFORE, GPU_BEFORE)
+        self._counted, _ = _read(place, COUNTERS, GPU_COUNTERS)
+
+    def end(self) -> tuple[dict[str, Any], list[Finding]]:
+        """Ends the run: what to save of it, `warnings` (all findings as texts) included, and the findings to tell after it."""
+        facts, findings = _read(self._place, AFTER, GPU_AFTER)
+        counted, _ = _read(self._place, COUNTERS, GPU_COUNTERS)
+        wall_seconds = self._clock() - self._started
+        for name in counted.keys() & self._counted.keys():
+            seconds = facts[name] = counted[name] - self._counted[name]
+            if seconds > 0.01 * wall_seconds:
+                harm, advice = _HARM[name]
+                findings.append(Finding(f"{harm} for {seconds:.1f} of {wall_seconds:.0f} s", advice))
+        warnings = [str(finding) for finding in (*self.before, *findings)]
+        return {**self._facts, **facts, "warnings": warnings}, findings
+
+
+Reading = tuple[dict[str, Any], Finding | None]
+Sensor = Callable[[Place], Reading]
+
+
+def _read(place: Place, sensors: Sequence[Sensor], gpu_sensors: Sequence[Sensor]) -> tuple[dict[str, Any], list[Finding]]:
+    facts: dict[str, Any] = {}
+    findings = []
+    for sensor in (*sensors, *(gpu_sensors if place.gpu is not None else ())):
+        with suppress(*_UNTOLD):
+            told, finding = sensor(place)
+            facts |= told
+            findings += [finding] if finding else []
+    return facts, findings
+
+
+def _governor(place: Place) -> Reading:
+    files = place.root.glob("sys/devices/system/cpu/cpu[0-9]*/cpufreq/scaling_governor")
+    names = {file.read_text().strip() for file in files}
+    others = ", ".join(sorted(names - {"performance"}))
+    finding = Finding(f"CPU governor is {others}", "frequencies wander; sudo cpupower frequency-set -g performance")
+    return {"cpu_governor": ", ".join(sorted(names))} if names else {}, finding if others else None
+
+
+def _turbo(place: Place) -> Reading:
+    """Speedups bear it, because arms take turns; seconds follow heat and load."""
+    folder = place.root / "sys/devices/system/cpu"
+    inverted = (folder / "intel_pstate/no_turbo").exists()
+    name, on = ("intel_pstate/no_turbo", "0") if inverted else ("cpufreq/boost", "1")
+    turbo = (folder / name).read_text().strip() == on
+    finding = Finding("turbo is on, seconds vary", f"echo {int(inverted)} | sudo tee /sys/devices/system/cpu/{name}")
+    return {"turbo": turbo}, finding if turbo else None
+
+
+def _load_at_start(place: Place) -> Reading:
+    """The load is the whole machine's, and so are the cores it is compared with. Half a core is left to a shell and an editor."""
+    average = place.system.getloadavg()[0]
+    finding = Finding(
+        f"load is {average:.1f} on {place.cores} cores", f"the run wants {place.threads}; close programs, or wait"
+    )
+    return {"load_average_at_start": average}, finding if average > max(place.cores - place.threads, 0) + 0.5 else None
+
+
+def _load_at_end(place: Place) -> Reading:
+    return {"load_average_at_end": place.system.getloadavg()[0]}, None
+
+
+def _threads(place: Place) -> Reading:
+    cores = place.cores
+    with suppress(AttributeError):  # macOS has no affinity
+        cores = min(cores, len(place.system.Process().cpu_affinity()))
+    finding = Finding(f"more threads than cores ({place.threads}, {cores})", f"they wait for one another; --threads {cores}")
+    return {}, finding if place.threads > cores else None
+
+
+def _cpu_limit(place: Place) -> Reading:
+    """The tightest quota among the control groups around this process (version 2)."""
+    quotas = [
+        (folder / "cpu.max").read_text().split() for folder in _control_groups(place.root) if (folder / "cpu.max").exists()
+    ]
+    cores = min((int(quota) / int(period) for quota, period in quotas if quota != "max"), default=None)
+    if cores is None or cores >= place.threads:
+        return {"cpu_limit_cores": cores}, None
+    advice = f"the run wants {place.threads} and will be stopped; raise it"
+    return {"cpu_limit_cores": cores}, Finding(f"the CPU limit of the container is {cores:.3g} cores", advice)
+
+
+def _cpu_throttled(place: Place) -> Reading:
+    files = [folder / "cpu.stat" for folder in _control_groups(place.root) if (folder / "cpu.stat").exists()]
+    counts = [dict(line.split() for line in file.read_text().splitlines()) for file in files]
+    stopped = [int(count["throttled_usec"]) for count in counts if "throttled_usec" in count]
+    return {"throttled_seconds": sum(stopped) / 1e6} if stopped else {}, None
+
+
+def _control_groups(root: Path) -> list[Path]:
+    """This process's group and those around it. A container may be told its host's name of it, and then finds its own at the mount."""
+    own = next(line for line in (root / "proc/self/cgroup").read_text().splitlines() if line.startswith("0::"))
+    mount = root / "sys/fs/cgroup"
+    group = mount / own.removeprefix("0::").lstrip("/")
+    return [folder for folder in (group, *group.parents) if folder.is_relative_to(mount)]
+
+
+def _memory(place: Place) -> Reading:
+    free, total = place.system.virtual_memory().available, place.system.virtual_memory().total
+    finding = Finding(f"only {free / GIB:.1f} of {total / GIB:.1f} GiB of memory are available", "close other programs")
+    return {"memory_available_bytes": free}, finding if free < 0.1 * total else None
+
+
+def _launch_blocking(place: Place) -> Reading:  # noqa: ARG001 - a sensor's
+    on = os.environ.get("CUDA_LAUNCH_BLOCKING", "0") not in ("", "0")
+    return {}, Finding("CUDA_LAUNCH_BLOCKING is set, each kernel is waited for", "unset it") if on else None
+
+
+def _gpu_processes(place: Place) -> Reading:
+    running = place.nvml.nvmlDeviceGetComputeRunningProcesses(place.gpu)
+    others = sorted({process.pid for process in running} - {os.getpid()})
+    finding = Finding(f"another process is on the GPU ({', '.join(map(str, others))})", "end it, or wait")
+    return {"gpu_processes": others}, finding if others else None
+
+
+def _gpu_power_limit(place: Place) -> Reading:
+    limit = place.nvml.nvmlDeviceGetEnforcedPowerLimit(place.gpu) / 1000
+    default = place.nvml.nvmlDeviceGetPowerManagementDefaultLimit(place.gpu) / 1000
+    finding = Finding(f"the GPU's power limit is {limit:.0f} W, below its default", f"sudo nvidia-smi -pl {default:.0f}")
+    return {"gpu_power_limit_watts": limit}, finding if limit < default else None
+
+
+def _gpu_slowed(place: Place) -> Reading:
+    """Why its clock is below its highest. Drivers call it throttle reasons before CUDA 12.3 and event reasons since; CUDA 14 has the latter only."""
+    nvml = place.nvml
+    kind = "Event" if hasattr(nvml, "nvmlDeviceGetCurrentClocksEventReasons") else "Throttle"
+    reasons = getattr(nvml, f"nvmlDeviceGetCurrentClocks{kind}Reasons")(place.gpu)
+    harmful = ("HwSlowdown", "HwThermalSlowdown", "SwThermalSlowdown", "HwPowerBrakeSlowdown", "SwPowerCap")
+    names = [name for name in harmful if reasons & getattr(nvml, f"nvmlClocks{kind}Reason{name}")]
+    finding = Finding(
+        f"the GPU slows itself down ({', '.join(names)})", "let it cool, check its power; seconds suffer, ratios less"
+    )
+    return {"gpu_slowed_by": names}, finding if names else None
+
+
+def _gpu_throttled(place: Place) -> Reading:
+    status = place.nvml.nvmlDeviceGetViolationStatus(place.gpu, place.nvml.NVML_PERF_POLICY_THERMAL)
+    return {"gpu_throttled_seconds": status.violationTime / 1e9}, None  # nanoseconds
+
+
+def _gpu_fact(name: str, ask: Callable[[Any, Any], Any]) -> Sensor:
+    return lambda place: ({name: ask(place.nvml, place.gpu)}, None)
+
+
+BEFORE = (_governor, _turbo, _load_at_start, _threads, _cpu_limit, _memory)
+GPU_BEFORE = (
+    _launch_blocking, _gpu_processes, _gpu_power_limit, _gpu_slowed,
+    _gpu_fact("gpu_persistence_mode", lambda nvml, gpu: bool(nvml.nvmlDeviceGetPersistenceMode(gpu))),
+)  # fmt: skip
+AFTER = (_load_at_end,)
+GPU_AFTER = (
+    _gpu_slowed,
+    _gpu_fact("gpu_clock_mhz", lambda nvml, gpu: nvml.nvmlDeviceGetClockInfo(gpu, nvml.NVML_CLOCK_SM)),
+    _gpu_fact("gpu_highest_clock_mhz", lambda nvml, gpu: nvml.nvmlDeviceGetMaxClockInfo(gpu, nvml.NVML_CLOCK_SM)),
+    _gpu_fact("gpu_power_watts", lambda nvml, gpu: nvml.nvmlDeviceGetPowerUsage(gpu) / 1000),
+)
+"""Read while the GPU is warm: an idle one rests, which is no harm."""
+COUNTERS = (_cpu_throttled,)
+GPU_COUNTERS = (_gpu_throttled,)
+"""Seconds that only grow."""
+
+_HARM = {
+    "throttled_seconds": ("the CPU limit of the container stopped the run", "raise it"),
+    "gpu_throttled_seconds": ("heat slowed the GPU", "let it cool, and measure again"),
+}
+"""What to say where a counter grew by more than 1 % of the run's time."""
