@@ -98,7 +98,8 @@ def load(spec: str) -> OwnModel:
 
 
 def imports_of(spec: str, size: str) -> list[str]:
-    """Modules of installed packages that building the model imports, in that order, so that a launch of workers can import them once.
+    """Modules of installed packages that building the model imports, in the order in which they are done: a launch of workers can import
+    them once for all.
 
     Raises ModelError as building it does. The user's own files are not among them: each worker reads those anew.
     """
