@@ -50,7 +50,9 @@ def examine(job: Job, mode_name: str, with_tracked: bool, own_process: bool, cal
     """
     note_arm(mode_name)
     if own_process and job.device == "cpu":
-        allocator.shift_heap(random.Random(mode_name))  # where blocks come to lie decides about page faults: each mode tries another heap
+        allocator.shift_heap(
+            random.Random(mode_name)
+        )  # where blocks come to lie decides about page faults: each mode tries another heap
     with settings(job.effort.threads):
         subject = _Subject(job, mode_name)
         page_faults = None
@@ -115,8 +117,7 @@ class _Subject:
         for name in self.mode.own_operators:
             ours[name] = min(ours[name], tracked[name])
         same = ours == tracked and (
-            equal_bits(seen.output, reference.output)
-            or not equal_bits(self._observe(self._tracked).output, reference.output)
+            equal_bits(seen.output, reference.output) or not equal_bits(self._observe(self._tracked).output, reference.output)
         )
         return Kernels(same, _named(ours - tracked), _named(tracked - ours))
 

@@ -16,10 +16,12 @@ from torch import nn
 from benchmarks import allocator
 from benchmarks.device import Device, device_named
 from benchmarks.measure.alternating import settings
-from benchmarks.measure.memory import METERS, MIB, PEAK_RSS, measure_memory
+from benchmarks.measure.memory import METERS, MIB, PEAK_RSS, measure_memory, withheld
 from benchmarks.measure.profile import operators
 from benchmarks.models import Workload
 from benchmarks.record import FORWARD, PAGES_KEPT, Group, Result
+
+__all__ = ["METERS", "Reading", "disagreements", "distrusted", "try_meters", "withheld"]
 
 BLOCKS_BYTES = (1 * MIB, 11 * MIB + 36, 16 * MIB, 256 * MIB)
 """The second is no multiple of anything that an allocator rounds to."""
@@ -39,7 +41,7 @@ class Reading:
     within_tolerance: bool
 
 
-def calibrate(device_name: str, threads: int, own_process: bool) -> list[Reading]:
+def try_meters(device_name: str, threads: int, own_process: bool) -> list[Reading]:
     """Tries the memory meters in use on a device; in a process of its own that of resident memory too."""
     if own_process and device_name == "cpu":
         allocator.return_pages()
@@ -103,7 +105,7 @@ class _Known(torch.autograd.Function):
 def _read(block: KnownBlock, device: Device, *, own_process: bool) -> Iterator[Reading]:
     block()  # the first call in a process makes 4 MiB of torch's code resident
     memory = measure_memory(block, operators(block), device, Workload(block, (), {}), own_process=own_process)
-    for meter in METERS:
+    for meter in METERS.values():
         expected, measured = block.eighths_bytes(meter.eighths), getattr(memory, meter.figure)
         within = measured is not None and meter.allows(measured - expected, expected)
         yield Reading(meter.figure, str(block.weight.device), block.size_bytes, expected, measured, within)

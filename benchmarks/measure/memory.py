@@ -15,7 +15,7 @@ import psutil
 
 from benchmarks import allocator
 from benchmarks.device import Device
-from benchmarks.measure.profile import Operators, allocations, operators
+from benchmarks.measure.profile import Operators, allocations
 from benchmarks.measure.saved import CannotRecord, graph_nodes, saved_for_backward
 from benchmarks.measure.timing import garbage_collector_off
 from benchmarks.models import Workload
@@ -49,13 +49,16 @@ class Meter:
 PEAK_RSS = Meter("peak_rss_bytes", 8, fraction=0.02, bytes=256 * KIB)
 """The kernel counts pages per core and sums them late, and a call runs through some of the program for the first time."""
 
-METERS = (
-    Meter("peak_tensor_bytes", 8),
-    Meter("held_tensor_bytes", 3, beside={"held_bytes_per_step": None, "heap_bytes_per_step": None}),
-    Meter("saved_bytes", 1, beside={"opaque_saved_bytes": None, "cast_saved_bytes": None, "saved_by_module": []}),
-    PEAK_RSS,
-    Meter("peak_reserved_bytes", 8, bytes=20 * MIB),  # CUDA's caching allocator reserves small blocks 20 MiB at a time
-)
+METERS = {
+    meter.figure: meter
+    for meter in (
+        Meter("peak_tensor_bytes", 8),
+        Meter("held_tensor_bytes", 3, beside={"held_bytes_per_step": None, "heap_bytes_per_step": None}),
+        Meter("saved_bytes", 1, beside={"opaque_saved_bytes": None, "cast_saved_bytes": None, "saved_by_module": []}),
+        PEAK_RSS,
+        Meter("peak_reserved_bytes", 8, bytes=20 * MIB),  # CUDA's caching allocator reserves small blocks 20 MiB at a time
+    )
+}
 
 
 def measure_memory(step: Step, ran: Operators, device: Device, workload: Workload, *, own_process: bool) -> Memory:
@@ -100,12 +103,11 @@ def _saved(step: Step, workload: Workload) -> dict[str, Any]:
 
 
 def withheld(memory: Memory, reasons: Mapping[str, str]) -> Memory:
-    """`memory` without the figures that `reasons` name, nor what rests on them; a figure that was not there needs no reason."""
+    """`memory` without the figures of METERS that `reasons` name, nor what rests on them; a figure that was not there needs no reason."""
     missed = {figure: reason for figure, reason in reasons.items() if getattr(memory, figure) is not None}
     without: dict[str, Any] = dict.fromkeys(missed)
-    for meter in METERS:
-        if meter.figure in missed:
-            without |= meter.beside or {}
+    for figure in missed:
+        without |= METERS[figure].beside or {}
     return replace(memory, **without, unavailable=memory.unavailable | missed)
 
 

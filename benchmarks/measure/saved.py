@@ -12,9 +12,9 @@ import torch
 from torch import nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
+from benchmarks.models.workload import tensors
 from benchmarks.modes import Step
 from benchmarks.record import SavedBy
-from benchmarks.models.workload import tensors
 
 StorageKey = tuple[torch.device, int]
 
