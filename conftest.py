@@ -1,82 +1,95 @@
-"""The pytest edge: options in, cases to pytest-benchmark, results to its JSON, the table to the terminal."""
+"""The pytest edge: options in, cases to pytest-benchmark, results to its JSON, the answer to the terminal."""
 
 from __future__ import annotations
 
-import gc
+import argparse
 import sys
-from collections.abc import Callable, Generator, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from tempfile import TemporaryFile
 from textwrap import shorten
 from typing import Any
 
 import pytest
-from pytest_benchmark.utils import get_tag
+from pytest_benchmark.storage.file import FileStorage
+from pytest_benchmark.utils import get_tag, safe_dumps
 
-from analysis.render import WIDTH, rendered
-from analysis.tables import summary_tables
-from benchmarks import options
-from benchmarks.device import ALLOCATORS, DEVICES
-from benchmarks.models import DTYPES, MODELS, SIZES
+from benchmarks import executors, group, options, plan, saving
+from benchmarks.environment import Conditions, machine_facts
 from benchmarks.models.own import ModelError
-from benchmarks.modes import DEFAULT_MODES, MODES
-from benchmarks.record import Case, Group, Timed, Unmeasured, tidy_rows
-from benchmarks.scenarios import SCENARIOS
-from benchmarks.session import Session
-from benchmarks.suite import Outcome
+from benchmarks.record import Case, GroupResult, Timed, Unmeasured
+from benchmarks.run import Run
+from benchmarks.workers import InProcess, Launches
 
 ROOT = Path(__file__).parent
 RESULTS = ROOT / "results"
-SESSION = pytest.StashKey[Session]()
-SAVED_BEFORE = pytest.StashKey[set[Path]]()
+SESSION = pytest.StashKey["Session"]()
+"""Only there with --benchmark."""
 PLUGIN_STORAGE = "file://./.benchmarks"
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_cmdline_main() -> Generator[None, int, int]:
-    """A value that our options cannot take is told in one line and exit status 2; pytest's own usage errors end with 4."""
-    try:
-        return (yield)
-    except pytest.UsageError as error:
-        if not isinstance(error.__cause__, (options.OptionError, ModelError)):
-            raise
-        print(f"ERROR: {error}", file=sys.stderr)  # noqa: T201 - there is no terminal reporter yet
-        return 2
+WIDTH = 100
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("gradtax", "gradtax: what gradient tracking costs")
-    add = group.addoption
-    add("--benchmark", action="store_true", help="measure: run the benchmark cases instead of the suite's own tests")
-    add("--models", metavar="NAMES", help=f"built-in models, comma-separated: {', '.join(MODELS)} (default: all)")
-    add("--model", metavar="SPEC", action="append", default=[], dest="own_models",
-        help="your own model, path/to/file.py:function or package.module:function; the function takes no arguments, or "
-        "`size`, and returns (module, inputs). Repeatable. The built-in models then run only with --models")  # fmt: skip
-    add("--sizes", metavar="NAMES", help=f"{', '.join(SIZES)} (default: {','.join(options.DEFAULT_SIZES)})")
-    add("--modes", metavar="NAMES", help=f"{', '.join(MODES)}, or those of a scenario, or all (default: {','.join(DEFAULT_MODES)}; "
-        "a scenario's own)")  # fmt: skip
-    add("--freeze", metavar="PATTERN", action="append", default=[],
-        help="one more mode: tracked, but parameters whose name matches, such as encoder.*, do not require grad. Repeatable")  # fmt: skip
-    add("--scenarios", metavar="NAMES", help=f"how models are run: {', '.join(SCENARIOS)} (default: all, each with small models of its "
-        "own; forward alone where --models, --model or --sizes are given)")  # fmt: skip
-    add("--device", metavar="NAMES", help=f"{', '.join(DEVICES)} (default: the accelerator if there is one, else cpu)")
-    add("--dtype", metavar="NAMES", help=f"{', '.join(DTYPES)} (default: float32)")
-    add(
-        "--allocator",
-        metavar="NAMES",
-        help=f"how memory is kept while timing on a CPU: {', '.join(ALLOCATORS)} (default: both)",
-    )
-    add("--threads", metavar="N", default=f"{options.THREADS}", help="threads that torch computes with (default: %(default)s)")
-    add("--budget", metavar="SECONDS", default=f"{options.BUDGET_SECONDS:g}", help="timing per group (default: %(default)s)")
-    add("--precision", metavar="FRACTION", default=f"{options.PRECISION:g}",
-        help="stop timing a group once the 99 %% interval of every speedup is within this fraction (default: %(default)s)")  # fmt: skip
-    add("--timeout", metavar="SECONDS", default=f"{options.TIMEOUT_SECONDS:g}",
-        help="give a process of a group up after this long (default: %(default)s)")  # fmt: skip
-    add("--processes", metavar="N", default=f"{options.PROCESSES}",
-        help="repeat a group's timing in so many processes; their spread widens the intervals (default: %(default)s)")  # fmt: skip
-    add("--retries", metavar="N", default=f"{options.RETRIES}",
-        help="time a group again, so many times at most, if its placebo shows that it cannot be trusted (default: %(default)s)")  # fmt: skip
-    add("--in-process", action="store_true", help="no clean room: everything in this process, for debuggers and profilers")
+    group.addoption("--benchmark", action="store_true", help="measure: run the benchmark cases instead of the suite's own tests")
+
+    def add(flag: str, **settings: Any) -> None:
+        if "type" in settings:
+            settings["type"] = _refusing(flag, settings["type"])
+        group.addoption(flag, **settings)
+
+    options.add_options(add)
+
+
+def _refusing(flag: str, kind: Callable[[str], Any]) -> Callable[[str], Any]:
+    """A wrong value is told in one line and ends with argparse's own exit status 2; pytest would make it 4."""
+
+    def parse(text: str) -> Any:
+        try:
+            return kind(text)
+        except argparse.ArgumentTypeError as error:
+            print(f"ERROR: {flag} {error}", file=sys.stderr)  # noqa: T201 - there is no terminal reporter yet
+            raise SystemExit(2) from error
+
+    return parse
+
+
+class Session:
+    """What a run of the cases needs: the jobs, where they are measured, and what became of them."""
+
+    def __init__(self, chosen: options.RunOptions) -> None:
+        workers = InProcess() if chosen.in_process else Launches(chosen.effort.worker_timeout)
+        sources, imports = plan.own_sources(chosen, workers)
+        if imports:
+            workers = Launches(chosen.effort.worker_timeout, imports)
+        self.options, self.workers = chosen, workers
+        self.jobs = plan.plan(chosen, sources)
+        self.devices = list(dict.fromkeys(job.device for job in self.jobs))
+        self.conditions = Conditions(chosen.effort.threads, self.devices)
+        self.machine: dict[str, Any] = {}
+        self.executor = executors.Here(workers)
+        self.run = Run(iter(()))
+        self.saved: Path | None = None
+
+    def begin(self, progress: Progress, *, check_only: bool) -> None:
+        """Everything is measured when it is asked for. The machine is asked first what it is, which also shows that its devices open."""
+        if not check_only:
+            if isinstance(self.workers, Launches):
+                self.workers.prepare()
+            self.machine = self.workers.run(machine_facts, self.devices, self.options.effort.threads)
+        self.executor.measure = group.check if check_only else group.measure
+        self.run = Run(progress.shown(self.executor.results(progress.announced(self.jobs))))
+
+    def top_level(self) -> dict[str, Any]:
+        effort = {name: getattr(self.options.effort, name) for name in self.options.effort.__slots__}
+        return self.run.top_level({
+            "command": ["pytest", *sys.argv[1:]],
+            "in_process": self.options.in_process,
+            **effort,
+            **self.conditions.record(),
+            "meters_tried": len(self.executor.readings),
+        })
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -84,21 +97,11 @@ def pytest_configure(config: pytest.Config) -> None:
     """Before pytest-benchmark reads its options: runs are saved, with their rounds, under results/ without being asked."""
     if not config.option.benchmark:
         return
-    chosen = config.option
     try:
-        parsed = options.parse(
-            models=chosen.models, own_models=chosen.own_models, sizes=chosen.sizes, modes=chosen.modes, freeze=chosen.freeze,
-            scenarios=chosen.scenarios, device=chosen.device, dtype=chosen.dtype, allocator=chosen.allocator,
-            threads=chosen.threads, budget=chosen.budget, precision=chosen.precision, timeout=chosen.timeout,
-            processes=chosen.processes, retries=chosen.retries, in_process=chosen.in_process,
-        )  # fmt: skip
         _choose_storage(config)
-        config.pluginmanager.unregister(name="hypothesispytest")  # loads hypothesis, for a second, only to say nothing
-        gc.freeze()  # pytest collects five times as it ends; torch's modules stay anyway
-        config.stash[SAVED_BEFORE] = _saved_runs(config)
-        config.stash[SESSION] = Session(parsed)
+        config.stash[SESSION] = Session(options.parsed(config.option))
     except (options.OptionError, ModelError) as error:
-        raise pytest.UsageError(str(error)) from error
+        pytest.exit(str(error), returncode=2)
 
 
 def _choose_storage(config: pytest.Config) -> None:
@@ -114,9 +117,8 @@ def _choose_storage(config: pytest.Config) -> None:
     chosen.benchmark_save_data = True
     chosen.benchmark_autosave = chosen.benchmark_autosave or f"{commit[:8]}_{when}"
     chosen.benchmark_quiet = not (chosen.benchmark_compare or chosen.benchmark_histogram or chosen.benchmark_verbose)
-    folder = _storage_folder(config)
-    if folder is not None:
-        _require_writable("--benchmark-storage", folder)
+    if chosen.benchmark_storage.startswith("file://"):
+        _require_writable("--benchmark-storage", Path(chosen.benchmark_storage.removeprefix("file://")))
     if chosen.benchmark_json:
         _require_writable("--benchmark-json", chosen.benchmark_json.parent)
 
@@ -132,17 +134,6 @@ def _require_writable(option: str, folder: Path) -> None:
         raise options.OptionError(reason) from error
 
 
-def _storage_folder(config: pytest.Config) -> Path | None:
-    """Where runs are saved, None where that is no folder (elasticsearch)."""
-    storage: str = config.option.benchmark_storage
-    return None if "://" in storage and not storage.startswith("file://") else Path(storage.removeprefix("file://"))
-
-
-def _saved_runs(config: pytest.Config) -> set[Path]:
-    folder = _storage_folder(config)
-    return set(folder.glob("*/[0-9][0-9][0-9][0-9]_*.json")) if folder else set()
-
-
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """With --benchmark the cases and nothing else, without it the suite's own tests and nothing else."""
     benchmark_cases = collection_path.is_relative_to(ROOT / "benchmarks") and collection_path.suffix == ".py"
@@ -150,23 +141,21 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return (own_tests if config.option.benchmark else benchmark_cases) or None
 
 
-def pytest_sessionstart(session: pytest.Session) -> None:
-    if SESSION in session.config.stash and session.config.option.verbose <= 0:
-        reporter: Any = session.config.pluginmanager.get_plugin("terminalreporter")
-        reporter.showfspath = reporter._show_progress_info = False  # the groups are the progress
-
-
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "case" in metafunc.fixturenames and SESSION in metafunc.config.stash:
-        cases = [case for planned in metafunc.config.stash[SESSION].planned for case in planned.cases]
+        cases = [case for job in metafunc.config.stash[SESSION].jobs for case in job.cases]
         metafunc.parametrize("case", cases, ids=str)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    if SESSION in session.config.stash:
-        callspecs = (getattr(item, "callspec", None) for item in session.items)
-        cases = (callspec.params.get("case") for callspec in callspecs if callspec is not None)
-        session.config.stash[SESSION].select(case for case in cases if isinstance(case, Case))
+    """Only what `-k` leaves is measured."""
+    measuring = session.config.stash.get(SESSION, None)
+    if measuring is None or session.config.option.collectonly:
+        return
+    callspecs = (getattr(item, "callspec", None) for item in session.items)
+    cases = {callspec.params["case"] for callspec in callspecs if callspec is not None}
+    measuring.jobs = [job for job in (job.only(cases) for job in measuring.jobs) if job.cases]
+    measuring.begin(Progress(session.config, len(measuring.jobs)), check_only=_times_nothing(session.config))
 
 
 def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
@@ -182,66 +171,64 @@ def _times_nothing(config: pytest.Config) -> bool:
 
 
 @pytest.fixture
-def find(request: pytest.FixtureRequest) -> Callable[[Case], Timed | Unmeasured | None]:
-    """What became of a case; its group is measured when it is first asked for."""
-    config = request.config
-    plugins = config.pluginmanager
-    progress = TerminalProgress(plugins.get_plugin("terminalreporter"), plugins.get_plugin("capturemanager"))
-
-    def find_shown(case: Case) -> Timed | Unmeasured | None:
-        return config.stash[SESSION].find(case, progress, contract_only=_times_nothing(config))
-
-    return find_shown
+def result_of(request: pytest.FixtureRequest) -> Callable[[Case], Timed | Unmeasured | None]:
+    """What became of a case; its job is measured when its first case is asked for."""
+    return request.config.stash[SESSION].run.result_of
 
 
-class TerminalProgress:
-    """A line per group; on a terminal it follows what is measured, piped to a file it is written once."""
+class Progress:
+    """A line per job, and one for each case that could not be measured."""
 
-    def __init__(self, reporter: Any, capture: Any) -> None:
-        self._reporter, self._capture = reporter, capture
-        self._line = ""
+    def __init__(self, config: pytest.Config, total: int) -> None:
+        plugins = config.pluginmanager
+        self._reporter: Any = plugins.get_plugin("terminalreporter")
+        self._capture: Any = plugins.get_plugin("capturemanager")
+        self._total, self._begun, self._started = total, 0, time.monotonic()
 
-    def begins(self, number: int, total: int, group: Group, seconds_left: float) -> None:
-        what = f"{group.scenario} {group.model} {group.size} {group.device} {group.dtype} {group.allocator}"
-        left = f"{seconds_left / 60:.0f} min" if seconds_left >= 100 else f"{seconds_left:.0f} s"
-        self._line = f"[{number:{len(str(total))}}/{total}] {what}, about {left} left"
-        self._show(self._line, final=not self._reporter.isatty)
+    def announced(self, jobs: Iterable[plan.Job]) -> Iterator[plan.Job]:
+        for number, job in enumerate(jobs):
+            self._begun = number + 1
+            self._write(f"[{self._begun:{len(str(self._total))}}/{self._total}] {job}{self._left(number)}")
+            yield job
 
-    def says(self, text: str) -> None:
-        if self._reporter.isatty:
-            self._show(f"{self._line}: {text}"[:WIDTH])
+    def shown(self, groups: Iterable[GroupResult]) -> Iterator[GroupResult]:
+        for result in groups:
+            for one in result.unmeasured:
+                text = shorten(f"{one.case.mode}: {one.status}: {one.reason}", WIDTH - 4, placeholder=" ...")
+                self._write(f"    {text}")
+            yield result
 
-    def ends(self, outcome: Outcome) -> None:
-        if self._reporter.isatty:
-            self._show(self._line, final=True)
-        for one in outcome.unmeasured:
-            text = shorten(f"{one.case.mode}: {one.status}: {one.reason}", WIDTH - 4, placeholder=" ...")
-            self._show(f"    {text}", final=True)
+    def _left(self, done: int) -> str:
+        """As long for each job as for those before, which says nothing before a few are done."""
+        if done < 3:
+            return ""
+        seconds = (time.monotonic() - self._started) / done * (self._total - done)
+        return f", about {seconds / 60:.0f} min left" if seconds >= 100 else f", about {seconds:.0f} s left"
 
-    def _show(self, line: str, *, final: bool = False) -> None:
+    def _write(self, line: str) -> None:
         with self._capture.global_and_fixture_disabled():
-            if self._reporter.isatty:
-                self._reporter.rewrite(line, erase=True)
-            else:
-                self._reporter.write(line)
-            if final:
-                self._reporter.write("\n")
-                self._reporter.flush()
+            self._reporter.write_line(line)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_report_teststatus(report: pytest.TestReport, config: pytest.Config) -> tuple[str, str, str] | None:
-    """Progress is told by group; a letter per case beside it would say nothing. `-v` lists the cases."""
+    """Progress is told by job; a letter per case beside it would say nothing. `-v` lists the cases."""
     if SESSION in config.stash and config.option.verbose <= 0 and report.when == "call":
         return report.outcome, "", "FAILED" if report.failed else ""  # the word is for the list at the end
     return None
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    if SESSION in session.config.stash and session.config.option.verbose <= 0:
+        reporter: Any = session.config.pluginmanager.get_plugin("terminalreporter")
+        reporter.showfspath = reporter._show_progress_info = False  # the jobs are the progress
 
 
 def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: dict[str, Any]) -> None:
     for name in ("hz_actual", "hz_actual_friendly"):  # they change from second to second
         machine_info.get("cpu", {}).pop(name, None)
     if SESSION in config.stash:
-        machine_info["gradtax"] = config.stash[SESSION].machine_facts()
+        machine_info["gradtax"] = config.stash[SESSION].machine
 
 
 def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, Any]) -> None:
@@ -251,16 +238,22 @@ def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, A
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session) -> Iterator[None]:
-    """pytest-benchmark saves no run in which nothing was timed; what could not be measured is a finding all the same."""
-    _save_what_is_only_unmeasured(session)
+    """The run is saved as a whole file, also where nothing could be timed, which is a finding all the same."""
+    config = session.config
+    measuring, plugin = config.stash.get(SESSION, None), getattr(config, "_benchmarksession", None)
+    if measuring is not None and isinstance(plugin.storage, FileStorage):
+
+        def save(run: dict[str, Any], name: str) -> None:
+            content = safe_dumps(run, ensure_ascii=True, indent=1).encode()
+            measuring.saved = saving.save_numbered(plugin.storage.get(""), name, content)
+
+        plugin.storage.save = save
+    if measuring is not None and not plugin.disabled and not plugin.benchmarks and measuring.run.unmeasured:
+        _save_what_is_only_unmeasured(config, plugin)
     yield
 
 
-def _save_what_is_only_unmeasured(session: pytest.Session) -> None:
-    config = session.config
-    plugin = config._benchmarksession  # type: ignore[attr-defined]
-    if SESSION not in config.stash or plugin.benchmarks or not config.stash[SESSION].unmeasured or plugin.disabled:
-        return
+def _save_what_is_only_unmeasured(config: pytest.Config, plugin: Any) -> None:
     commit = config.hook.pytest_benchmark_generate_commit_info(config=config)
     run = config.hook.pytest_benchmark_generate_json(
         config=config, benchmarks=[], include_data=True, machine_info=plugin.get_machine_info(), commit_info=commit
@@ -274,32 +267,12 @@ def _save_what_is_only_unmeasured(session: pytest.Session) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    session = config.stash.get(SESSION, None)
-    if session is None or not (session.results or session.unmeasured):
+    """The answer on one screen, then where the run and its page are."""
+    measuring = config.stash.get(SESSION, None)
+    if measuring is None or not (measuring.run.results or measuring.run.unmeasured) or _times_nothing(config):
         return
-    tables = summary_tables(tidy_rows(session.results), session.unmeasured, session.broken_invariants)
-    write = terminalreporter.write_line
-    if session.results:
-        terminalreporter.section("what gradient tracking costs")
-        for line in (
-            *rendered(tables, "terminal").splitlines(),
-            *(f"warning: {finding}" for finding in session.conditions.after),
-        ):
-            write(line)
-    before = config.stash[SAVED_BEFORE]
-    for run in _saved_runs(config) - before:
-        _show_saved(run, rendered(tables, "markdown"), write)
+    from analysis import ending  # pandas takes a second, which collecting need not wait for
 
-
-def _show_saved(run: Path, table: str, write: Callable[[str], None]) -> None:
-    run.with_suffix(".md").write_text(f"{table}\n", encoding="utf-8")
-    write("")
-    write(f"saved: {_short(run)}")
-    write("       and the table above beside it, as Markdown (.md)")
-    name = run.name[:4] if run.parent.parent == RESULTS and Path.cwd() == ROOT else _short(run)
-    write(f"next:  python -m analysis advise {name}     or report {name}, claims {name}, summarise {name} --format latex")
-    write("       pytest --benchmark --model path/to/file.py:function     a model of your own")
-
-
-def _short(path: Path) -> str:
-    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+    terminalreporter.section("what gradient tracking costs")
+    for line in ending.lines(measuring.run, measuring.conditions.after, measuring.saved):
+        terminalreporter.write_line(line)

@@ -32,7 +32,7 @@ def preloaded() -> str | None:
 
 
 def keep_pages() -> None:
-    """`resident`: no block is mapped on its own, nothing is trimmed, one arena: after warm-up, calls cause no page faults."""
+    """`pages_kept`: no block is mapped on its own, nothing is trimmed, one arena: after warm-up, calls cause no page faults."""
     _mallopt({_M_MMAP_MAX: 0, _M_TRIM_THRESHOLD: _LARGEST_INT, _M_TOP_PAD: 16 * 1024 * 1024, _M_ARENA_MAX: 1})
 
 

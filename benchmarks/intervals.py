@@ -45,7 +45,11 @@ def paired_ratio(baseline_seconds: Sequence[float], seconds: Sequence[float]) ->
     are from the same round. Raises ValueError if the lengths differ, there are fewer than MIN_ROUNDS, or a time is not positive and finite.
     """
     log_ratios = _log_ratios(baseline_seconds, seconds)
-    low, high = median_interval(log_ratios)
+    return _ratio(log_ratios, correlation_time(log_ratios))
+
+
+def _ratio(log_ratios: Floats, correlation: float) -> Interval:
+    low, high = order_statistics(log_ratios, correlation)
     return Interval(float(np.exp(np.median(log_ratios))), math.exp(low), math.exp(high))
 
 
@@ -54,16 +58,19 @@ def median_ratio(baseline_seconds: Sequence[float], seconds: Sequence[float]) ->
     return float(np.exp(np.median(np.log(baseline_seconds) - np.log(seconds))))
 
 
-def combine(intervals: Sequence[Interval]) -> Interval:
-    """One interval from those of the same case in separate processes; that of a single process is returned as it is.
+def combined_ratio(pairs: Sequence[tuple[Sequence[float], Sequence[float]]]) -> Interval:
+    """baseline / other from the rounds of one process or several; `pairs` holds what `paired_ratio` takes, of each.
 
-    That of `across`, but never narrower than the processes' own intervals would give if nothing else differed. Raises ValueError
-    if there are none.
+    Of several: Student's t over their medians, but never narrower than their own rounds allow, each taken as independent: how they are
+    correlated shows between processes. With fewer than MIN_ROUNDS in a process there is no such floor. Raises ValueError for no process,
+    and as `paired_ratio` does for a single one.
     """
-    if len(intervals) == 1:
-        return intervals[0]
-    whole = across([one.estimate for one in intervals])
-    own = geometric_mean(intervals)
+    if len(pairs) == 1:
+        return paired_ratio(*pairs[0])
+    whole = across([median_ratio(*pair) for pair in pairs])
+    if min(len(seconds) for _, seconds in pairs) < MIN_ROUNDS:
+        return whole
+    own = geometric_mean([_ratio(_log_ratios(*pair), correlation=1.0) for pair in pairs])
     return Interval(whole.estimate, min(whole.low, own.low), max(whole.high, own.high))
 
 
@@ -136,11 +143,6 @@ def _log_ratios(baseline_seconds: Sequence[float], seconds: Sequence[float]) -> 
         raise ValueError("times must be finite and above 0 seconds")
     log_ratios: Floats = np.log(baseline) - np.log(other)
     return log_ratios
-
-
-def median_interval(values: Floats) -> tuple[float, float]:
-    """The 99 % interval of the median of `values`, shape (n,), n at least MIN_ROUNDS, in the order they were observed."""
-    return order_statistics(values, correlation_time(values))
 
 
 def order_statistics(values: Floats, correlation_time: float) -> tuple[float, float]:

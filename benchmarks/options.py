@@ -1,174 +1,160 @@
-"""What to measure and how hard to try, parsed once from texts. Choices derive from the registries."""
+"""What to measure and how hard to try. Choices derive from the registries; argparse's `type` functions parse them."""
 
 from __future__ import annotations
 
-import math
-import multiprocessing
-from collections.abc import Iterable, Sequence
-from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field
+import argparse
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
 
-from benchmarks.device import ALLOCATORS, DEVICES, default_device
-from benchmarks.models import DTYPES, MODELS, SIZES, own
-from benchmarks.modes import DEFAULT_MODES, MODES, freezing
-from benchmarks.record import FORWARD, RESIDENT
+from benchmarks.models import DTYPES, MODELS, SIZES
+from benchmarks.modes import DEFAULT_MODES, MODES
+from benchmarks.record import AS_SHIPPED, EAGER, PAGES_KEPT
 from benchmarks.scenarios import SCENARIOS
 
-DEFAULT_SIZES = ("tiny", "small", "medium")
 ALL = "all"
+ALLOCATORS = (PAGES_KEPT, AS_SHIPPED)
+EXECUTIONS = (EAGER,)
+DEFAULT_SIZES = ("tiny", "small", "medium")
 ALL_MODES = tuple(dict.fromkeys([*MODES, *(mode for scenario in SCENARIOS.values() for mode in scenario.mode_names())]))
 """The registered ones, then those that only a scenario has."""
-THREADS, BUDGET_SECONDS, PRECISION, TIMEOUT_SECONDS = 1, 4.0, 0.01, 300.0
-PROCESSES, RETRIES = 1, 1
 
 
 class OptionError(Exception):
-    """A value that an option cannot take: names the option, the value and what it takes."""
+    """Options that cannot be had together, or here: names the option, the value and the next step."""
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How hard to try, the same for every job of a run."""
+
+    threads: int = 1
+    budget: float = 12.0
+    """Seconds of timing per group at most, washouts included."""
+    precision: float = 0.02
+    """Processes are added while an interval is wider than this fraction of its estimate."""
+    processes: int = 8
+    retries: int = 1
+    worker_timeout: float = 300.0
+    """Seconds after which a worker is given up."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
-    """What to measure (names from the registries) and how. `own` are specs of the user's models, `given` the fields among models, sizes, modes
-    and allocators that somebody chose: the others a scenario may choose for itself.
+    """What to measure. None is what nobody chose: then a scenario may choose for itself."""
 
-    `budget` is seconds of timing per group, `precision` the fraction within which every speedup's interval is to lie,
-    `timeout` the seconds after which a room is given up.
-    """
-
-    models: tuple[str, ...] = tuple(MODELS)
-    own: tuple[str, ...] = ()
-    sizes: tuple[str, ...] = DEFAULT_SIZES
-    modes: tuple[str, ...] = DEFAULT_MODES
-    scenarios: tuple[str, ...] = tuple(SCENARIOS)
-    devices: tuple[str, ...] = field(default_factory=lambda: (default_device(),))
-    dtypes: tuple[str, ...] = ("float32",)
-    allocators: tuple[str, ...] = ALLOCATORS
-    threads: int = THREADS
-    budget: float = BUDGET_SECONDS
-    precision: float = PRECISION
-    timeout: float = TIMEOUT_SECONDS
-    processes: int = PROCESSES
-    retries: int = RETRIES
+    models: tuple[str, ...] | None = None
+    own_models: tuple[str, ...] = ()
+    """SPECs of the user's models; the built-in ones then run only where `models` names them."""
+    sizes: tuple[str, ...] | None = None
+    modes: tuple[str, ...] | None = None
+    freeze: tuple[str, ...] = ()
+    scenarios: tuple[str, ...] | None = None
+    device: tuple[str, ...] | None = None
+    dtype: tuple[str, ...] = ("float32",)
+    execution: tuple[str, ...] = (EAGER,)
+    allocator: tuple[str, ...] | None = None
     in_process: bool = False
-    given: frozenset[str] = frozenset()
+    effort: Effort = Effort()
 
 
-def parse(
-    *,
-    models: str | None = None,
-    own_models: Sequence[str] = (),
-    sizes: str | None = None,
-    modes: str | None = None,
-    freeze: Sequence[str] = (),
-    scenarios: str | None = None,
-    device: str | None = None,
-    dtype: str | None = None,
-    allocator: str | None = None,
-    threads: str = f"{THREADS}",
-    budget: str = f"{BUDGET_SECONDS:g}",
-    precision: str = f"{PRECISION:g}",
-    timeout: str = f"{TIMEOUT_SECONDS:g}",
-    processes: str = f"{PROCESSES}",
-    retries: str = f"{RETRIES}",
-    in_process: bool = False,
-) -> RunOptions:
-    """The options as they stand on the command line; None is the default. Raises OptionError."""
-    devices = _devices(device)
-    if not in_process and "forkserver" not in multiprocessing.get_all_start_methods():
-        raise OptionError("clean rooms need a fork server, which this system lacks; --in-process measures without them")
-    chosen = {"models": models or own_models, "sizes": sizes, "modes": modes, "allocators": allocator}
-    given = frozenset(name for name, value in chosen.items() if value)
+def add_options(add: Callable[..., Any]) -> None:
+    """Defines the command line by calls of `add`, which takes what `ArgumentParser.add_argument` does."""
+    effort = Effort()
+    add("--models", metavar="NAMES", type=names_of(MODELS), help=f"built-in models, comma-separated: {', '.join(MODELS)} (default: all)")
+    add("--model", metavar="SPEC", action="append", default=[], dest="own_models",
+        help="your own model, path/to/file.py:function or package.module:function; the function takes no arguments, or `size`, and "
+        "returns (module, inputs). Repeatable. The built-in models then run only with --models")  # fmt: skip
+    add("--sizes", metavar="NAMES", type=names_of(SIZES), help=f"{', '.join(SIZES)} (default: {','.join(DEFAULT_SIZES)})")
+    add("--modes", metavar="NAMES", type=names_of(ALL_MODES),
+        help=f"{', '.join(MODES)}, or those of a scenario, or all (default: {','.join(DEFAULT_MODES)}; a scenario's own)")  # fmt: skip
+    add("--freeze", metavar="PATTERN", action="append", default=[], type=_pattern,
+        help="one more mode: tracked, but parameters whose name matches, such as encoder.*, do not require grad. Repeatable")  # fmt: skip
+    add("--scenarios", metavar="NAMES", type=names_of(SCENARIOS), help=f"how models are run: {', '.join(SCENARIOS)} (default: all, each with "
+        "small models of its own; forward alone where --models, --model or --sizes are given)")  # fmt: skip
+    add("--device", metavar="NAMES", type=names, help="cpu, cuda or cuda:N (default: the accelerator if there is one, else cpu)")
+    add("--dtype", metavar="NAMES", type=names_of(DTYPES), default=("float32",), help=f"{', '.join(DTYPES)} (default: float32)")
+    add("--execution", metavar="NAMES", type=names_of(EXECUTIONS), default=(EAGER,), help=f"{', '.join(EXECUTIONS)} (default: {EAGER})")
+    add("--allocator", metavar="NAMES", type=names_of(ALLOCATORS), help="how memory is kept while timing on a CPU: pages_kept (tracking "
+        "itself) or as_shipped (page faults included) (default: both, as_shipped for forward passes that fault)")  # fmt: skip
+    add("--threads", metavar="N", type=whole_from(1), default=effort.threads, help="threads that torch computes with (default: %(default)s)")
+    add("--budget", metavar="SECONDS", type=number_above_0(), default=effort.budget,
+        help="timing per group at most (default: %(default)g)")  # fmt: skip
+    add("--precision", metavar="FRACTION", type=number_above_0(below=1), default=effort.precision,
+        help="add processes while a 99 %% interval is wider than this fraction, within the budget (default: %(default)g)")  # fmt: skip
+    add("--processes", metavar="N", type=whole_from(1), default=effort.processes,
+        help="time each group in so many processes, from several launches; the intervals are across them (default: %(default)s)")  # fmt: skip
+    add("--retries", metavar="N", type=whole_from(0), default=effort.retries,
+        help="time a group again, so many times at most, if its placebo shows that it cannot be trusted (default: %(default)s)")  # fmt: skip
+    add("--worker-timeout", metavar="SECONDS", type=number_above_0(), default=effort.worker_timeout,
+        help="give a worker up after this long (default: %(default)g)")  # fmt: skip
+    add("--in-process", action="store_true", help="no workers: everything in this process, for debuggers and profilers")
+
+
+def parsed(values: Any) -> RunOptions:
+    """The options from a namespace that `add_options` has filled."""
     return RunOptions(
-        models=_names("--models", models, MODELS, () if own_models else tuple(MODELS)),
-        own=_own(own_models, models),
-        sizes=_names("--sizes", sizes, SIZES, DEFAULT_SIZES),
-        modes=(*_names("--modes", modes, ALL_MODES, DEFAULT_MODES), *_freezing(freeze)),
-        scenarios=_scenarios(scenarios, given),
-        devices=devices,
-        dtypes=_names("--dtype", dtype, DTYPES, ("float32",)),
-        allocators=_allocators(allocator, devices, in_process=in_process),
-        threads=_whole("--threads", threads, 1),
-        budget=_number("--budget", budget, "seconds of timing per group, above 0"),
-        precision=_number("--precision", precision, "a fraction between 0 and 1, such as 0.01", below=1.0),
-        timeout=_number("--timeout", timeout, "seconds per room, above 0"),
-        processes=_whole("--processes", processes, 1),
-        retries=_whole("--retries", retries, 0),
-        in_process=in_process,
-        given=given,
+        effort=Effort(**{name: getattr(values, name) for name in Effort.__slots__}),
+        **{
+            name: tuple(value) if isinstance(value := getattr(values, name), list) else value
+            for name in RunOptions.__slots__
+            if name != "effort"
+        },
     )
 
 
-def _names(option: str, text: str | None, choices: Iterable[str], default: tuple[str, ...]) -> tuple[str, ...]:
-    if text is None:
-        return default
-    choices = list(choices)
-    names = list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
-    if names == [ALL]:
-        return tuple(choices)
-    unknown = [name for name in names if name not in choices]
-    if unknown or not names:
-        what = f"unknown {', '.join(unknown)}" if unknown else "no name given"
-        raise OptionError(f"{option} {text}: {what}; choose from {', '.join(choices)} (comma-separated, or {ALL})")
-    return tuple(names)
+def names(text: str) -> tuple[str, ...]:
+    """Comma-separated names, each once. Raises ArgumentTypeError if there is none."""
+    found = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    if not found:
+        raise argparse.ArgumentTypeError(f"{text!r}: no name given")
+    return found
 
 
-def _scenarios(text: str | None, given: AbstractSet[str]) -> tuple[str, ...]:
-    """All; but a choice of models or sizes is meant for forward passes where no scenario is named."""
-    names = _names("--scenarios", text, SCENARIOS, (FORWARD,) if given & {"models", "sizes"} else tuple(SCENARIOS))
-    closed = [name for name in names if SCENARIOS[name].families] if "models" in given else []
-    if closed:
-        raise OptionError(f"--scenarios {text}: {', '.join(closed)} runs models of its own; leave out --models and --model")
-    return names
+def names_of(choices: Iterable[str]) -> Callable[[str], tuple[str, ...]]:
+    """Comma-separated names out of `choices`, or `all` of them."""
+    offered = tuple(choices)
+
+    def parse(text: str) -> tuple[str, ...]:
+        chosen = names(text)
+        if chosen == (ALL,):
+            return offered
+        unknown = [name for name in chosen if name not in offered]
+        if unknown:
+            what = f"unknown {', '.join(unknown)}; choose from {', '.join(offered)} (comma-separated, or {ALL})"
+            raise argparse.ArgumentTypeError(what)
+        return chosen
+
+    return parse
 
 
-def _devices(text: str | None) -> tuple[str, ...]:
-    names = _names("--device", text, DEVICES, ()) or (default_device(),)
-    for name in names:
-        why = DEVICES[name]().unavailable()
-        if why is not None:
-            raise OptionError(f"--device {text}: there is no {name} device here: {why}; --device cpu works everywhere")
-    return names
+def number_above_0(below: float = float("inf")) -> Callable[[str | float], float]:
+    limit = "" if below == float("inf") else f" and below {below:g}"
 
-
-def _freezing(patterns: Sequence[str]) -> tuple[str, ...]:
-    if not all(patterns):
-        raise OptionError("--freeze: an empty pattern matches nothing; name parameters, such as encoder.*")
-    return tuple(dict.fromkeys(freezing(pattern) for pattern in patterns))
-
-
-def _allocators(text: str | None, devices: Sequence[str], *, in_process: bool) -> tuple[str, ...]:
-    names = _names("--allocator", text, ALLOCATORS, (RESIDENT,) if in_process else ALLOCATORS)
-    if in_process and names != (RESIDENT,):
-        raise OptionError(f"--allocator {text}: needs a process per lane; leave out --in-process, or choose {RESIDENT}")
-    if RESIDENT not in names and "cuda" in devices:
-        raise OptionError(f"--allocator {text}: CUDA's caching allocator is {RESIDENT}; choose that, or --device cpu")
-    return names
-
-
-def _own(specs: Sequence[str], models: str | None) -> tuple[str, ...]:
-    taken = dict.fromkeys(_names("--models", models, MODELS, ()), "--models")
-    for spec in specs:
+    def parse(text: str | float) -> float:
         try:
-            name = own.name_of(spec)
-        except own.ModelError as error:
-            raise OptionError(str(error)) from error
-        if name in taken:
-            raise OptionError(f"--model {spec}: {taken[name]} already names a model {name}; rename one of the functions")
-        taken[name] = f"--model {spec}"
-    return tuple(specs)
+            value = float(text)
+        except ValueError:
+            value = 0.0
+        if not 0 < value < below:
+            raise argparse.ArgumentTypeError(f"{text}: expected a number above 0{limit}")
+        return value
+
+    return parse
 
 
-def _number(option: str, text: str, expected: str, below: float = math.inf) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 < value < below:
-        raise OptionError(f"{option} {text}: expected {expected}")
-    return value
+def whole_from(least: int) -> Callable[[str | int], int]:
+    def parse(text: str | int) -> int:
+        if not (str(text).isdecimal() and int(text) >= least):
+            raise argparse.ArgumentTypeError(f"{text}: expected a whole number from {least}")
+        return int(text)
+
+    return parse
 
 
-def _whole(option: str, text: str, at_least: int) -> int:
-    if not (text.isdecimal() and int(text) >= at_least):
-        raise OptionError(f"{option} {text}: expected a whole number from {at_least}")
-    return int(text)
+def _pattern(text: str) -> str:
+    if not text:
+        raise argparse.ArgumentTypeError("an empty pattern matches nothing; name parameters, such as encoder.*")
+    return text
+
+

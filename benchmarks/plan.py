@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import multiprocessing
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 
-from benchmarks.device import accelerated
-from benchmarks.models import MODELS, Source, Workload
-from benchmarks.modes import MODES, Step, is_freezing
-from benchmarks.options import OptionError, RunOptions
+from benchmarks import allocator
+from benchmarks.device import default_device, device_named
+from benchmarks.failure import Failure
+from benchmarks.models import MODELS, OWN_SIZE, Source, Workload, own
+from benchmarks.modes import DEFAULT_MODES, MODES, Step, freezing, is_freezing
+from benchmarks.options import ALLOCATORS, DEFAULT_SIZES, Effort, OptionError, RunOptions
 from benchmarks.record import AS_SHIPPED, EAGER, FORWARD, PAGES_KEPT, Case, Group
 from benchmarks.scenarios import SCENARIOS, Scenario
-
-
-@dataclass(frozen=True, slots=True)
-class Effort:
-    """How hard to try. `budget` is seconds of timing per group at most, `precision` the fraction within which every speedup's interval
-    is to lie, `worker_timeout` the seconds after which a worker is given up."""
-
-    threads: int = 1
-    budget: float = 12.0
-    precision: float = 0.02
-    processes: int = 8
-    retries: int = 1
-    worker_timeout: float = 300.0
+from benchmarks.workers import Workers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,19 +32,29 @@ class Job:
     allocators: tuple[str, ...] = (PAGES_KEPT,)
     effort: Effort = Effort()
 
-    def group(self, allocator: str) -> Group:
+    def __str__(self) -> str:
+        return f"{self.scenario} {self.source.model} {self.source.size} {self.device} {self.dtype}"
+
+    def group(self, allocator_: str) -> Group:
         return Group(
             scenario=self.scenario, model=self.source.model, size=self.source.size, device=self.device,
-            dtype=self.dtype, execution=self.execution, allocator=allocator,
+            dtype=self.dtype, execution=self.execution, allocator=allocator_,
         )  # fmt: skip
 
     @property
-    def groups(self) -> list[Group]:
-        return [self.group(allocator) for allocator in self.allocators]
-
-    @property
     def cases(self) -> list[Case]:
-        return [group.case(mode) for group in self.groups for mode in self.modes]
+        return [self.group(name).case(mode) for name in self.allocators for mode in self.modes]
+
+    def only(self, cases: Iterable[Case]) -> Job:
+        """With the modes and allocators that some of `cases` have; there may be none left."""
+        wanted = set(cases)
+        chosen = [case for case in self.cases if case in wanted]
+        modes, allocators = {case.mode for case in chosen}, {case.allocator for case in chosen}
+        return replace(
+            self,
+            modes=tuple(mode for mode in self.modes if mode in modes),
+            allocators=tuple(name for name in self.allocators if name in allocators),
+        )
 
     def build(self) -> Workload:
         """The model with its inputs, on the job's device and in its dtype."""
@@ -66,3 +67,110 @@ class Job:
     def changing(self, workload: Workload) -> list[torch.Tensor]:
         """What a call may change, beside buffers: inputs, and parameters where the scenario updates them."""
         return [*workload.input_tensors(), *(workload.module.parameters() if SCENARIOS[self.scenario].updates else ())]
+
+
+def plan(options: RunOptions, own_sources: Sequence[Source] = ()) -> list[Job]:
+    """The jobs in the order in which they are measured. Raises OptionError where the options leave nothing, or cannot be had here."""
+    devices = options.device or (default_device(),)
+    for name in devices:
+        why = device_named(name).unavailable()
+        if why is not None:
+            raise OptionError(f"--device {name}: {why}; --device cpu works everywhere")
+    _check(options, devices)
+    jobs = [
+        Job(
+            scenario=name, source=source, device=device, dtype=dtype, execution=execution, modes=modes,
+            allocators=_allocators(name, device, options), effort=options.effort,
+        )
+        for name, scenario in ((name, SCENARIOS[name]) for name in _scenarios(options))
+        if (modes := modes_of(scenario, options))
+        for source in _sources(scenario, options, own_sources)
+        for device in devices
+        for dtype in options.dtype
+        for execution in options.execution
+    ]  # fmt: skip
+    if not jobs:
+        chosen = [f"--{name} {','.join(value)}" for name in ("scenarios", "sizes", "modes") if (value := getattr(options, name))]
+        raise OptionError(f"nothing to measure: {' '.join(chosen)} have nothing in common; leave one of them out")
+    return jobs
+
+
+def modes_of(scenario: Scenario, options: RunOptions) -> tuple[str, ...]:
+    """Those of its own modes that were asked for, all where none were; else the registered ones."""
+    if scenario.modes:
+        return tuple(mode.name for mode in scenario.modes if not options.modes or mode.name in options.modes)
+    chosen = (*(options.modes or DEFAULT_MODES), *(freezing(pattern) for pattern in options.freeze))
+    return tuple(dict.fromkeys(mode for mode in chosen if mode in MODES or is_freezing(mode)))
+
+
+def own_sources(options: RunOptions, workers: Workers) -> tuple[list[Source], list[str]]:
+    """What the user's models come in, each function tried in a worker, and the modules that importing them loads.
+
+    Raises own.ModelError for a SPEC that is none, or whose function is not there.
+    """
+    sources: list[Source] = []
+    preload: list[str] = []
+    taken = dict.fromkeys(options.models or (), "--models")
+    for spec in options.own_models:
+        name = own.name_of(spec)
+        if name in taken:
+            raise OptionError(f"--model {spec}: {taken[name]} already names a model {name}; rename one of the functions")
+        taken[name] = f"--model {spec}"
+        try:
+            sized, imported = workers.run(own.probe, spec)
+        except Failure as failure:
+            raise own.ModelError(f"{spec}: could not be imported: {failure.reason}") from failure
+        sizes = (options.sizes or DEFAULT_SIZES) if sized else (OWN_SIZE,)
+        sources += [Source(name, size, spec) for size in sizes]
+        preload += imported
+    return sources, preload
+
+
+def _check(options: RunOptions, devices: Sequence[str]) -> None:
+    if not options.in_process and "forkserver" not in multiprocessing.get_all_start_methods():
+        raise OptionError("workers need a fork server, which this system lacks; --in-process measures without them")
+    if options.in_process and AS_SHIPPED in (options.allocator or ()):
+        raise OptionError(f"--allocator {AS_SHIPPED}: needs a process per arm; leave out --in-process, or choose {PAGES_KEPT}")
+    if options.allocator == (AS_SHIPPED,) and any(name != "cpu" for name in devices):
+        raise OptionError(f"--allocator {AS_SHIPPED}: an accelerator's caching allocator is {PAGES_KEPT}; choose that, or --device cpu")
+
+
+def _scenarios(options: RunOptions) -> tuple[str, ...]:
+    """All; but a choice of models or sizes is meant for forward passes where no scenario is named."""
+    chosen_models = options.models or options.own_models
+    if options.scenarios is None:
+        return (FORWARD,) if chosen_models or options.sizes else tuple(SCENARIOS)
+    closed = [name for name in options.scenarios if SCENARIOS[name].families] if chosen_models else []
+    if closed:
+        raise OptionError(f"--scenarios {','.join(closed)}: runs models of its own; leave out --models and --model")
+    return options.scenarios
+
+
+def _sources(scenario: Scenario, options: RunOptions, own_sources: Sequence[Source]) -> list[Source]:
+    if scenario.families:
+        return [
+            Source(family.name, size, family=family)
+            for family in scenario.families
+            for size in family.sizes
+            if not options.sizes or size in options.sizes
+        ]
+    if not (options.models or options.own_models) and scenario.models:
+        sizes = {model: options.sizes or own_sizes for model, own_sizes in scenario.models.items()}
+    else:
+        built_in = options.models or (() if options.own_models else tuple(MODELS))
+        sizes = dict.fromkeys(built_in, options.sizes or DEFAULT_SIZES)
+    return [
+        *(Source(model, size) for model, chosen in sizes.items() for size in chosen if size in MODELS[model].sizes),
+        *own_sources,
+    ]
+
+
+def _allocators(scenario: str, device: str, options: RunOptions) -> tuple[str, ...]:
+    """Timing as shipped takes a process per arm, so scenarios other than forward get it only on request."""
+    if device != "cpu":
+        return (PAGES_KEPT,)
+    if options.allocator:
+        return options.allocator
+    if allocator.unavailable() is not None:
+        return (AS_SHIPPED,)
+    return ALLOCATORS if scenario == FORWARD and not options.in_process else (PAGES_KEPT,)

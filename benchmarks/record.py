@@ -207,6 +207,8 @@ class Result:
     processes: list[ProcessReading] = field(default_factory=list)
     over_no_grad: Interval | None = None
     """seconds(no_grad) / seconds(mode), from pairs; None for tracked and where no_grad was not timed."""
+    also_as_shipped: bool = False
+    """The job neither faults nor gives pages back, so that these figures hold for the allocator as shipped too."""
     kept_pages: Interval | None = None
     """seconds(tracked) / seconds(tracked with pages kept), from pairs; as shipped only."""
     discarded_placebos: list[Interval] = field(default_factory=list)

@@ -1,37 +1,214 @@
-"""Interleaved timing: every lane runs once per round, in random order, so that a round's times are pairs.
+"""Interleaved timing: every arm runs one block per round, in random order, so that a round's times are pairs.
 
-A call includes entering and leaving the mode and dropping its output, since tearing the graph down is part of what
-tracking costs. A lane may live in this process or in a room of its own. The clock, the random order and the page-fault counter are arguments, for tests on a simulated machine.
+A call pays for what ran before it: the first after another arm's is 20 to 45 % slower, whatever its mode, and it takes one to eight calls of a
+small model to fade. So a block begins with untimed calls, the washout, whose number is found from the ratios themselves. A call includes
+entering and leaving the mode and dropping its output, because tearing the graph down is part of what tracking costs. An arm may live in this
+process or in a worker of its own. The clock, the random order and the page-fault counter are arguments, for tests on a simulated machine.
 """
 
 from __future__ import annotations
 
 import gc
-import itertools
 import math
 import random
 import statistics
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
-from typing import Protocol
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from benchmarks.device import Device
 from benchmarks.failure import Failure
 from benchmarks.modes import Step
-from benchmarks.statistics import MIN_ROUNDS, next_look
+from benchmarks.workers import note_arm
 
-MIN_BLOCK_SECONDS = 200e-6
-"""A lane's share of a round lasts at least this long, so that reading the clock (about 0.1 us) does not show."""
+Clock = Callable[[], float]
 
-MIN_WARMUP_ROUNDS = 4
-_STILL_FALLING = 0.95
-"""A lane is still warming up while its fastest call of the last three is below this share of its fastest call before."""
+PLATEAU = 0.003
+"""A washout suffices where ratios are within 0.3 % of those after a long one."""
+
+WASHOUTS = (0, 1, 2, 4, 8, 16)
+LONGEST_WASHOUT_SECONDS = 2.5e-3
+"""Caches and predictors fill within this time; more calls than fit into it are not tried."""
+
+OUTLASTING_CALL_SECONDS = 5e-3
+"""A call that lasts so long outlasts any carry-over, and gets no washout."""
+
+_FEWEST_SURVEY_ROUNDS = 10
+_SLOWEST_FADING = 0.9
+_WARM_ROUNDS, _STILL_FALLING = 4, 0.95
+_MANY_OBJECTS = 700
+"""So many new objects that only a collection frees make one due: CPython's own threshold of the first generation."""
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """What one arm took in one round: the first call after another arm's (None without a washout), the timed calls together, their faults."""
+
+    first_seconds: float | None
+    seconds: float
+    faults: int = 0
+
+
+RunBlock = Callable[[int, int], Block]
+"""`run(washout, calls)` runs so many untimed calls of an arm and then times so many, here or in a worker."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How long rounds go on in one process: for `rounds` of them and `seconds` at least, unless they take `longest_seconds`; but for
+    `fewest_rounds` in any case. A block's timed part lasts at least `block_seconds` and as many calls as its washout. `washout` and `calls`
+    fix what an earlier process has found. Raises Failure `timed_out` after `timeout_seconds`."""
+
+    rounds: int = 30
+    seconds: float = 0.3
+    longest_seconds: float = 1.5
+    fewest_rounds: int = 3
+    block_seconds: float = 200e-6
+    survey_seconds: float = 0.6
+    warm_seconds: float = 0.05
+    longest_warm_seconds: float = 0.5
+    timeout_seconds: float = 300.0
+    washout: int | None = None
+    calls: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """What one process read: by arm, seconds of blocks of `calls` calls, one value a round, in order.
+
+    `first_seconds` are medians of the first call after another arm's, `page_faults` are per call. `launch` tells which launch the process came from,
+    `elapsed_seconds` is what the rounds took, their washout included.
+    """
+
+    calls: int
+    washout: int
+    seconds: dict[str, list[float]]
+    first_seconds: dict[str, float] = field(default_factory=dict)
+    page_faults: dict[str, float] = field(default_factory=dict)
+    elapsed_seconds: float = 0.0
+    launch: int = 0
+
+
+def time_arms(arms: Mapping[str, RunBlock], limits: Limits, order: random.Random, clock: Clock = time.perf_counter) -> Timings:
+    """Warms every arm up, finds the washout and the calls of a block unless `limits` has them, then runs rounds.
+
+    Raises Failure `timed_out` if the fewest rounds do not fit into the timeout.
+    """
+    rounds = _Rounds(arms, order)
+    rounds.run(0, 1)  # models are built, kernels chosen, caches filled: no clock runs before that
+    begin = clock()
+    call_seconds = warm_up(rounds, limits, clock)
+    washout = limits.washout
+    if washout is None:
+        washout = find_washout(rounds, call_seconds, limits, clock)
+    calls = limits.calls or max(1, washout, math.ceil(limits.block_seconds / call_seconds) if call_seconds > 0 else 1)
+    blocks: list[dict[str, Block]] = []
+    start = clock()
+    while True:
+        blocks.append(rounds.run(washout, calls))
+        elapsed = clock() - start
+        late = clock() - begin > limits.timeout_seconds
+        enough = len(blocks) >= limits.rounds and elapsed >= limits.seconds
+        if len(blocks) >= limits.fewest_rounds and (late or enough or elapsed >= limits.longest_seconds):
+            break
+        if late:
+            reason = f"{len(blocks)} rounds in {clock() - begin:.0f} s, and {limits.fewest_rounds} are needed; give --worker-timeout more"
+            raise Failure("timed_out", reason)
+    by_arm = {name: [round_[name] for round_ in blocks] for name in arms}
+    return Timings(
+        calls=calls,
+        washout=washout,
+        seconds={name: [block.seconds for block in own] for name, own in by_arm.items()},
+        first_seconds={name: median for name, own in by_arm.items() if (median := _median_first(own, calls)) is not None},
+        page_faults={name: statistics.median(block.faults for block in own) / calls for name, own in by_arm.items()},
+        elapsed_seconds=clock() - start,
+    )
+
+
+def _median_first(blocks: Sequence[Block], calls: int) -> float | None:
+    """Without a washout the timed call is itself the first after another arm's."""
+    first = [block.seconds if block.first_seconds is None and calls == 1 else block.first_seconds for block in blocks]
+    known = [seconds for seconds in first if seconds is not None]
+    return statistics.median(known) if known else None
+
+
+class _Rounds:
+    """Runs each arm once, in an order drawn anew each time."""
+
+    def __init__(self, arms: Mapping[str, RunBlock], order: random.Random) -> None:
+        self._arms, self._order, self._names = arms, order, list(arms)
+
+    def run(self, washout: int, calls: int) -> dict[str, Block]:
+        self._order.shuffle(self._names)
+        blocks = {}
+        for name in self._names:
+            note_arm(name)
+            blocks[name] = self._arms[name](washout, calls)
+        return blocks
+
+
+def warm_up(rounds: _Rounds, limits: Limits, clock: Clock) -> float:
+    """Runs rounds of single calls until no arm gets faster any more; returns the seconds of the fastest call of all.
+
+    At least four rounds and `warm_seconds`, because some starts are slow and flat; after four rounds at most `longest_warm_seconds`.
+    """
+    history: dict[str, list[float]] = {}
+    begin = clock()
+    while True:
+        for name, block in rounds.run(0, 1).items():
+            history.setdefault(name, []).append(block.seconds)
+        number, elapsed = len(next(iter(history.values()))), clock() - begin
+        stationary = number >= _WARM_ROUNDS and not any(_still_falling(seconds) for seconds in history.values())
+        if number >= _WARM_ROUNDS and (elapsed >= limits.longest_warm_seconds or (stationary and elapsed >= limits.warm_seconds)):
+            return min(min(seconds) for seconds in history.values())
+
+
+def _still_falling(seconds: Sequence[float]) -> bool:
+    """Whether the fastest of the last three calls is faster by more than 5 % than all before."""
+    return min(seconds[-3:]) < _STILL_FALLING * min(seconds[:-3])
+
+
+def find_washout(rounds: _Rounds, call_seconds: float, limits: Limits, clock: Clock) -> int:
+    """How many untimed calls let carry-over fade, from blocks with different washouts, all in the same rounds."""
+    candidates = [number for number in WASHOUTS if number * call_seconds <= LONGEST_WASHOUT_SECONDS]
+    if len(candidates) < 3:
+        return int(call_seconds < OUTLASTING_CALL_SECONDS)
+    calls = max(1, math.ceil(limits.block_seconds / call_seconds))
+    survey: list[list[list[float]]] = []
+    begin = clock()
+    while len(survey) < _FEWEST_SURVEY_ROUNDS or clock() - begin < limits.survey_seconds:
+        by_washout = [rounds.run(number, calls) for number in candidates]
+        survey.append([[math.log(blocks[name].seconds) for name in sorted(blocks)] for blocks in by_washout])
+    logs = np.array(survey)
+    return washout_of(candidates, logs[:, :, :1] - logs[:, :, 1:])
+
+
+def washout_of(candidates: Sequence[int], log_ratios: npt.NDArray[np.float64]) -> int:
+    """The fewest calls after which every ratio is within PLATEAU of its plateau; `log_ratios` are of blocks after so many untimed calls, of
+    shape (rounds, candidates, ratios), candidates 0 and 1 first.
+
+    What is missing from the plateau, that of the last candidate, fades as `missing * share**calls`. Both are taken from the ratio
+    that is affected most; the share is fitted to the other candidates and raised by its standard error.
+    """
+    differences = log_ratios[:, -1:, :] - log_ratios[:, :-1, :]
+    middles = np.median(differences, axis=0)
+    deviations = 1.4826 * np.median(abs(differences - middles), axis=0)
+    errors = 1.2533 * np.maximum(deviations, 1e-12) / math.sqrt(len(log_ratios))
+    worst = int(np.argmax(abs(middles[0]) / errors[0]))
+    missing, error = float(middles[0, worst]), float(errors[0, worst])
+    if abs(missing) <= max(PLATEAU, 2 * error):
+        return 1
+    later = np.array(candidates[1:-1])
+    shares = np.linspace(0.0, _SLOWEST_FADING, 91)
+    misfits = ((middles[1:, worst] - missing * shares[:, None] ** later) ** 2).sum(axis=1)
+    share = min(float(shares[np.argmin(misfits)]) + error / abs(missing), _SLOWEST_FADING)
+    needed = math.ceil(math.log(PLATEAU / abs(missing)) / math.log(share))
+    return min(max(needed, 1), candidates[-1])
 
 
 def minor_page_faults() -> int:
@@ -43,214 +220,48 @@ def minor_page_faults() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 
 
-class Announce(Protocol):
-    """Told which lane runs now (before every block), and how far the rounds are (at growing gaps)."""
+def arm(
+    name: str, step: Step, device: Device, clock: Clock = time.perf_counter, faults: Callable[[], int] = minor_page_faults
+) -> RunBlock:
+    """An arm in this process. A block of it raises a Failure naming the arm if the step raises or leaves gradients off."""
 
-    def lane(self, name: str) -> None: ...
+    def run(washout: int, calls: int) -> Block:
+        _collect_if_due()
+        try:
+            block = _block(step, washout, calls, device, clock, faults)
+        except Exception as error:
+            raise Failure.of(error, arm=name) from error
+        if not torch.is_grad_enabled():  # the arms after it would silently be untracked
+            raise Failure("broken_contract", "gradients were left off after the call", name)
+        return block
 
-    def rounds(self, done: int, elapsed_seconds: float) -> None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Timings:
-    """Seconds by lane, one value a round, in order, each for a block of `calls` calls.
-
-    `warmup_calls` are those that a lane took to become stationary. `device_seconds` are the same as `seconds` between two events of the
-    device, empty where it has none. `page_faults` are per call, the median over rounds. `elapsed_seconds` is what the rounds took.
-    """
-
-    calls: int
-    warmup_calls: dict[str, int]
-    elapsed_seconds: float
-    seconds: dict[str, list[float]]
-    device_seconds: dict[str, list[float]]
-    page_faults: dict[str, float]
+    return run
 
 
-@dataclass(slots=True)
-class Stopwatch:
-    """Times blocks of calls on a device."""
-
-    device: Device
-    clock: Callable[[], float] = time.perf_counter
-    faults: Callable[[], int] = minor_page_faults
-
-    def block(self, step: Step, calls: int) -> Block:
-        device, clock = self.device, self.clock
-        repeats = range(calls)
-        faults = self.faults()
-        device.synchronise()
-        start_mark = device.mark()
+def _block(step: Step, washout: int, calls: int, device: Device, clock: Clock, faults: Callable[[], int]) -> Block:
+    first_seconds = None
+    device.synchronise()
+    if washout:
         start = clock()
-        for _ in repeats:
-            step()
-        end_mark = device.mark()
+        step()
         device.synchronise()
-        seconds = clock() - start
-        return Block(seconds, device.seconds_between(start_mark, end_mark), self.faults() - faults)
-
-
-@dataclass(frozen=True, slots=True)
-class Block:
-    """Totals over the calls of one lane in one round."""
-
-    seconds: float
-    device_seconds: float | None
-    faults: int
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """When rounds stop: `settled(seconds by lane)` says that they suffice, None that the budget is to be used up.
-
-    `budget_seconds` is what their blocks may take together. A block lasts at least `block_seconds`, unless `calls` fixes its calls. Rounds
-    do not stop before `min_rounds`, nor, if they may at all, before `settling_seconds`, however calm the first ones look: a shorter stretch
-    shows nothing of how the machine drifts. They do stop at `timeout_seconds`, counted from the first warm-up call.
-    """
-
-    budget_seconds: float
-    timeout_seconds: float
-    settled: Callable[[Mapping[str, list[float]]], bool] | None
-    calls: int | None = None
-    min_rounds: int = MIN_ROUNDS
-    block_seconds: float = MIN_BLOCK_SECONDS
-
-    @property
-    def settling_seconds(self) -> float:
-        return self.budget_seconds / 4
-
-    @property
-    def warmup_cap_seconds(self) -> float:
-        return min(self.budget_seconds, self.timeout_seconds) / 4
-
-
-@dataclass(slots=True)
-class _Series:
-    seconds: list[float] = field(default_factory=list)
-    device_seconds: list[float] = field(default_factory=list)
-    faults: list[int] = field(default_factory=list)
-
-    def add(self, block: Block) -> None:
-        self.seconds.append(block.seconds)
-        self.faults.append(block.faults)
-        if block.device_seconds is not None:
-            self.device_seconds.append(block.device_seconds)
-
-
-RunBlock = Callable[[int], Block]
-"""Runs a lane's step so many times and tells what it took, here or in a room of its own."""
-
-
-def time_lanes(
-    lanes: Mapping[str, Step], stopwatch: Stopwatch, limits: Limits, order: random.Random, announce: Announce
-) -> Timings:
-    """Times steps in this process, interleaved. Raises as `time_blocks` does, and a Failure naming the lane if a lane raises."""
-    runs = {name: partial(run_block, stopwatch, name, step) for name, step in lanes.items()}
-    with garbage_collector_off():
-        return time_blocks(runs, stopwatch.clock, limits, order, announce)
-
-
-def time_blocks(
-    runs: Mapping[str, RunBlock], clock: Callable[[], float], limits: Limits, order: random.Random, announce: Announce
-) -> Timings:
-    """Warms every lane up, then runs rounds until `limits` says stop.
-
-    Raises Failure `timed_out` if the fewest rounds do not fit into the timeout.
-    """
-    names = list(runs)
-    begin = clock()
-    warmup_calls, fastest = warm_up(runs, clock, limits.warmup_cap_seconds, announce)
-    calls = limits.calls or (max(1, math.ceil(limits.block_seconds / fastest)) if fastest > 0 else 1)
-    series = {name: _Series() for name in names}
+        first_seconds = clock() - start
+    for _ in range(washout - 1):
+        step()
+    device.synchronise()
+    faults_before, repeats = faults(), range(calls)
     start = clock()
-    rounds, in_blocks, look = 0, 0.0, limits.min_rounds
-    while True:
-        order.shuffle(names)
-        for name in names:
-            announce.lane(name)
-            block = runs[name](calls)
-            series[name].add(block)
-            in_blocks += block.seconds
-        rounds += 1
-        late = clock() - begin > limits.timeout_seconds
-        if rounds < limits.min_rounds:
-            if late:
-                reason = f"{rounds} rounds in {clock() - begin:.0f} s, and {limits.min_rounds} are needed; give --timeout more"
-                raise Failure("timed_out", reason)
-            continue
-        if late or in_blocks >= limits.budget_seconds:
-            break
-        if rounds >= look:
-            announce.rounds(rounds, in_blocks)
-            seconds = {name: one.seconds for name, one in series.items()}
-            if limits.settled and in_blocks >= limits.settling_seconds and limits.settled(seconds):
-                break
-            look = next_look(rounds)
-    return Timings(
-        calls=calls,
-        warmup_calls=warmup_calls,
-        elapsed_seconds=clock() - start,
-        seconds={name: series[name].seconds for name in runs},
-        device_seconds={name: series[name].device_seconds for name in runs if series[name].device_seconds},
-        page_faults={name: statistics.median(series[name].faults) / calls for name in runs},
-    )
+    for _ in repeats:
+        step()
+    device.synchronise()
+    seconds = clock() - start
+    return Block(first_seconds, seconds, faults() - faults_before)
 
 
-def warm_up(
-    runs: Mapping[str, RunBlock], clock: Callable[[], float], cap_seconds: float, announce: Announce
-) -> tuple[dict[str, int], float]:
-    """Runs rounds of single calls until no lane gets faster any more, for at least a fifth of the cap and four rounds.
-
-    The fifth is for starts that are slow and flat. Once the cap is reached it ends after the fourth round whatever the lanes do. Returns
-    how many calls each lane took to become stationary, and the seconds of the fastest call of all.
-    """
-    starts = {name: _Start() for name in runs}
-    begin = clock()
-    for rounds in itertools.count(1):
-        for name, run in runs.items():
-            announce.lane(name)
-            starts[name].add(run(1).seconds)
-        elapsed = clock() - begin
-        warm = elapsed >= cap_seconds / 5 and all(start.stationary_from is not None for start in starts.values())
-        if rounds >= MIN_WARMUP_ROUNDS and (warm or elapsed > cap_seconds):
-            break
-    calls = {name: start.stationary_from or rounds for name, start in starts.items()}
-    return calls, min(start.fastest for start in starts.values())
-
-
-class _Start:
-    """The first calls of a lane. `stationary_from` counts the calls after which it got no faster, None while it still does."""
-
-    def __init__(self) -> None:
-        self._recent: deque[float] = deque(maxlen=MIN_WARMUP_ROUNDS - 1)
-        self._fastest_before = math.inf
-        self._calls = 0
-        self.stationary_from: int | None = None
-
-    @property
-    def fastest(self) -> float:
-        return min(self._fastest_before, *self._recent)
-
-    def add(self, seconds: float) -> None:
-        if len(self._recent) == self._recent.maxlen:
-            self._fastest_before = min(self._fastest_before, self._recent[0])
-        self._recent.append(seconds)
-        self._calls += 1
-        if min(self._recent) < _STILL_FALLING * self._fastest_before:
-            self.stationary_from = None
-        elif self.stationary_from is None:
-            self.stationary_from = self._calls
-
-
-def run_block(stopwatch: Stopwatch, name: str, step: Step, calls: int) -> Block:
-    """Raises Failure naming the lane if the step raises or leaves gradients off."""
-    try:
-        block = stopwatch.block(step, calls)
-    except Exception as error:
-        raise Failure.of(error, lane=name) from error
-    if not torch.is_grad_enabled():  # the lanes after it would silently be untracked
-        raise Failure("broken_contract", "gradients were left off after the call", name)
-    return block
+def _collect_if_due() -> None:
+    """Cycles that a model leaves behind are collected between blocks: with the collector off they would fill the memory."""
+    if not gc.isenabled() and gc.get_count()[0] > _MANY_OBJECTS:
+        gc.collect()
 
 
 @contextmanager

@@ -1,0 +1,53 @@
+"""Where jobs are measured. An executor has one method; it yields a group at a time, in whatever order groups are done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+from benchmarks.failure import Failure
+from benchmarks.group import measure
+from benchmarks.measure.known_blocks import METERS, Reading, distrusted, try_meters, withheld
+from benchmarks.plan import Job
+from benchmarks.record import GroupResult
+from benchmarks.workers import Workers
+
+
+class Executor(Protocol):
+    def results(self, jobs: Iterable[Job]) -> Iterator[GroupResult]: ...
+
+
+@dataclass(slots=True)
+class Here:
+    """This machine, one job after the other. Its memory meters are tried on known blocks before the first job of each device; figures whose
+    meter is off are withheld from what it yields."""
+
+    workers: Workers
+    measure: Callable[[Job, Workers], Iterator[GroupResult]] = measure
+    readings: list[Reading] = field(default_factory=list)
+    _reasons: dict[str, dict[str, str]] = field(default_factory=dict)
+
+    def results(self, jobs: Iterable[Job]) -> Iterator[GroupResult]:
+        for job in jobs:
+            if job.device not in self._reasons:
+                self._reasons[job.device] = self._try_meters(job)
+            for group in self.measure(job, self.workers):
+                yield _without(group, self._reasons[job.device])
+
+    def _try_meters(self, job: Job) -> dict[str, str]:
+        """The figures not to be trusted on the job's device, each with the reason."""
+        try:
+            readings = self.workers.run(try_meters, job.device, job.effort.threads, self.workers.fresh)
+        except Failure as failure:
+            return dict.fromkeys(METERS, f"its meter could not be tried: {failure.status}: {failure.reason}")
+        self.readings += readings
+        return distrusted(readings)
+
+
+def _without(group: GroupResult, reasons: dict[str, str]) -> GroupResult:
+    timed = [
+        replace(one, result=replace(one.result, memory=withheld(one.result.memory, reasons))) if reasons else one
+        for one in group.timed
+    ]
+    return replace(group, timed=timed)

@@ -1,0 +1,243 @@
+"""From a job to its results: every mode is examined once, then all are timed together, once per allocator."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+from benchmarks import allocator
+from benchmarks.failure import Failure
+from benchmarks.intervals import MIN_ROUNDS, combined_ratio, disproved, half_width, median_ratio, resolution, verdict
+from benchmarks.measure.alternating import KEPT_PAGES, PLACEBO, arms_of, time_apart, time_together
+from benchmarks.measure.examine import Examination, examine
+from benchmarks.measure.timing import Limits, Timings
+from benchmarks.modes import NO_GRAD, TRACKED
+from benchmarks.plan import Job
+from benchmarks.record import (
+    AS_SHIPPED,
+    PAGES_KEPT,
+    Case,
+    GroupResult,
+    Interval,
+    ProcessReading,
+    Promise,
+    Result,
+    Timed,
+    Unmeasured,
+)
+from benchmarks.scenarios import SCENARIOS
+from benchmarks.workers import LAUNCHES, Workers
+
+FAULTS = 0.5
+"""Page faults per call from which on a job is timed as shipped too; fewer are what the kernel does now and then."""
+
+_MOST_PROCESSES = 2
+"""Up to so many times the processes asked for, while intervals are wide and the budget lasts."""
+
+
+@dataclass(slots=True)
+class _Modes:
+    """What is known of a job's modes: those that may be timed, and why the others may not."""
+
+    examined: dict[str, Examination] = field(default_factory=dict)
+    failures: dict[str, Failure] = field(default_factory=dict)
+    promises: dict[str, list[Promise]] = field(default_factory=dict)
+    """Those that a failed mode has broken."""
+
+    @property
+    def sound(self) -> list[str]:
+        return [mode for mode in self.examined if mode not in self.failures]
+
+    def unmeasured(self, job: Job, allocator_: str) -> list[Unmeasured]:
+        """Tracked is listed even where it was not asked for: it is why the others have no speedup."""
+        group = job.group(allocator_)
+        return [
+            Unmeasured(group.case(mode), failure.status, failure.reason, self.promises.get(mode, []))
+            for mode, failure in self.failures.items()
+        ]
+
+
+def measure(job: Job, workers: Workers) -> Iterator[GroupResult]:
+    """Examines each mode in a worker of its own, then times those that hold their contract together, once per allocator.
+
+    A mode that fails is left out and reported as Unmeasured; the others go on, without a speedup if tracked is what failed. Where no mode
+    causes page faults as shipped, both allocators are one figure, which is measured with pages kept if that was asked for.
+    """
+    modes = examine_modes(job, workers)
+    faulting = any((one.page_faults or 0.0) >= FAULTS for one in modes.examined.values())
+    both = {PAGES_KEPT, AS_SHIPPED} <= set(job.allocators)
+    for name in job.allocators:
+        if name == AS_SHIPPED and both and not faulting:
+            yield GroupResult(job.group(name))
+        else:
+            yield _measure_group(job, name, modes, workers, also_as_shipped=both and not faulting)
+
+
+def check(job: Job, workers: Workers) -> Iterator[GroupResult]:
+    """Runs each mode and checks its contract; times nothing and measures nothing."""
+    modes = examine_modes(job, workers, calls_only=True)
+    for name in job.allocators:
+        yield GroupResult(job.group(name), unmeasured=modes.unmeasured(job, name))
+
+
+def examine_modes(job: Job, workers: Workers, *, calls_only: bool = False) -> _Modes:
+    """Tracked comes first, asked for or not: it is what the others are compared with."""
+    modes = _Modes()
+    for mode in dict.fromkeys((TRACKED.name, *job.modes)):
+        with_tracked = TRACKED.name not in modes.failures
+        try:
+            found = workers.run(examine, job, mode, with_tracked, workers.fresh, calls_only, arms=(mode,))
+        except Failure as failure:
+            modes.failures[mode] = failure
+            continue
+        if found.contract.holds:
+            modes.examined[mode] = found
+        else:
+            modes.failures[mode] = Failure("broken_contract", "; ".join(one.reason for one in found.contract.broken))
+            modes.promises[mode] = [one.promise for one in found.contract.broken]
+    return modes
+
+
+def _measure_group(job: Job, allocator_: str, modes: _Modes, workers: Workers, *, also_as_shipped: bool) -> GroupResult:
+    group = job.group(allocator_)
+    why = allocator.unavailable() if job.device == "cpu" and allocator_ == PAGES_KEPT else None
+    if why is not None:
+        return GroupResult(group, unmeasured=[Unmeasured(group.case(mode), "unsupported", why) for mode in job.modes])
+    modes = replace(modes, failures=dict(modes.failures))
+    timings: list[Timings] = []
+    discarded: list[Interval] = []
+    while not timings and any(mode in job.modes for mode in modes.sound):
+        arms = modes.sound
+        try:
+            timings, discarded = _time_until_trusted(job, allocator_, arms, workers)
+        except Failure as failure:
+            lost = TRACKED.name if failure.arm in (PLACEBO, KEPT_PAGES) else failure.arm
+            modes.failures |= dict.fromkeys([lost] if lost in arms else arms, failure)
+    if not timings:
+        return GroupResult(group, unmeasured=modes.unmeasured(job, allocator_))
+    common = _Common(
+        placebo=ratio_of(timings, PLACEBO),
+        kept_pages=ratio_of(timings, KEPT_PAGES),
+        discarded_placebos=discarded,
+        steps=SCENARIOS[job.scenario].steps,
+        also_as_shipped=also_as_shipped,
+    )
+    timed = [
+        _timed(group.case(mode), modes.examined[mode], timings, common) for mode in job.modes if mode in timings[0].seconds
+    ]
+    return GroupResult(group, timed, modes.unmeasured(job, allocator_))
+
+
+def _time_until_trusted(
+    job: Job, allocator_: str, modes: Sequence[str], workers: Workers
+) -> tuple[list[Timings], list[Interval]]:
+    """Times again, `effort.retries` times at most, while the placebo is shown not to be 1; returns the placebos of what was discarded too."""
+    discarded: list[Interval] = []
+    while True:
+        timings = _time(job, allocator_, modes, workers)
+        placebo = ratio_of(timings, PLACEBO)
+        if placebo is None or not disproved(placebo) or len(discarded) == job.effort.retries:
+            return timings, discarded
+        discarded.append(placebo)
+
+
+def _time(job: Job, allocator_: str, modes: Sequence[str], workers: Workers) -> list[Timings]:
+    """Processes one after the other, from launches in turn; all with the washout and the calls per block that the first one found."""
+    effort, share = job.effort, SCENARIOS[job.scenario].budget_share
+    budget = effort.budget * share
+    limits = Limits(
+        seconds=0.3 * min(1.0, 4 * share),
+        longest_seconds=budget / effort.processes,
+        fewest_rounds=3 if effort.processes > 1 else MIN_ROUNDS,
+        survey_seconds=0.6 * min(1.0, 4 * share),
+        timeout_seconds=effort.worker_timeout * 0.9,
+    )
+    timings: list[Timings] = []
+    while _more_needed(timings, effort.processes, effort.precision, budget):
+        number = len(timings)
+        if timings:
+            limits = replace(limits, washout=timings[0].washout, calls=timings[0].calls)
+        if allocator_ == AS_SHIPPED:
+            read = time_apart(workers, job, modes, limits, number)
+        else:
+            arms = tuple(arms_of(modes))
+            read = workers.run(time_together, job, modes, limits, number, workers.fresh, arms=arms, launch=number)
+        timings.append(replace(read, launch=number % LAUNCHES))
+    return timings
+
+
+def _more_needed(timings: Sequence[Timings], processes: int, precision: float, budget: float) -> bool:
+    """At least `processes`; then more where intervals are wide, while the budget lasts. Two processes tell too little of their spread to go on."""
+    if len(timings) < processes:
+        return True
+    if processes < 3 or len(timings) >= _MOST_PROCESSES * processes:
+        return False
+    if sum(one.elapsed_seconds for one in timings) >= budget:
+        return False
+    arms = [name for name in timings[0].seconds if name != TRACKED.name]
+    return any(half_width(ratio) > precision for name in arms if (ratio := ratio_of(timings, name)) is not None)
+
+
+def ratio_of(timings: Sequence[Timings], arm: str, base: str = TRACKED.name) -> Interval | None:
+    """seconds(base) / seconds(arm): across processes, from the rounds of each; None where either was not timed."""
+    if not {base, arm} <= timings[0].seconds.keys():
+        return None
+    return combined_ratio([(one.seconds[base], one.seconds[arm]) for one in timings])
+
+
+@dataclass(frozen=True, slots=True)
+class _Common:
+    """What the modes of a group share in their results."""
+
+    placebo: Interval | None
+    kept_pages: Interval | None
+    discarded_placebos: list[Interval]
+    steps: int
+    also_as_shipped: bool
+
+
+def _timed(case: Case, examined: Examination, timings: Sequence[Timings], common: _Common) -> Timed:
+    """The result of `case` with the blocks of all processes, one after the other."""
+    mode, calls, placebo = case.mode, timings[0].calls, common.placebo
+    reach = None if placebo is None else resolution(placebo)
+    baseline = mode == TRACKED.name
+    speedup = Interval(1.0, 1.0, 1.0) if baseline else ratio_of(timings, mode)
+    assert examined.memory is not None
+    processes = [_reading(mode, one) for one in timings]
+    first = [one.first_seconds[mode] for one in timings if mode in one.first_seconds]
+    result = Result(
+        case=case,
+        seconds=statistics.geometric_mean(one.seconds for one in processes),
+        speedup=speedup,
+        verdict="baseline" if baseline else "unclear" if speedup is None else verdict(speedup, reach or 0.0),
+        placebo=placebo,
+        trusted=placebo is not None and not disproved(placebo),
+        resolution=reach,
+        washout_calls=timings[0].washout,
+        after_switch_seconds=statistics.geometric_mean(first) if first else None,
+        page_faults=statistics.fmean(one.page_faults[mode] for one in timings),
+        memory=examined.memory,
+        contract=examined.contract,
+        kernels=examined.kernels,
+        model=examined.model,
+        processes=processes,
+        over_no_grad=ratio_of(timings, mode, NO_GRAD.name) if mode not in (TRACKED.name, NO_GRAD.name) else None,
+        kept_pages=common.kept_pages,
+        discarded_placebos=common.discarded_placebos,
+        steps=common.steps,
+        also_as_shipped=common.also_as_shipped,
+    )
+    return Timed(result, [seconds for one in timings for seconds in one.seconds[mode]], calls)
+
+
+def _reading(mode: str, timings: Timings) -> ProcessReading:
+    tracked, blocks, placebo = (timings.seconds.get(arm, []) for arm in (TRACKED.name, mode, PLACEBO))
+    return ProcessReading(
+        launch=timings.launch,
+        rounds=len(blocks),
+        seconds=statistics.median(blocks) / timings.calls,
+        speedup=median_ratio(tracked, blocks) if tracked else None,
+        placebo=median_ratio(tracked, placebo) if tracked else None,
+        page_faults=timings.page_faults[mode],
+    )

@@ -1,0 +1,156 @@
+"""`python -m benchmarks.guide`: what switching gradients off does, shown by running walkthrough.txt.
+
+The exit status is 1 if anything that the text states does not hold with the torch that is installed. `--modes` and `--models`
+print a table in Markdown instead.
+"""
+
+from __future__ import annotations
+
+import argparse
+import doctest
+import re
+import sys
+import textwrap
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.syntax import Syntax
+from rich.table import Table
+
+WALKTHROUGH = Path(__file__).with_name("walkthrough.txt")
+WIDTH = 90
+
+
+class Reader(doctest.DocTestRunner):
+    """Runs a doctest and prints it as it goes: headings, code without prompts, and what came out.
+
+    `broken` names the statements that did not do what the text says.
+    """
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(verbose=False)
+        self.broken: list[str] = []
+        self._console = console
+        self._lines_shown = 0
+
+    def report_start(self, _out: Any, test: doctest.DocTest, example: doctest.Example) -> None:
+        for heading in (test.docstring or "").splitlines()[self._lines_shown : example.lineno]:
+            self._print(heading, "bold")
+        self._lines_shown = example.lineno + example.source.count("\n") + example.want.count("\n")
+        for line in Syntax("", "python", theme="ansi_dark").highlight(_code(example)).split():
+            self._console.print("   ", line, soft_wrap=True)
+
+    def report_success(self, _out: Any, _test: doctest.DocTest, _example: doctest.Example, got: str) -> None:
+        for number, line in enumerate(_outcome(got)):
+            self._print(f"{'    -> ' if number == 0 else '       '}{line}", "green")
+
+    def report_failure(self, _out: Any, test: doctest.DocTest, example: doctest.Example, got: str) -> None:
+        self.broken.append(f"{test.name}, line {example.lineno + 1}: {_code(example).splitlines()[0]}")
+        for word, text in (("expected", example.want), ("came", got)):
+            for line in _outcome(text) or ["nothing"]:
+                self._print(f"  ! {word}: {line}", "bold red")
+
+    def report_unexpected_exception(self, out: Any, test: doctest.DocTest, example: doctest.Example, exc_info: Any) -> None:
+        self.report_failure(out, test, example, f"{exc_info[0].__name__}: {exc_info[1]}")
+
+    def _print(self, line: str, style: str) -> None:
+        self._console.print(line, style=style, soft_wrap=True)
+
+
+def _code(example: doctest.Example) -> str:
+    return re.sub(r" *# doctest:.*", "", example.source).rstrip()
+
+
+def _outcome(text: str) -> list[str]:
+    """What was printed, or an exception without its traceback, in lines that fit."""
+    lines = text.splitlines()
+    if lines and lines[0].startswith("Traceback"):
+        lines = [line for line in lines[1:] if not line.startswith(" ")]
+    return [piece for line in lines for piece in textwrap.wrap(line, WIDTH, max_lines=3, placeholder=" ...")]
+
+
+def read_out(text: str, name: str, console: Console) -> bool:
+    """Runs a doctest, prints it, and tells whether all that it states holds."""
+    import torch
+
+    reader = Reader(console)
+    reader.run(doctest.DocTestParser().get_doctest(text, {}, name, name, 0))
+    if not reader.broken:
+        console.print(f"\nAll of this holds with torch {torch.__version__}.")
+        return True
+    console.print(f"\nWith torch {torch.__version__} this does not hold, marked ! above:", style="bold red")
+    for statement in reader.broken:
+        console.print(f"  {statement}", soft_wrap=True)
+    return False
+
+
+def modes_table() -> str:
+    """Properties x modes. A mode whose answers are all those of an earlier one, where it has any, is named below instead."""
+    from benchmarks.guide.properties import PROPERTIES, has
+    from benchmarks.modes import MODES
+
+    columns: dict[str, list[bool | None]] = {}
+    alike: list[str] = []
+    for mode in MODES.values():
+        answers = [has(mode, name) for name in PROPERTIES]
+        twins = [
+            name
+            for name, others in columns.items()
+            if all(answer in (None, other) for answer, other in zip(answers, others, strict=True))
+        ]
+        if twins:
+            alike.append(f"`{mode.name}` is like `{twins[0]}`")
+        else:
+            columns[mode.name] = answers
+    words = {True: "yes", False: "no", None: "-"}
+    rows = [[name, *(words[answer] for answer in row)] for name, *row in zip(PROPERTIES, *columns.values(), strict=True)]
+    notes = ["`-` makes no sense for the mode", *alike]
+    return "\n".join([markdown(["property", *columns], rows), "", *(f"- {note}" for note in notes)])
+
+
+def models_table() -> str:
+    """The built-in models, built without memory for their values."""
+    import torch
+
+    from benchmarks.models import MODELS
+
+    rows = []
+    for family in MODELS.values():
+        for size in family.sizes:
+            with torch.device("meta"):
+                facts = family.workload(size).facts()
+            rows.append([family.name, size, f"{facts.parameters:,}", " ".join(facts.inputs)])
+    summaries = [f"- {family.name}: {family.summary}" for family in MODELS.values()]
+    return "\n".join([markdown(["model", "size", "parameters", "input"], rows), "", *summaries])
+
+
+def markdown(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    table = Table(box=box.MARKDOWN)
+    for title in titles:
+        table.add_column(title, justify="right" if title == "parameters" else "left")
+    for row in rows:
+        table.add_row(*row)
+    console = Console(width=1000, color_system=None, markup=False, emoji=False)
+    with console.capture() as printed:
+        console.print(table)
+    return printed.get().strip()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.guide", description="What switching gradients off does.")
+    tables = parser.add_mutually_exclusive_group()
+    tables.add_argument("--modes", action="store_true", help="print instead what each mode does, found by running it")
+    tables.add_argument("--models", action="store_true", help="print instead what the built-in models are")
+    chosen = parser.parse_args(arguments)
+    console = Console(file=sys.stdout, markup=False, emoji=False, highlight=False)  # while a doctest runs, stdout is its own
+    if chosen.modes or chosen.models:
+        console.print(modes_table() if chosen.modes else models_table(), soft_wrap=True)
+        return 0
+    return 0 if read_out(WALKTHROUGH.read_text(encoding="utf-8"), WALKTHROUGH.name, console) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,151 @@
+"""The arms of a group, timed together in one process (pages kept) or in a process each (as shipped).
+
+The two protocols differ in the allocator alone: the same blocks, washout, core, warm-up and clock. As shipped an arm has a process
+of its own, because what other arms allocate would change its heap; the heap is what has to be repeated.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from benchmarks import allocator
+from benchmarks.device import device_named
+from benchmarks.failure import Failure
+from benchmarks.measure.contract import preserved
+from benchmarks.measure.timing import Block, Limits, RunBlock, Timings, arm, garbage_collector_off, time_arms
+from benchmarks.modes import TRACKED
+from benchmarks.workers import note_arm
+
+if TYPE_CHECKING:
+    from benchmarks.plan import Job
+    from benchmarks.workers import Workers
+
+PLACEBO = "placebo"
+"""The name of the second tracked arm of a group."""
+
+KEPT_PAGES = "kept pages"
+"""The name of the tracked arm that keeps its pages among arms that do not: what the allocator could give back, beside what modes do."""
+
+
+def arms_of(modes: Sequence[str], *, as_shipped: bool = False) -> dict[str, str]:
+    """The arms of a group by name, each with its mode: where tracked is among them, the placebo is tracked once more."""
+    more = (PLACEBO, KEPT_PAGES) if as_shipped and allocator.unavailable() is None else (PLACEBO,)
+    return {mode: mode for mode in modes} | (dict.fromkeys(more, TRACKED.name) if TRACKED.name in modes else {})
+
+
+def time_together(job: Job, modes: Sequence[str], limits: Limits, process: int, own_process: bool) -> Timings:
+    """Times `modes` and their placebo in this process; freed pages are kept from here on.
+
+    `process` seeds what differs between one process and the next: the order of arms, where blocks come to lie, the core.
+    """
+    if job.device == "cpu":
+        allocator.keep_pages()
+    if own_process:
+        _settle_in(job, process, str(process))
+        pin(core_of(job, process))
+    workload = job.build()
+    device = device_named(job.device)
+    with settings(job.effort.threads), preserved(workload.module, job.changing(workload)), garbage_collector_off():
+        arms = {name: arm(name, job.step(workload, mode), device) for name, mode in arms_of(modes).items()}
+        return time_arms(arms, limits, random.Random(process))
+
+
+def time_apart(workers: Workers, job: Job, modes: Sequence[str], limits: Limits, process: int) -> Timings:
+    """Times `modes`, their placebo and KEPT_PAGES together with the allocator as shipped, each arm in a worker of its own.
+
+    One computes while the others wait, on the same core where torch has one thread. Raises Failure naming the arm.
+    """
+    core = core_of(job, process)
+    with ExitStack() as workers_open, _here_too(core):
+
+        def run_of(name: str, mode: str) -> RunBlock:
+            ask = workers_open.enter_context(
+                workers.serve(serve_arm, job, name, mode, process, core, arms=(name,), launch=process)
+            )
+            return _asked(name, ask)
+
+        runs = {name: run_of(name, mode) for name, mode in arms_of(modes, as_shipped=True).items()}
+        return time_arms(runs, limits, random.Random(process))
+
+
+def serve_arm(job: Job, name: str, mode: str, process: int, core: int | None) -> Callable[[tuple[int, int]], tuple[Any, ...]]:
+    """Builds one arm in this process for good, as shipped unless it is KEPT_PAGES; returns what runs a block of it."""
+    note_arm(name)
+    if name == KEPT_PAGES:
+        allocator.keep_pages()
+    _settle_in(job, process, f"{process} {name}")
+    workload = job.build()
+    stack = ExitStack()  # never left: the process ends with its parent's last question
+    for context in (settings(job.effort.threads), preserved(workload.module, job.changing(workload)), garbage_collector_off()):
+        stack.enter_context(context)
+    run = arm(name, job.step(workload, mode), device_named(job.device))
+    pin(core)
+
+    def answer(question: tuple[int, int]) -> tuple[Any, ...]:
+        block = run(*question)
+        return block.first_seconds, block.seconds, block.faults
+
+    answer.stack = stack  # type: ignore[attr-defined]
+    return answer
+
+
+def _asked(name: str, ask: Callable[[Any], Any]) -> RunBlock:
+    def run(washout: int, calls: int) -> Block:
+        try:
+            return Block(*ask((washout, calls)))
+        except Failure as failure:
+            raise Failure(failure.status, failure.reason, name) from failure
+
+    return run
+
+
+def _settle_in(job: Job, process: int, heap: str) -> None:
+    """Makes this process's heap another than that of its siblings, which all start as copies of one."""
+    if job.device == "cpu" and process:
+        allocator.shift_heap(random.Random(heap))
+
+
+def core_of(job: Job, process: int) -> int | None:
+    """The core on which a process's arms take turns: another for each process. None with several threads, and where none can be held."""
+    if job.effort.threads > 1 or job.device != "cpu" or not hasattr(os, "sched_setaffinity"):
+        return None
+    cores = sorted(os.sched_getaffinity(0))
+    return cores[process % len(cores)]
+
+
+def pin(core: int | None) -> None:
+    if core is not None:
+        os.sched_setaffinity(0, {core})
+
+
+@contextmanager
+def _here_too(core: int | None) -> Iterator[None]:
+    """This process stays on the arms' core meanwhile: a message is then a switch instead of waking another core up."""
+    if core is None:
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    pin(core)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+@contextmanager
+def settings(threads: int) -> Iterator[None]:
+    """torch computes with so many threads inside, and gradients are on, whatever the user's file has set."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        with torch.enable_grad():
+            yield
+    finally:
+        torch.set_num_threads(before)

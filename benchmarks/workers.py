@@ -1,0 +1,289 @@
+"""Workers: fresh processes in which a task runs, forked from launches that have torch loaded and nothing else done.
+
+What a task does to its process (allocator, threads, caches, a crash) stays there. A task is a function of a module; what it
+returns comes back, and a process that is lost comes back as a Failure that names the arm that was running.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import faulthandler
+import gc
+import multiprocessing
+import os
+import pickle
+import re
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
+from multiprocessing import forkserver
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NoReturn, Protocol, TypeVar
+
+from benchmarks.failure import Failure
+
+T = TypeVar("T")
+
+LAUNCHES = 4
+"""Fork servers whose workers take turns. Workers of one share its address-space layout and agree with each other more than launches do."""
+
+_START_SECONDS = 120.0
+_PRELOADED = ("torch", "benchmarks.measure.alternating")
+_PR_SET_PDEATHSIG = 1
+_LAST_WORDS_BYTES = 64 * 1024
+
+
+class Workers(Protocol):
+    """Where tasks run. `fresh` says whether each has a process of its own."""
+
+    fresh: bool
+
+    def run(self, task: Callable[..., T], *args: Any, arms: Sequence[str] = (), launch: int = 0) -> T:
+        """Runs `task(*args)` and returns what it returns. `arms` are the names that it may note as running.
+
+        Raises Failure if it fails, is lost, or is not done in time.
+        """
+
+    def serve(
+        self, task: Callable[..., Any], *args: Any, arms: Sequence[str] = (), launch: int = 0
+    ) -> AbstractContextManager[Callable[[Any], Any]]:
+        """A worker in which the function that `task(*args)` returns answers questions until the context is left.
+
+        Entering it does not wait for the worker to be ready. Raises Failure where there are no processes.
+        """
+
+
+class InProcess:
+    """No worker at all: for debuggers, profilers and live objects. A crash or a hang is the caller's own."""
+
+    fresh = False
+
+    def run(self, task: Callable[..., T], *args: Any, arms: Sequence[str] = (), launch: int = 0) -> T:  # noqa: ARG002
+        try:
+            return task(*args)
+        except Exception as error:
+            raise Failure.of(error) from error
+
+    def serve(self, *args: Any, **kwargs: Any) -> NoReturn:  # noqa: ARG002 - the interface's
+        raise Failure("unsupported", "needs a process per arm, which --in-process does without")
+
+
+class Launches:
+    """Fresh processes from LAUNCHES fork servers; each task may take `timeout_seconds` once its process runs.
+
+    `preload` names modules that every server imports, so that no worker has to: a user's model may import for seconds. Servers import
+    side by side in the background from when the first is needed.
+    """
+
+    fresh = True
+
+    def __init__(self, timeout_seconds: float, preload: Sequence[str] = ()) -> None:
+        self._timeout_seconds = timeout_seconds
+        self._context = multiprocessing.get_context("forkserver")
+        self._servers = [forkserver.ForkServer() for _ in range(LAUNCHES)]
+        for server in self._servers:
+            server.set_forkserver_preload([*_PRELOADED, *preload])
+
+    def run(self, task: Callable[..., T], *args: Any, arms: Sequence[str] = (), launch: int = 0) -> T:
+        with self._open(_run, (task, args), arms, launch) as worker:
+            result: T = worker.hear()
+            return result
+
+    @contextmanager
+    def serve(
+        self, task: Callable[..., Any], *args: Any, arms: Sequence[str] = (), launch: int = 0
+    ) -> Iterator[Callable[[Any], Any]]:
+        with self._open(_serve, (task, args), arms, launch) as worker:
+            yield worker.ask
+
+    def prepare(self) -> None:
+        """Starts all servers, which import in the background."""
+        for server in self._servers:
+            server.ensure_running()
+
+    @contextmanager
+    def _open(self, life: Callable[..., None], call: tuple[Any, ...], arms: Sequence[str], launch: int) -> Iterator[_Worker]:
+        ours, theirs = self._context.Pipe()
+        last_words, dying = self._context.Pipe(duplex=False)
+        running = self._context.RawValue(ctypes.c_int, -1)
+        process = self._context.Process(target=_live, args=(life, theirs, dying, running, tuple(arms), call), name="gradtax worker")
+        worker = _Worker(process, ours, last_words, self._timeout_seconds, lambda: _name(arms, running.value))
+        try:
+            with _forked_by(self._servers[launch % LAUNCHES]), _main_not_imported():
+                process.start()
+            theirs.close()
+            dying.close()
+            yield worker
+        finally:
+            _end(process)
+            ours.close()
+            last_words.close()
+
+
+class _Worker:
+    """A process with a task in it, seen from the parent. One that is lost, or too late, raises Failure."""
+
+    def __init__(
+        self, process: BaseProcess, connection: Connection, last_words: Connection, timeout_seconds: float,
+        arm: Callable[[], str | None],
+    ) -> None:  # fmt: skip
+        self._process, self._connection, self._last_words, self._arm = process, connection, last_words, arm
+        self._timeout_seconds = timeout_seconds
+        self._deadline = time.monotonic() + _START_SECONDS
+        self._kills_before = _out_of_memory_kills()
+
+    def ask(self, question: Any) -> Any:
+        """The answer of a task that serves questions."""
+        with suppress(OSError):  # a worker that is gone is told by what is heard
+            self._connection.send(question)
+        return self.hear()
+
+    def hear(self) -> Any:
+        """The task's next answer, or what it returns."""
+        try:
+            while self._connection.poll(max(0.0, self._deadline - time.monotonic())):
+                kind, value = self._connection.recv()
+                if kind == "ready":
+                    self._deadline = time.monotonic() + self._timeout_seconds
+                elif kind == "failed":
+                    raise Failure(*value)
+                else:
+                    return value
+        except (OSError, EOFError, pickle.UnpicklingError):
+            self._process.join(10)
+            raise _lost(self._process.exitcode, self._said(), self._kills_before, self._arm()) from None
+        reason = f"not done within {self._timeout_seconds:g} s (--worker-timeout gives more)"
+        raise Failure("timed_out", reason, self._arm())
+
+    def _said(self) -> str:
+        os.set_blocking(self._last_words.fileno(), False)
+        with suppress(OSError):
+            return os.read(self._last_words.fileno(), _LAST_WORDS_BYTES).decode(errors="replace")
+        return ""
+
+
+class _Running:
+    """The arm that runs in this process, as a number in memory shared with the parent: noting it costs no system call."""
+
+    number: Any = None
+    arms: tuple[str, ...] = ()
+
+
+def note_arm(name: str) -> None:
+    """Tells the parent which arm runs from now on, in case this process is lost. Does nothing outside a worker."""
+    if _Running.number is not None and name in _Running.arms:
+        _Running.number.value = _Running.arms.index(name)
+
+
+def _live(
+    life: Callable[..., None], parent: Connection, dying: Connection, running: Any, arms: tuple[str, ...], call: tuple[Any, ...]
+) -> None:
+    """The life of a worker, in the new process: a process group of its own, and what it prints is not kept."""
+    os.setsid()
+    _die_with_launch()
+    multiprocessing.set_start_method(None, force=True)  # a DataLoader's workers would else be fork servers' too
+    gc.freeze()  # a collection need not go through all of torch, which takes half a second
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for standard in range(3):
+        os.dup2(nowhere, standard)
+    os.set_blocking(dying.fileno(), False)
+    faulthandler.enable(dying.fileno())
+    with suppress(OSError):  # this process, not its parent, when memory is short
+        Path("/proc/self/oom_score_adj").write_text("1000")
+    _Running.number, _Running.arms = running, arms
+    parent.send(("ready", None))
+    try:
+        life(parent, *call)
+    except BaseException as error:  # noqa: BLE001 - SystemExit from a model's code too
+        failure = Failure.of(error)
+        parent.send(("failed", (failure.status, failure.reason, failure.arm)))
+    parent.close()
+    os._exit(0)
+
+
+def _run(parent: Connection, task: Callable[..., Any], args: Sequence[Any]) -> None:
+    parent.send(("done", task(*args)))
+
+
+def _serve(parent: Connection, task: Callable[..., Callable[[Any], Any]], args: Sequence[Any]) -> None:
+    answer = task(*args)
+    with suppress(EOFError):
+        while True:
+            parent.send(("answer", answer(parent.recv())))
+
+
+def _die_with_launch() -> None:
+    """A worker that hangs does not outlive its launch, which ends with the process that started it (Linux).
+
+    The launch ends when nobody holds the pipe that it inherited any more, so a worker must not.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    alive = forkserver._forkserver._forkserver_alive_fd  # type: ignore[attr-defined]
+    if alive is not None:
+        os.close(alive)
+
+
+def _name(arms: Sequence[str], number: int) -> str | None:
+    return arms[number] if 0 <= number < len(arms) else None
+
+
+def _lost(exit_status: int | None, said: str, kills_before: int, arm: str | None) -> Failure:
+    """The failure that a process's end without a word amounts to."""
+    frames = re.findall(r'File "([^"]+)", line (\d+) in ', said)
+    own_frames = [frame for frame in frames if not frame[0].startswith((sys.prefix, sys.base_prefix))]
+    place = f" ({Path(own_frames[0][0]).name}:{own_frames[0][1]})" if own_frames else ""
+    if exit_status is None or exit_status >= 0:
+        return Failure("crashed", f"the process ended with exit status {exit_status}{place}", arm)
+    if exit_status == -signal.SIGKILL and _out_of_memory_kills() > kills_before:
+        return Failure("out_of_memory", "the kernel killed the process, because memory was short", arm)
+    try:
+        name = signal.Signals(-exit_status).name
+    except ValueError:  # a real-time signal has no name
+        name = f"signal {-exit_status}"
+    return Failure("crashed", f"the process was killed by {name}{place}", arm)
+
+
+def _out_of_memory_kills() -> int:
+    with suppress(OSError):
+        for line in Path("/proc/vmstat").read_text().splitlines():
+            if line.startswith("oom_kill "):
+                return int(line.split()[1])
+    return 0
+
+
+def _end(process: BaseProcess) -> None:
+    """Kills the worker and whatever it started; one that could not be started has nothing to kill."""
+    if process.pid is None:
+        return
+    with suppress(OSError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.kill()
+    process.join(10)
+
+
+@contextmanager
+def _forked_by(server: forkserver.ForkServer) -> Iterator[None]:
+    """multiprocessing has one fork server; processes started inside are forked by this one instead."""
+    usual = forkserver.connect_to_new_process
+    forkserver.connect_to_new_process = server.connect_to_new_process
+    try:
+        yield
+    finally:
+        forkserver.connect_to_new_process = usual
+
+
+@contextmanager
+def _main_not_imported() -> Iterator[None]:
+    """multiprocessing imports the parent's main script into every child, which here would be pytest, or the user's script."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main

@@ -1,0 +1,240 @@
+"""The guide says what torch really does, and says so where it does not."""
+
+from __future__ import annotations
+
+import doctest
+import io
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from rich.console import Console
+from torch import nn
+
+from benchmarks import scenarios
+from benchmarks.guide import properties
+from benchmarks.guide.__main__ import WALKTHROUGH, main, read_out
+from benchmarks.guide.properties import has
+from benchmarks.models import MODELS
+from benchmarks.modes import DETACH, FROZEN, INFERENCE_MODE, MODES, NO_GRAD, TRACKED, Mode, Run, Step
+from benchmarks.scenarios import SCENARIOS
+
+ROOT = Path(__file__).parent.parent
+PAGE = (ROOT / "docs" / "modes.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture(autouse=True)
+def _gradients_on_afterwards() -> Iterator[None]:
+    with torch.enable_grad():
+        yield
+
+
+@contextmanager
+def nothing(*_: object) -> Iterator[None]:
+    """A context, and a decorator, that changes nothing."""
+    yield
+
+
+def told(text: str, *, terminal: bool = False) -> tuple[bool, str]:
+    file = io.StringIO()
+    colours: Any = "standard" if terminal else None
+    holds = read_out(text, "text.txt", Console(file=file, force_terminal=terminal, color_system=colours, highlight=False))
+    return holds, file.getvalue()
+
+
+def test_all_that_the_walkthrough_states_holds_and_is_shown_with_its_outcome(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 0
+    printed = capsys.readouterr().out
+    assert "1. What is computed from x is recorded; inside no_grad it is not\n" in printed
+    assert "    with torch.no_grad():\n        z = 3 * x\n    z.requires_grad, z.grad_fn  # not in the graph" in printed
+    assert "    x.grad  # the derivative of 2x\n    -> tensor([2.])\n" in printed
+    assert "-> RuntimeError: element 0 of tensors does not require grad and does not have a grad_fn\n" in printed
+    assert "doctest" not in printed
+    assert ">>>" not in printed
+    assert "Traceback" not in printed
+    assert max(map(len, printed.splitlines())) <= 100
+    assert printed.endswith(f"All of this holds with torch {torch.__version__}.\n")
+
+
+def test_the_walkthrough_is_a_plain_doctest_of_ten_steps() -> None:
+    assert doctest.testfile(str(WALKTHROUGH), module_relative=False).failed == 0
+    assert re.findall(r"^(\d+)\. ", WALKTHROUGH.read_text(encoding="utf-8"), re.MULTILINE) == [str(n) for n in range(1, 11)]
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "replacement", "fact"),
+    [
+        (torch, "no_grad", nothing, "z.requires_grad, z.grad_fn"),
+        (torch, "no_grad", nothing, "for inside in decorated():"),
+        (torch, "enable_grad", nothing, "with torch.no_grad():"),
+        (torch, "inference_mode", torch.no_grad, "x * features"),
+        (torch.Tensor, "detach", lambda tensor: tensor, "detached.requires_grad, detached.grad_fn"),
+        (torch.Tensor, "detach", lambda tensor: tensor.clone().data, "detached.data_ptr() == original.data_ptr()"),
+        (nn.Module, "eval", lambda module: module, "torch.equal(first, second), norm.num_batches_tracked.item()"),
+        (nn.Identity, "forward", lambda _, tensor: tensor.clone(), "same is y"),
+    ],
+)
+def test_what_breaks_in_torch_is_told_by_its_fact_and_by_the_exit_status(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], owner: Any, name: str, replacement: Any, fact: str
+) -> None:
+    monkeypatch.setattr(owner, name, replacement)
+    assert main([]) == 1
+    broken = capsys.readouterr().out.partition("this does not hold, marked ! above:")[2]
+    assert re.search(rf"^  walkthrough.txt, line \d+: {re.escape(fact)}", broken, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("code", "expected", "came"),
+    [
+        (">>> 1 + 1\n3", "3", "2"),
+        (">>> 1 + 1", "nothing", "2"),
+        (">>> None\n3", "3", "nothing"),
+        (">>> 1 / 0\n3", "3", "ZeroDivisionError: division by zero"),
+        (">>> int('x')\nTraceback (most recent call last):\nKeyError: x", "KeyError: x", "ValueError: invalid literal"),
+        (">>> 1 + 1\nTraceback (most recent call last):\nKeyError: x", "KeyError: x", "2"),
+    ],
+)
+def test_a_fact_that_does_not_hold_is_told_with_what_was_expected_and_what_came(code: str, expected: str, came: str) -> None:
+    holds, printed = told(f"A title\n\n>>> True\nTrue\n{code}\n")
+    assert not holds
+    assert printed.startswith("A title\n\n    True\n    -> True\n")
+    assert f"  ! expected: {expected}\n  ! came: {came}" in printed
+    assert "\n  text.txt, line 5: " in printed
+
+
+def test_a_terminal_gets_colours() -> None:
+    assert "\x1b[32m    -> 2\x1b[0m" in told(">>> 1 + 1\n2\n", terminal=True)[1]
+    assert "\x1b[" not in told(">>> 1 + 1\n2\n")[1]
+
+
+def test_the_page_has_the_table_of_modes_that_the_command_finds(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--modes"]) == 0
+    table = re.search(r"<!-- modes -->\n\n(.*)\n<!-- end -->", PAGE, re.DOTALL)
+    assert table is not None
+    assert table[1] == capsys.readouterr().out
+    assert max(map(len, table[1].splitlines())) <= 100
+
+
+def test_the_page_describes_every_mode_in_the_words_of_its_registry() -> None:
+    for mode in MODES.values():
+        row = re.search(rf"^\| `{mode.name}` \| (.*?) \| (yes|no)\b", PAGE, re.MULTILINE)
+        assert row is not None
+        assert row[1].replace("`", "") == mode.summary
+        assert (row[2] == "yes") == (mode.records is False)
+
+
+def test_the_page_lists_every_scenario_with_its_question_and_modes() -> None:
+    for name, scenario in SCENARIOS.items():
+        modes = ", ".join(f"`{mode.name}`" for mode in scenario.modes) or "`--modes`"
+        question = (getattr(scenarios, name).__doc__ or "").strip()
+        assert f"| [`{name}`](../benchmarks/scenarios/{name}.py) | {question} | {modes} |\n" in PAGE
+
+
+def test_a_mode_that_no_longer_is_like_another_has_a_column(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(MODES, "set_grad_enabled", replace(MODES["set_grad_enabled"], bind=INFERENCE_MODE.bind))
+    main(["--modes"])
+    printed = capsys.readouterr().out
+    assert "`set_grad_enabled` is like `inference_mode`" in printed
+    monkeypatch.setitem(MODES, "set_grad_enabled", replace(MODES["set_grad_enabled"], bind=DETACH.bind))
+    main(["--modes"])
+    assert "| detach | set_grad_enabled | frozen |" in capsys.readouterr().out
+
+
+def test_the_table_of_models_has_each_size_of_each(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--models"]) == 0
+    printed = capsys.readouterr().out
+    assert re.search(r"^\| mlp +\| tiny +\| +16,640 \| float32\[8, 64\] +\|$", printed, re.MULTILINE)
+    for family in MODELS.values():
+        assert all(re.search(rf"^\| {family.name} +\| {size} ", printed, re.MULTILINE) for size in family.sizes)
+
+
+def left_off(module: nn.Module, run: Run) -> Step:
+    def step() -> Any:
+        torch.set_grad_enabled(False)
+        return run(module)
+
+    return step
+
+
+def left_off_after_exception(module: nn.Module, run: Run) -> Step:
+    def step() -> Any:
+        before = torch.is_grad_enabled()
+        torch.set_grad_enabled(False)
+        output = run(module)
+        torch.set_grad_enabled(before)
+        return output
+
+    return step
+
+
+@pytest.mark.parametrize(
+    ("mode", "other", "name", "answer"),
+    [
+        (TRACKED, DETACH.bind, "output: in the graph", True),
+        (NO_GRAD, FROZEN.bind, "output: in the graph if the input is", False),
+        (NO_GRAD, TRACKED.bind, "output: requires_grad", False),
+        (NO_GRAD, DETACH.bind, "output: requires_grad of a view", True),
+        (INFERENCE_MODE, NO_GRAD.bind, "output: is an inference tensor", True),
+        (DETACH, TRACKED.bind, "output: can be sent backward", False),
+        (TRACKED, INFERENCE_MODE.bind, "output: can enter tracked code", True),
+        (NO_GRAD, INFERENCE_MODE.bind, "output: can be changed in place", True),
+        (NO_GRAD, left_off, "call: restores the gradient mode", True),
+        (NO_GRAD, left_off_after_exception, "call: restores it after an exception", True),
+        (FROZEN, NO_GRAD.bind, "call: untracked in a thread it starts", True),
+        (TRACKED, lambda module, run: lambda: run(module.eval()), "call: moves BatchNorm statistics", True),
+    ],
+)
+def test_a_property_is_found_by_running_the_mode(
+    mode: Mode, other: Callable[[nn.Module, Run], Step], name: str, answer: bool
+) -> None:
+    assert has(mode, name) is answer
+    assert has(replace(mode, bind=other), name) is not answer
+    assert torch.is_grad_enabled()
+
+
+class Leaking(torch.no_grad):
+    """Does not put the state back."""
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("name", "context", "answer"),
+    [
+        ("decorator: holds in a function", torch.no_grad, True),
+        ("decorator: holds in a function", nothing, False),
+        ("decorator: holds in a function", Leaking, False),
+        ("decorator: holds in a generator", torch.no_grad, True),
+        ("decorator: holds in a generator", nothing, False),
+        ("decorator: holds in a generator", Leaking, False),
+        ("decorator: holds in an async function", torch.no_grad, False),
+        ("block: stays within a generator", torch.no_grad, False),
+        ("block: stays within an async function", torch.no_grad, False),
+    ],
+)
+def test_what_a_context_does_to_functions_is_found_by_running_them(
+    monkeypatch: pytest.MonkeyPatch, name: str, context: Any, answer: bool
+) -> None:
+    monkeypatch.setitem(properties.DECORATORS, NO_GRAD.name, context)
+    monkeypatch.setitem(properties.BLOCKS, NO_GRAD.name, context)
+    assert has(NO_GRAD, name) is answer
+    assert has(DETACH, name) is None
+    assert torch.is_grad_enabled()
+
+
+@pytest.mark.parametrize("options", [["--no-such"], ["--modes", "--models"]])
+def test_wrong_options_are_refused_without_loading_torch(options: list[str]) -> None:
+    code = f"import sys\nfrom benchmarks.guide.__main__ import main\ntry: main({options})\nfinally: assert 'torch' not in sys.modules"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert len(re.findall(r"error: .*--", done.stderr)) == 1
