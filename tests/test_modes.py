@@ -17,7 +17,6 @@ from benchmarks.modes import (
     DEFAULT_MODES,
     DETACHED_PARAMETERS,
     FROZEN,
-    INFERENCE_MODE,
     MODES,
     TRACKED,
     Mode,
@@ -152,13 +151,6 @@ def test_a_module_that_cannot_be_copied_is_unsupported_there(mode: Mode) -> None
     assert raised.value.status == "unsupported"
 
 
-def test_inference_mode_gives_inference_tensors_and_no_other_mode_does() -> None:
-    outputs = {
-        name: mode.bind(nn.Linear(2, 2), lambda model: model(torch.ones(1, 2)))().is_inference() for name, mode in MODES.items()
-    }
-    assert [name for name, inference in outputs.items() if inference] == [INFERENCE_MODE.name]
-
-
 def test_the_four_modes_of_the_question_are_run_unless_asked_otherwise() -> None:
     assert DEFAULT_MODES == ("tracked", "no_grad", "inference_mode", "detach")
     assert [mode.name for mode in MODES.values()] == list(MODES)
@@ -191,12 +183,3 @@ def test_freezing_all_but_the_first_layer_saves_nothing_where_activations_keep_t
 def test_a_pattern_that_matches_nothing_lists_the_names() -> None:
     with pytest.raises(Failure, match=r"matches encoder\.\*; there are weight, bias"):
         mode_named(freezing("encoder.*")).bind(nn.Linear(2, 2), lambda model: model)
-
-
-def test_freezing_leaves_the_module_as_it_was() -> None:
-    model = nn.Linear(2, 2)
-    output = mode_named(freezing("weight")).bind(model, lambda model: model(torch.randn(1, 2)))()
-    assert model.weight.requires_grad
-    output.sum().backward()
-    assert model.bias.grad is not None
-    assert model.weight.grad is None
