@@ -33,7 +33,9 @@ WIDTH = 100
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("gradtax", "gradtax: what gradient tracking costs")
-    group.addoption("--benchmark", action="store_true", help="measure: run the benchmark cases instead of the suite's own tests")
+    group.addoption(
+        "--benchmark", action="store_true", help="measure: run the benchmark cases instead of the suite's own tests"
+    )
 
     def add(flag: str, **settings: Any) -> None:
         if "type" in settings:
@@ -86,13 +88,15 @@ class Session:
 
     def top_level(self) -> dict[str, Any]:
         met, self.findings = self.conditions.end()
-        return self.run.top_level({
-            "command": ["pytest", *sys.argv[1:]],
-            "in_process": self.options.in_process,
-            **asdict(self.options.effort),
-            **met,
-            "wall_seconds": time.monotonic() - self.started,
-        })
+        return self.run.top_level(
+            {
+                "command": ["pytest", *sys.argv[1:]],
+                "in_process": self.options.in_process,
+                **asdict(self.options.effort),
+                **met,
+                "wall_seconds": time.monotonic() - self.started,
+            }
+        )
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -97,9 +97,7 @@ def geometric_mean(intervals: Sequence[Interval]) -> Interval:
     return Interval(math.exp(centre), math.exp(centre - below), math.exp(centre + above))
 
 
-def quotient(
-    one: Interval, other: Interval, processes: tuple[int, int] = (0, 0), comparisons: int = 1
-) -> Interval:
+def quotient(one: Interval, other: Interval, processes: tuple[int, int] = (0, 0), comparisons: int = 1) -> Interval:
     """one / other with its 99 % interval: the one rule for whether two speedups differ.
 
     `processes` are how many each rests on (0: unknown, taken as many). Degrees of freedom by Welch and Satterthwaite; with several

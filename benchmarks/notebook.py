@@ -116,7 +116,9 @@ def _live_job(module: nn.Module, inputs: Inputs, name: str | None, options: RunO
     workload = Workload.of(module, inputs)
     devices = {str(tensor.device) for tensor in (*module.parameters(), *module.buffers(), *workload.input_tensors())}
     if len(devices) > 1:
-        raise OptionError(f"{type(module).__name__} is spread over {', '.join(sorted(devices))}; move the module and its inputs to one device")
+        raise OptionError(
+            f"{type(module).__name__} is spread over {', '.join(sorted(devices))}; move the module and its inputs to one device"
+        )
     parameter = next((tensor for tensor in (*module.parameters(), *workload.input_tensors())), None)
     if parameter is None:
         raise TypeError(f"{type(module).__name__} has no parameters and no tensor as input, so there is nothing to track")

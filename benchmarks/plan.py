@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import torch
@@ -43,7 +43,7 @@ class Job:
     execution: str = EAGER
     modes: tuple[str, ...]
     allocators: tuple[str, ...] = (PAGES_KEPT,)
-    effort: Effort = Effort()
+    effort: Effort = field(default_factory=Effort)
 
     def __str__(self) -> str:
         return f"{self.scenario} {self.source.model} {self.source.size} {self.device} {self.dtype}"
@@ -106,7 +106,9 @@ def plan(options: RunOptions, own_sources: Sequence[Source] = ()) -> list[Job]:
         for execution in options.execution
     ]  # fmt: skip
     if not jobs:
-        chosen = [f"--{name} {','.join(value)}" for name in ("scenarios", "sizes", "modes") if (value := getattr(options, name))]
+        chosen = [
+            f"--{name} {','.join(value)}" for name in ("scenarios", "sizes", "modes") if (value := getattr(options, name))
+        ]
         raise OptionError(f"nothing to measure: {' '.join(chosen)} have nothing in common; leave one of them out")
     return jobs
 
@@ -150,7 +152,9 @@ def _check(options: RunOptions, devices: Sequence[str]) -> None:
     if options.in_process and AS_SHIPPED in (options.allocator or ()):
         raise OptionError(f"--allocator {AS_SHIPPED}: needs a process per arm; leave out --in-process, or choose {PAGES_KEPT}")
     if options.allocator == (AS_SHIPPED,) and any(name != "cpu" for name in devices):
-        raise OptionError(f"--allocator {AS_SHIPPED}: an accelerator's caching allocator is {PAGES_KEPT}; choose that, or --device cpu")
+        raise OptionError(
+            f"--allocator {AS_SHIPPED}: an accelerator's caching allocator is {PAGES_KEPT}; choose that, or --device cpu"
+        )
 
 
 def _scenarios(options: RunOptions) -> tuple[str, ...]:

@@ -164,7 +164,9 @@ def warm_up(rounds: _Rounds, limits: Limits, clock: Clock) -> float:
             history.setdefault(name, []).append(block.seconds)
         number, elapsed = len(next(iter(history.values()))), clock() - begin
         stationary = number >= _WARM_ROUNDS and not any(_still_falling(seconds) for seconds in history.values())
-        if number >= _WARM_ROUNDS and (elapsed >= limits.longest_warm_seconds or (stationary and elapsed >= limits.warm_seconds)):
+        if number >= _WARM_ROUNDS and (
+            elapsed >= limits.longest_warm_seconds or (stationary and elapsed >= limits.warm_seconds)
+        ):
             return min(min(seconds) for seconds in history.values())
 
 
