@@ -1,213 +1,312 @@
-"""What to do, from one run: the answer first, then what it rests on and what to beware of. Tidy rows in, sentences out."""
+"""What to do, from one run: the answer in at most three sentences, then a sentence for each further question."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from analysis.allocators import Name, group_of
-from analysis.caveats import caveats
-from analysis.evidence import (
-    BASELINE,
-    beside_tracked,
-    between,
-    by_allocator,
-    by_size,
-    fades,
-    few,
-    figure,
-    namer,
-    on_groups,
-    readable,
-    sizes_text,
-    span,
-    switch_of,
-    tally,
-    timed,
-    wrapped,
-)
-from analysis.figures import bytes_text, percent_text, speedup_text
-from analysis.render import Table, markdown
-from benchmarks.record import DEFAULT, FORWARD, RESIDENT, Interval, Row, Unmeasured
-from benchmarks.statistics import verdict
+import pandas as pd
 
-_DEVICES = {"cpu": "the CPU", "cuda": "the GPU"}
-_UNDER = {DEFAULT: "with the allocator as shipped, ", RESIDENT: "with the allocator's pages kept (tracking alone), "}
+from analysis.cases import JOB, TRACKED, against, labels, memory, timed
+from analysis.figures import bytes_text, percent_text, seconds_text, speedup_text
+from analysis.read import Run
+from benchmarks.intervals import MARGIN, geometric_mean, quotient, resolution, verdict
+from benchmarks.record import AS_SHIPPED, FORWARD, PAGES_KEPT, Interval, Verdict
+
+SWITCHES = ("no_grad", "inference_mode", "set_grad_enabled", "no_grad_decorator", "detached_parameters", "frozen")
+"""Modes in which nothing is tracked at all, the one to speak of first."""
+
+_HELD_MATTERS = "loss_logging"
+"""The scenario whose question is what stays in memory, not the peak."""
+
+_NOT_TOLD = 0.3
+"""An interval that reaches farther than this from 1 says nothing about a difference."""
+
+_DEVICES = {"cpu": "CPU", "cuda": "GPU"}
 
 
 @dataclass(frozen=True, slots=True)
-class Advice:
-    """A paragraph; `warning` where it limits what the others say."""
+class Gain:
+    """A ratio of times pooled over groups (geometric mean), and how far their controls' pooled interval reaches from 1."""
 
-    text: str
-    warning: bool = False
+    ratio: Interval
+    resolution: float
+    groups: int
 
-    def __str__(self) -> str:
-        return f"warning: {self.text}" if self.warning else self.text
+    @property
+    def verdict(self) -> Verdict:
+        return verdict(self.ratio, self.resolution)
 
+    @property
+    def figure(self) -> str:
+        return speedup_text(self.ratio.estimate, self.ratio.low, self.ratio.high)
 
-def advise(rows: Iterable[Row], unmeasured: Sequence[Unmeasured], conditions: Mapping[str, Any] | None = None) -> list[Advice]:
-    """From tidy rows with any missing values, what could not be measured, and the run's conditions. Forward passes only."""
-    forward = readable(rows)
-    gone = [one for one in unmeasured if one.case.scenario == FORWARD]
-    devices = list(dict.fromkeys(row["device"] for row in forward))
-    found = [text for device in devices for text in _about(device, [row for row in forward if row["device"] == device])]
-    if not found:
-        found = ["This run tells nothing about forward passes; `pytest --benchmark` measures some."]
-    if any(row["mode"] == "inference_mode" for row in forward):
-        found.append("Tensors made in inference_mode cannot be used in autograd later, those made in no_grad can.")
-    return [Advice(text) for text in found] + [Advice(text, warning=True) for text in caveats(forward, gone, conditions or {})]
+    @property
+    def overlooked(self) -> str:
+        """How large a difference can have been overlooked; empty where that is no bound worth the name."""
+        reach = max(resolution(self.ratio), self.resolution)
+        return f"no difference above {percent_text(reach)}" if reach < _NOT_TOLD else ""
 
+    def told(self, mode: str, other: str = TRACKED) -> str:
+        """A clause such as `no_grad is 1.26 ±0.02 times as fast as tracked`."""
+        if self.verdict in ("faster", "slower"):
+            return f"{mode} is {self.figure} times as fast as {other}"
+        if self.overlooked:
+            return f"{self.overlooked} was found between the times of {mode} and {other}"
+        return f"the times of {mode} and {other} scatter too much to tell them apart"
 
-def terminal(found: Sequence[Advice]) -> str:
-    return "\n\n".join("\n".join(wrapped(str(one))) for one in found)
-
-
-def as_markdown(found: Sequence[Advice]) -> str:
-    return markdown(Table([], (), [], [str(one) for one in found]))
-
-
-FORMATS = {"terminal": terminal, "markdown": as_markdown}
-
-
-def _about(device: str, rows: list[Row]) -> list[str]:
-    name = namer(rows)
-    where = _DEVICES.get(device, device)
-    return [
-        text for text in (*_answer(where, rows, name), _choice(rows, name), _memory(rows, name), _others(rows, name)) if text
-    ]
+    @property
+    def short(self) -> str:
+        return self.figure if self.verdict in ("faster", "slower") else self.overlooked or "not known"
 
 
-def _answer(where: str, rows: list[Row], name: Name) -> list[str]:
-    """Which mode to use and what it gives; by the other allocator, and whether that fades as kernels grow, in a paragraph below."""
-    mode, use = _preferred(rows)
-    if all(row["mode"] != mode for row in rows):
-        return [f"On {where} no mode that switches tracking off was measured; `pytest --benchmark --modes all` does."]
-    found = list(by_allocator(rows, mode).values())
-    if not found:
-        return [
-            f"On {where} no speedup of {mode} can be relied on, so this run cannot tell whether switching tracking off saves time."
-        ]
-    pays = any(tally(some)["faster"] for some in found)
-    answer = (
-        f"switch tracking off where no gradients are needed: use {use}"
-        if pays
-        else "switching tracking off is not shown to save time"
-    )
-    first, *others = (_sentence(f"{_under(some)}{mode} is {_effect(some, name)}") for some in reversed(found))
-    sizes = by_size(found[0], (row for row in rows if row["mode"] == BASELINE))
-    fading = [f"The gain fades as kernels grow: {sizes_text(sizes)} (geometric means)."] if fades(sizes) else []
-    return [f"On {where}, {answer}. {first}", " ".join([*others, *fading])]
+def advise(run: Run) -> list[str]:
+    """`answer`, then a sentence per further question that the run answers."""
+    opening = answer(run)
+    further = []
+    forward = run.frame[run.frame["scenario"].eq(FORWARD)]
+    for device, rows in forward.groupby("device", sort=False):
+        where = _where(str(device), forward)
+        further += [*_answer(rows, where), *_inference(rows, where), *_as_shipped(rows, where), *_other_modes(rows, where)]
+    further += [*_detach(forward), *_scenarios(run.frame)]
+    return [*opening, *(sentence for sentence in further if sentence not in opening)]
 
 
-def _preferred(rows: list[Row]) -> tuple[str, str]:
-    """The mode whose figures are shown, and what to use in words: inference_mode only where it is shown to be faster than no_grad."""
-    there = {row["mode"] for row in rows}
-    if not {"no_grad", "inference_mode"} <= there:
-        return switch_of(rows), switch_of(rows)
-    words = {verdict(ratio) for _, ratio in _compared(rows)}
-    if "faster" in words and "slower" not in words:
-        return "inference_mode", "inference_mode, or no_grad for what autograd will meet later"
-    if "slower" in words and "faster" not in words:
-        return "no_grad", "no_grad"
-    return "no_grad", "no_grad or inference_mode"
+def answer(run: Run) -> list[str]:
+    """What to use, what it gives in time and what in memory: at most three sentences. Of several devices each has one."""
+    forward = run.frame[run.frame["scenario"].eq(FORWARD)]
+    answers = [_answer(rows, _where(str(device), forward)) for device, rows in forward.groupby("device", sort=False)]
+    if not answers:
+        return _scenarios(run.frame)[:3] or ["Nothing was measured here that says what tracking costs; `pytest --benchmark` measures it."]
+    return answers[0] if len(answers) == 1 else [sentences[0] for sentences in answers][:3]
 
 
-def _under(found: Sequence[Row]) -> str:
-    """The allocator in words, where there is a choice."""
-    return _UNDER.get(found[0]["allocator"], "") if found[0]["device"] == "cpu" else ""
+def pooled(rows: pd.DataFrame, column: str = "speedup") -> Gain | None:
+    """The geometric mean of an interval's column over rows that have it; None where none has, or where they are beyond what floats hold."""
+    try:
+        known = rows[rows[f"{column}_low"].notna()]
+        ratio = geometric_mean(_intervals(known, column))
+        return Gain(ratio, resolution(geometric_mean(_intervals(known, "placebo"))), len(known))
+    except (ValueError, OverflowError):
+        return None
 
 
-def _sentence(text: str) -> str:
-    """Names of modes stay as they are."""
-    return f"{text[0].upper()}{text[1:]}." if text.startswith(("with", "they", "on")) else f"{text}."
+def switch_of(rows: pd.DataFrame) -> str | None:
+    """The mode to speak of where tracking is switched off."""
+    return next((mode for mode in SWITCHES if rows["mode"].eq(mode).any()), None)
 
 
-def _effect(found: list[Row], name: Name) -> str:
-    """What comes after "no_grad is"."""
-    if len(found) == 1:
-        (row,) = found
-        return {
-            "faster": f"{figure(row)} times as fast as tracked on {name(row)}",
-            "slower": f"slower than tracked on {name(row)}, {figure(row)} times as fast",
-            "same": f"as fast as tracked on {name(row)} ({figure(row)})",
-            "unclear": f"not told apart from tracked on {name(row)} ({figure(row)})",
-        }[row["verdict"]]
-    by_verdict = {word: [row for row in found if row["verdict"] == word] for word in tally(found)}
-    faster, slower = by_verdict.get("faster", []), by_verdict.get("slower", [])
-    parts = [
-        f"{span(faster, name)} times as fast as tracked{on_groups(len(faster), len(found))}"
-        if faster
-        else f"faster than tracked on none of {len(found)} groups"
-    ]
-    parts += [f"slower on {len(slower)}, {span(slower, name)}"] if slower else []
-    parts += [f"{words} on {len(by_verdict[word])}" for word, words in _LEVEL.items() if word in by_verdict]
-    return ", ".join(parts)
+def peaks(rows: pd.DataFrame, mode: str, figure: str = "peak_tensor_bytes") -> pd.DataFrame:
+    """Columns `name own tracked`: the bytes of `mode` beside tracked's, a row per job where both are known, tracked's largest first."""
+    both = against(memory(rows))
+    both = both[both["mode"].eq(mode) & both[figure].notna() & both[f"{figure}_base"].notna()]
+    found = pd.DataFrame({"name": labels(both, JOB), "own": both[figure], "tracked": both[f"{figure}_base"]})
+    return found.sort_values("tracked", ascending=False, kind="stable")
 
 
-_LEVEL = {"same": "as fast (within 1 %)", "unclear": "not told apart from it"}
+def _where(device: str, forward: pd.DataFrame) -> str:
+    return f"On the {_DEVICES.get(device, device)}: " if forward["device"].nunique() > 1 else ""
 
 
-def _compared(rows: list[Row]) -> list[tuple[Row, Interval]]:
-    """no_grad's time over inference_mode's in each group, by the allocator that tells more (tracking alone)."""
-    for allocator in (RESIDENT, DEFAULT):
-        others = {group_of(row): row for row in timed(rows, "no_grad", allocator)}
-        mine = [row for row in timed(rows, "inference_mode", allocator) if group_of(row) in others]
-        if mine:
-            return [(row, between(row, others[group_of(row)])) for row in mine]
-    return []
+def _main(rows: pd.DataFrame) -> pd.DataFrame:
+    """Of the timed rows those with pages kept, where what is left is tracking itself; as shipped where nothing else was timed."""
+    evidence = timed(rows)
+    kept = evidence[evidence["allocator"].eq(PAGES_KEPT)]
+    return kept if len(kept) else evidence
 
 
-def _choice(rows: list[Row], name: Name) -> str:
-    """inference_mode against no_grad: where they are the same, where one is faster, and how close the others are at least."""
-    there: dict[str, list[tuple[str, Interval]]] = {}
-    compared = _compared(rows)
-    for row, ratio in compared:
-        there.setdefault(verdict(ratio), []).append((name(row), ratio))
-    sentences = []
-    if same := len(there.get("same", [])):
-        rest = [name(row) for row, ratio in compared if verdict(ratio) != "same"]
-        where = f" on every group but {few(rest)}" if 0 < len(rest) < min(same, 3) else on_groups(same, len(compared))
-        sentences.append(f"inference_mode and no_grad are the same here (within 1 %){where}")
-    for word in ("faster", "slower"):
-        if found := there.get(word):
-            read = (f"{speedup_text(one.estimate, one.low, one.high)} ({where})" for where, one in found)
-            sentences.append(
-                f"inference_mode is {word} than no_grad{on_groups(len(found), len(compared))}, by a factor of {few(read)}"
-            )
-    if found := there.get("unclear"):
-        others = "on the other group they" if len(found) == 1 else f"on the other {len(found)} groups they"
-        sentences.append(_undecided(found, others if sentences else "inference_mode and no_grad"))
-    if not sentences:
-        return ""
-    sentences[0] = f"{_under([compared[0][0]])}{sentences[0]}"
-    return " ".join(map(_sentence, sentences))
-
-
-def _undecided(found: Sequence[tuple[str, Interval]], they: str) -> str:
-    reach = sorted((max(ratio.high - 1, 1 - ratio.low), where) for where, ratio in found)
-    ends = " to ".join(dict.fromkeys(f"{percent_text(far)} ({where})" for far, where in (reach[0], reach[-1])))
-    return f"{they} cannot be told apart closer than {ends}"
-
-
-def _memory(rows: list[Row], name: Name) -> str:
-    """What is saved at the peak, in bytes, for each model where tracked needs most."""
+def _answer(rows: pd.DataFrame, where: str) -> list[str]:
+    evidence = _main(rows)
     mode = switch_of(rows)
-    peaks = beside_tracked(rows, mode, "peak_tensor_bytes")
-    lower = sorted((one for one in peaks if one[1] < one[2]), key=lambda one: -one[2])
-    if not lower:
-        return f"{mode} lowers the peak of tensor memory{on_groups(0, len(peaks))}." if peaks else ""
-    largest: dict[tuple[str, str], str] = {}
-    for row, size, tracked in lower:
-        text = f"{bytes_text(tracked)} to {bytes_text(size)} ({100 * size / tracked:.0f} %) on {name(row)}"
-        largest.setdefault((row["model"], row["dtype"]), text)
-    return f"{mode} lowers the peak of tensor memory{on_groups(len(lower), len(peaks))}, from {few(largest.values())}."
+    if mode is None:
+        return [f"{where}No mode that switches tracking off was measured; `pytest --benchmark --modes all` does."]
+    over_no_grad = pooled(evidence[evidence["mode"].eq("inference_mode")], "over_no_grad")
+    if over_no_grad is not None and over_no_grad.verdict == "faster":
+        mode = "inference_mode"
+    mine = evidence[evidence["mode"].eq(mode)]
+    hidden = mine["bound_by"].eq("device")
+    sentences = [
+        "" if len(mine) and hidden.all() else _time(rows, mine[~hidden], mode),
+        _hidden(rows, mine[hidden], mode) if hidden.any() else "",
+        _peak(rows, mode),
+    ]
+    return [f"{where}{sentence}" for sentence in sentences if sentence]
 
 
-def _others(rows: list[Row], name: Name) -> str:
-    """Modes beyond the usual four, tracking alone where it was measured."""
-    usual = {BASELINE, "no_grad", "inference_mode", "detach", switch_of(rows)}
-    modes = [mode for mode in dict.fromkeys(row["mode"] for row in rows) if mode not in usual]
-    read = [(mode, next(iter(found.values()))) for mode in modes if (found := by_allocator(rows, mode))]
-    return " ".join(f"{mode} is {_effect(some, name)}." for mode, some in read)
+def _time(rows: pd.DataFrame, mine: pd.DataFrame, mode: str) -> str:
+    """What to use, with the gain over all groups, by size, and the groups that are exceptions."""
+    gain = pooled(mine)
+    if gain is None:
+        return _untold(rows)
+    bytes_beside = peaks(rows, mode)
+    use = f"Use {mode} where no gradients are needed"
+    if gain.verdict == "faster":
+        opening = f"{use}, or no_grad where autograd meets the results later" if mode == "inference_mode" else use
+    elif gain.verdict != "slower" and bytes_beside.eval("own < tracked").any() and not bytes_beside.eval("own > tracked").any():
+        opening = f"{use}, for its memory"
+    else:
+        opening = "Switching tracking off is not shown to save time here"
+    if gain.groups == 1:
+        return f"{opening}: {gain.told(mode)} on {labels(mine).iloc[0]}."
+    details = "".join([_by_size(mine), *_exceptions(mine, gain.verdict)])
+    return f"{opening}: {gain.told(mode)} (geometric mean of {gain.groups} forward passes){details}."
+
+
+def _by_size(mine: pd.DataFrame) -> str:
+    """The gain at the first and the last size, over the models that were measured in all sizes."""
+    sized = mine[mine.groupby("model")["size"].transform("nunique") > 1]
+    sizes = list(dict.fromkeys(sized["size"]))
+    sized = sized[sized.groupby("model")["size"].transform("nunique") == len(sizes)]
+    ends = [(size, pooled(sized[sized["size"].eq(size)])) for size in (sizes[:1] + sizes[-1:])]
+    texts = [f"{gain.figure} for size {size}" for size, gain in ends if gain is not None]
+    return f", {' and '.join(texts)}" if len(texts) == 2 else ""
+
+
+def _exceptions(mine: pd.DataFrame, whole: str) -> list[str]:
+    texts = []
+    for words, verdicts in (("slower", ("slower",)), ("faster", ("faster",)), ("no difference shown", ("same", "unclear"))):
+        rows = mine[mine["verdict"].isin(verdicts)]
+        if len(rows) and whole not in verdicts and len(rows) < len(mine):
+            texts.append(f"; {words} on {_few(labels(mine)[rows.index])}")
+    return texts
+
+
+def _hidden(rows: pd.DataFrame, mine: pd.DataFrame, mode: str) -> str:
+    """Where the device is the bottleneck: what tracking costs there besides time, on the job with most work for the device."""
+    gain = pooled(mine)
+    device = _DEVICES.get(mine["device"].iloc[0], "device")
+    both = against(rows).loc[mine.index]
+    row = both.loc[both["busy_seconds_base"].fillna(0).idxmax()]
+    costs = ["no time" if gain and gain.verdict == "same" else f"no time that shows ({gain.overlooked} was found)"] if gain else []
+    if gain and (gain.verdict in ("faster", "slower") or not gain.overlooked):
+        costs = [f"time ({gain.told(mode)})"]
+    host = row["host_seconds_base"] - row["host_seconds"]
+    if host > 0:
+        costs.append(f"{seconds_text(host)} of CPU a call hidden behind {seconds_text(row['busy_seconds_base'])} of the {device}'s work")
+    bytes_beside = peaks(rows, mode).reindex([row.name]).dropna()
+    if len(bytes_beside) and bytes_beside["own"].iloc[0]:
+        costs.append(f"{float((bytes_beside['tracked'] / bytes_beside['own']).iloc[0]):.1f} times the memory")
+    decided = _few(labels(rows)[mine.index])
+    return f"Where the {device}'s work decides ({decided}), tracking costs {', and '.join(costs)} ({labels(rows)[row.name]})."
+
+
+def _untold(rows: pd.DataFrame) -> str:
+    """Why no speedup can be given."""
+    failed = rows[~rows["trusted"].astype(bool) & rows["placebo_low"].notna()]
+    if failed.empty:
+        return "There is no time to compare with tracked's, so this run cannot tell whether switching tracking off saves any."
+    reach = (failed["placebo"] - 1).abs().median()
+    return f"No speedup here is evidence: the control, the same code timed twice, differed by {percent_text(reach)}."
+
+
+def _peak(rows: pd.DataFrame, mode: str) -> str:
+    """What the mode does to the peak, where tracked needs most; where it raises it, that, and what to use there instead."""
+    both = peaks(rows, mode)
+    changed = {"lowers": both[both["own"] < both["tracked"]], "raises": both[both["own"] > both["tracked"]]}
+    if both.empty:
+        return ""
+    parts = []
+    for verb, jobs in changed.items():
+        if len(jobs):
+            share = "" if len(both) == 1 else f" on all {len(both)}" if len(jobs) == len(both) else f" on {len(jobs)} of {len(both)}"
+            first = jobs.iloc[0]
+            parts.append(f"{verb} the peak of tensor memory{share}, from {bytes_text(first.tracked)} to {bytes_text(first.own)} on {first['name']}")
+    if not parts:
+        return f"{mode} leaves the peak of tensor memory as it is."
+    instead = ""
+    if len(raised := changed["raises"]):
+        others = [other for other in ("inference_mode", "no_grad") if other != mode and _never_raises(rows, other, raised)]
+        instead = f": where memory is short, {f'use {others[0]}' if others else 'leave tracking on'} there"
+    return f"{mode} {', but '.join(parts)}{instead}."
+
+
+def _never_raises(rows: pd.DataFrame, mode: str, raised: pd.DataFrame) -> bool:
+    found = peaks(rows, mode)
+    found = found[found["name"].isin(raised["name"])]
+    return len(found) == len(raised) and not found.eval("own > tracked").any()
+
+
+def _inference(rows: pd.DataFrame, where: str) -> list[str]:
+    mine = _main(rows)
+    gain = pooled(mine[mine["mode"].eq("inference_mode")], "over_no_grad")
+    if gain is None:
+        return []
+    over = f" (geometric mean of {gain.groups})" if gain.groups > 1 else ""
+    told = gain.told("inference_mode", "no_grad")
+    return [f"{where}{told[0].upper() if told.startswith(('no d', 'the')) else told[0]}{told[1:]}{over}; autograd cannot use the tensors of inference_mode later."]
+
+
+def _as_shipped(rows: pd.DataFrame, where: str) -> list[str]:
+    """The gain by the allocator as shipped, where it is another than with pages kept on the same jobs."""
+    mode = switch_of(rows)
+    evidence = timed(rows)
+    evidence = evidence[evidence["mode"].eq(mode)]
+    sides = [evidence[evidence["allocator"].eq(name)] for name in (AS_SHIPPED, PAGES_KEPT)]
+    jobs = [set(side[list(JOB)].itertuples(index=False, name=None)) for side in sides]
+    shipped, kept = (
+        pooled(side[[job in (jobs[0] & jobs[1]) for job in side[list(JOB)].itertuples(index=False, name=None)]]) for side in sides
+    )
+    if shipped is None or kept is None or verdict(quotient(shipped.ratio, kept.ratio)) not in ("faster", "slower"):
+        return []
+    return [f"{where}With the allocator as shipped, page faults included, {mode} is {shipped.told('as tracked')}, with pages kept {kept.figure}"
+            f" ({shipped.groups} groups)."]  # fmt: skip
+
+
+def _other_modes(rows: pd.DataFrame, where: str) -> list[str]:
+    evidence = _main(rows)
+    usual = {TRACKED, "no_grad", "inference_mode", "detach", switch_of(rows)}
+    gains = {mode: pooled(evidence[evidence["mode"].eq(mode)]) for mode in dict.fromkeys(evidence["mode"]) if mode not in usual}
+    return [f"{where}{mode}: {gain.told('as tracked')}." for mode, gain in gains.items() if gain]
+
+
+def _detach(forward: pd.DataFrame) -> list[str]:
+    both = peaks(forward, "detach")
+    if both.empty:
+        return []
+    nothing = int((both["own"] >= both["tracked"]).sum())
+    gain = pooled(_main(forward)[lambda rows: rows["mode"].eq("detach")])
+    time = f", and in time {gain.told('as tracked')}" if gain else ""
+    return [f"detach on the result saves nothing at the peak on {nothing} of {len(both)}{time}: it is for taking one tensor out of a graph."]
+
+
+def _scenarios(frame: pd.DataFrame) -> list[str]:
+    """A sentence for each scenario but forward passes in which modes were compared."""
+    others = frame[frame["scenario"].ne(FORWARD)]
+    return [text for name, rows in others.groupby("scenario", sort=False) if (text := _scenario(str(name), rows))]
+
+
+def _scenario(name: str, rows: pd.DataFrame) -> str:
+    modes = [mode for mode in dict.fromkeys(rows["mode"]) if mode != TRACKED]
+    evidence = _main(rows)
+    gains = {mode: gain for mode in modes if (gain := pooled(evidence[evidence["mode"].eq(mode)]))}
+    parts = [", ".join(f"{mode} {gain.told('as tracked')}" for mode, gain in gains.items())]
+    parts.append(_scenario_bytes(name, rows, modes))
+    return f"{name}: {'; '.join(part for part in parts if part)}." if any(parts) else ""
+
+
+def _scenario_bytes(name: str, rows: pd.DataFrame, modes: Sequence[str]) -> str:
+    """What modes need against tracked, of the job in which tracked needs most: `held 64.0 KiB tracked, 4 B item, detach and float`."""
+    figure = "held_tensor_bytes" if name == _HELD_MATTERS else "peak_tensor_bytes"
+    beside = {mode: found.iloc[0] for mode in modes if len(found := peaks(rows, mode, figure))}
+    sizes: dict[int, list[str]] = {}
+    for mode, row in beside.items():
+        if row.own != row.tracked:
+            sizes.setdefault(row.own, []).append(mode)
+    if not sizes:
+        return ""
+    tracked = next(iter(beside.values())).tracked
+    texts = [f"{bytes_text(size)} with {_few(names)}" for size, names in sizes.items()]
+    return f"{'held' if name == _HELD_MATTERS else 'peak'} {bytes_text(tracked)} tracked, {', '.join(texts)}"
+
+
+def _few(names: Iterable[str], shown: int = 3) -> str:
+    """`a, b and 2 more`."""
+    distinct = list(dict.fromkeys(names))
+    if len(distinct) > shown:
+        distinct = [*distinct[: shown - 1], f"{len(distinct) - shown + 1} more"]
+    return " and ".join([", ".join(distinct[:-1]), distinct[-1]]) if len(distinct) > 1 else "".join(distinct)
+
+
+def _intervals(rows: pd.DataFrame, column: str) -> list[Interval]:
+    ends = rows[[column, f"{column}_low", f"{column}_high"]]
+    return [Interval(*map(float, row)) for row in ends.itertuples(index=False)]
