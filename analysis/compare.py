@@ -7,7 +7,7 @@ a byte is a change. What base measured and head did not is a loss: nothing shows
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ from analysis.figures import bytes_text, percent_text, speedup_text
 from analysis.read import AnalysisError, Run
 from analysis.render import Table
 from benchmarks.intervals import MARGIN, half_width, quotient, verdict
-from benchmarks.record import AS_SHIPPED, CASE, PAGES_KEPT, Interval
+from benchmarks.record import AS_SHIPPED, CASE, GROUP, PAGES_KEPT, Interval
 
 COMPARED, NEW, VANISHED, UNMEASURED, COVERED = "compared", "new", "vanished", "no longer measured", "covered"
 """Status of a case. `covered`: head has no figure as shipped, and that with pages kept serves for both (its job does not fault)."""
@@ -27,7 +27,8 @@ UNTRUSTED = "untrusted"
 
 BYTES = {"peak_tensor_bytes": "peak", "held_tensor_bytes": "held", "saved_bytes": "saved"}
 
-_FIGURES = ["seconds", "speedup", "speedup_low", "speedup_high", "trusted", "processes", "parameters", "inputs", *BYTES]
+_SPEEDUP = ("speedup", "speedup_low", "speedup_high")
+_FIGURES = ["seconds", *_SPEEDUP, "trusted", "processes", "parameters", "inputs", *BYTES]
 
 
 class CompareError(AnalysisError):
@@ -51,6 +52,9 @@ class Limit:
 
 LIMITS = {"speedup": Limit(MARGIN), **dict.fromkeys(BYTES, Limit())}
 """What is allowed unless --allow says otherwise."""
+
+COLUMNS = ["case", "metric", "base", "head", "change"]
+"""Of tables of changes, all texts."""
 
 ALLOW_VANISHED = "vanished"
 
@@ -85,38 +89,34 @@ def compare(base: Run, head: Run) -> pd.DataFrame:
 
 def _speedup_changes(both: pd.DataFrame) -> pd.DataFrame:
     """Columns `change change_low change_high changed`; empty where a side has no speedup, or it is tracked's own."""
-    known = both["timed_base"].eq(True) & both["timed_head"].eq(True)  # noqa: FBT003  # missing counts as not timed
-    changes = {
-        index: quotient(
-            _speedup(row, "head"),
-            _speedup(row, "base"),
-            processes=(int(row["processes_head"]), int(row["processes_base"])),
-            comparisons=int(known.sum()),
-        )
-        for index, row in both[known].iterrows()
-    }
-    columns: dict[str, Any] = {
-        "change": {index: change.estimate for index, change in changes.items()},
-        "change_low": {index: change.low for index, change in changes.items()},
-        "change_high": {index: change.high for index, change in changes.items()},
-        "changed": {index: verdict(change) for index, change in changes.items()},
-    }
-    found = pd.DataFrame(columns, index=both.index)
+    known = both["timed_base"].eq(True) & both["timed_head"].eq(True)
+    rows: dict[Any, tuple[Any, ...]] = {}
+    for index, row in both[known].iterrows():
+        change = _quotient(row, comparisons=int(known.sum()))
+        rows[index] = (change.estimate, change.low, change.high, verdict(change)) if change else (None, None, None, "unclear")
+    found = pd.DataFrame.from_dict(rows, orient="index", columns=["change", "change_low", "change_high", "changed"]).reindex(
+        both.index
+    )
+    found = found.astype({"change": float, "change_low": float, "change_high": float, "changed": object})
     doubtful = ~known & both["speedup_base"].notna() & both["speedup_head"].notna() & both["mode"].ne("tracked")
-    doubtful &= both["trusted_base"].eq(False) | both["trusted_head"].eq(False)  # noqa: FBT003
+    doubtful &= both["trusted_base"].eq(False) | both["trusted_head"].eq(False)
     found.loc[doubtful, "changed"] = UNTRUSTED
     return found
 
 
-def _speedup(row: pd.Series, side: str) -> Interval:
-    return Interval(*(float(row[f"{name}_{side}"]) for name in ("speedup", "speedup_low", "speedup_high")))
+def _quotient(row: pd.Series[Any], comparisons: int) -> Interval | None:
+    """Head's speedup over base's; None beyond what a float holds, as files can say anything."""
+    head, base = (Interval(*map(float, row[[f"{name}_{side}" for name in _SPEEDUP]])) for side in ("head", "base"))
+    processes = int(row["processes_head"]), int(row["processes_base"])
+    try:
+        return quotient(head, base, processes, comparisons)
+    except (OverflowError, ValueError):
+        return None
 
 
 def _with_reasons(both: pd.DataFrame, head: Run) -> pd.DataFrame:
     """Tells cases that head tried but could not measure, and those that another figure of head covers, from those that vanished."""
-    reasons = {
-        tuple(getattr(gone.case, name) for name in CASE): f"{gone.status}: {gone.reason}" for gone in head.unmeasured
-    }
+    reasons = {tuple(getattr(gone.case, name) for name in CASE): f"{gone.status}: {gone.reason}" for gone in head.unmeasured}
     both["reason"] = [reasons.get(tuple(case), "") for case in both[list(CASE)].itertuples(index=False)]
     vanished = both["status"].eq(VANISHED)
     both.loc[vanished & both["reason"].ne(""), "status"] = UNMEASURED
@@ -128,14 +128,17 @@ def _with_reasons(both: pd.DataFrame, head: Run) -> pd.DataFrame:
 
 
 def byte_changes(changes: pd.DataFrame) -> pd.DataFrame:
-    """A row per figure of memory that changed, `CASE metric base head change`, once for both allocators, the largest growth first."""
+    """A row per figure of memory that changed, `CASE metric base head change`, once for both allocators, the largest growth first.
+
+    The index is that of `changes`, and may hold a case twice.
+    """
     parts = []
     for name in BYTES:
         moved = changes[changes[f"{name}_change"].fillna(0).ne(0)]
         figures = {"base": moved[f"{name}_base"], "head": moved[f"{name}_head"], "change": moved[f"{name}_change"]}
         parts.append(moved[list(CASE)].assign(metric=name, **figures))
     once = pd.concat(parts).drop_duplicates([*JOB, "mode", "metric", "base", "head"])
-    return once.sort_values("change", ascending=False, kind="stable", ignore_index=True)
+    return once.sort_values("change", ascending=False, kind="stable")
 
 
 def regressions(changes: pd.DataFrame, limits: Mapping[str, Limit] = LIMITS) -> pd.DataFrame:
@@ -145,17 +148,17 @@ def regressions(changes: pd.DataFrame, limits: Mapping[str, Limit] = LIMITS) -> 
     """
     if not changes["status"].eq(COMPARED).any():
         raise NothingInCommonError("no case is in both runs: name runs of the same models, scenarios and devices")
-    rows = [] if ALLOW_VANISHED in limits else [(*row, f"only with --allow {ALLOW_VANISHED}") for row in _missing(changes)]
+    missing = [] if ALLOW_VANISHED in limits else _missing(changes)
+    rows = [(*row, f"only with --allow {ALLOW_VANISHED}") for row in missing]
     allowed = limits["speedup"]
-    lower = changes[changes["change_high"] < 1 - allowed.fraction].sort_values("change_high")
-    rows += [(*row, str(allowed)) for row in _speedup_texts(lower)]
+    lower = changes[changes["change_high"] < 1 - allowed.fraction]
+    rows += [(*row, str(allowed)) for row in _speedup_texts(changes, lower)]
     moved = byte_changes(changes)
-    excess = [
-        row.change > limits[row.metric].fraction * row.base + limits[row.metric].size for row in moved.itertuples(index=False)
-    ]
-    larger = moved[pd.Series(excess, moved.index, bool)]
-    rows += [(*row, str(limits[name])) for row, name in zip(_byte_texts(larger), larger["metric"], strict=True)]
-    return pd.DataFrame(rows, columns=["case", "metric", "base", "head", "change", "allowed"])
+    for name in BYTES:
+        growth = moved[moved["metric"].eq(name)]
+        beyond = growth["change"] > limits[name].fraction * growth["base"] + limits[name].size
+        rows += [(*row, str(limits[name])) for row in _byte_texts(changes, growth[beyond])]
+    return pd.DataFrame(rows, columns=[*COLUMNS, "allowed"])
 
 
 def gate_lines(changes: pd.DataFrame, found: pd.DataFrame) -> list[str]:
@@ -193,16 +196,22 @@ def limits_of(texts: Iterable[str]) -> dict[str, Limit]:
 
 def tables(base: Run, head: Run, changes: pd.DataFrame) -> list[Table]:
     """The headline and what differs between the runs; then what is missing, the speedups and the bytes that changed, the worst first."""
-    opening = [f"{base.name} -> {head.name}: {headline(changes)}", *_differences(base, head), *_remarks(changes)]
-    columns = ["case", "metric", "base", "head", "change"]
-    moved = changes[changes["changed"].isin(("slower", "faster"))].sort_values("change_high")
+    notes = [f"{base.name} -> {head.name}: {headline(changes)}", *_differences(base, head), *_remarks(changes)]
     parts = {
-        "no longer there": _missing(changes),
-        "speedups that changed, the worst first": _speedup_texts(moved),
-        "memory that changed, the worst first": _byte_texts(byte_changes(changes)),
+        "No longer there": _missing(changes),
+        "Speedups that changed, the worst first": _speedup_texts(
+            changes, changes[changes["changed"].isin(("slower", "faster"))]
+        ),
+        "Memory that changed, the worst first": _byte_texts(changes, byte_changes(changes)),
     }
-    shown = [Table(_section(title, pd.DataFrame(rows, columns=columns)), []) for title, rows in parts.items() if rows]
-    return [Table(pd.DataFrame(), opening), *shown]
+    found = [Table(_texts(rows), title=title) for title, rows in parts.items() if rows]
+    return [Table(pd.DataFrame(), notes), *found]
+
+
+def _texts(rows: Sequence[tuple[str, ...]]) -> pd.DataFrame:
+    """The columns that say something."""
+    cells = pd.DataFrame(rows, columns=COLUMNS)
+    return cells[[name for name in COLUMNS if cells[name].any()]].set_index("case")
 
 
 def headline(changes: pd.DataFrame) -> str:
@@ -229,14 +238,12 @@ def _remarks(changes: pd.DataFrame) -> list[str]:
     remarks = []
     judged = changes[changes["change"].notna()]
     if len(judged):
-        widths = pd.Series(
-            [half_width(Interval(*row)) for row in judged[["change", "change_low", "change_high"]].itertuples(index=False)]
-        )
+        ends = judged[["change", "change_low", "change_high"]].itertuples(index=False, name=None)
+        reach = pd.Series([half_width(Interval(*row)) + MARGIN for row in ends])
         remarks.append(
-            f"a changed speedup is shown from {percent_text(widths.median() + MARGIN)} on in the median case,"
-            f" from {percent_text(widths.max() + MARGIN)} on in the worst; all {len(judged)} intervals hold together with 99 %"
+            f"a loss shows from {percent_text(reach.median())} on in the median case, from {percent_text(reach.max())} on in the worst:"
+            f" the intervals of all {len(judged)} comparisons hold together with 99 %"
         )
-        remarks.append("a speedup is lower where the mode takes longer, or tracked less")
     if (judged[["processes_base", "processes_head"]] == 1).any(axis=None):
         remarks.append("speedups of a single process: another launch may shift them by more than their intervals say")
     counted = {
@@ -248,38 +255,37 @@ def _remarks(changes: pd.DataFrame) -> list[str]:
 
 
 def _missing(changes: pd.DataFrame) -> list[tuple[str, ...]]:
-    """`case metric base head change` of each case that head has not, and of each figure that only base has."""
-    names = _names(changes)
-    gone = changes[changes["status"].isin((VANISHED, UNMEASURED))]
-    rows = [(names[row.Index], "case", "", "", f"{row.status} {row.reason}".strip()) for row in gone.itertuples()]
-    lost = changes[changes["lost"].ne("")]
-    return rows + [(names[row.Index], row.lost, "", "", UNMEASURED) for row in lost.itertuples()]
-
-
-def _speedup_texts(changes: pd.DataFrame) -> list[tuple[str, ...]]:
-    names = _names(changes)
+    """Of each case that head has not, and of each figure that only base has."""
+    named = changes.assign(name=_names(changes))
+    gone = named[named["status"].isin((VANISHED, UNMEASURED))].to_dict("records")
+    lost = named[named["lost"].ne("")].to_dict("records")
     return [
-        (names[index], "speedup", *(speedup_text(*row[[f"speedup_{side}", f"speedup_low_{side}", f"speedup_high_{side}"]])
-            for side in ("base", "head")), speedup_text(*row[["change", "change_low", "change_high"]]))
-        for index, row in changes.iterrows()
-    ]  # fmt: skip
-
-
-def _byte_texts(moved: pd.DataFrame) -> list[tuple[str, ...]]:
-    names = _names(moved)
-    return [
-        (names[row.Index], row.metric, bytes_text(row.base), bytes_text(row.head), f"{row.change:+,} B") for row in moved.itertuples()
+        *((row["name"], "case", "", "", f"{row['status']} {row['reason']}".strip()) for row in gone),
+        *((row["name"], row["lost"], "", "", UNMEASURED) for row in lost),
     ]
 
 
-def _names(rows: pd.DataFrame) -> pd.Series:
-    return labels(rows) + " " + rows["mode"]
+def _speedup_texts(changes: pd.DataFrame, chosen: pd.DataFrame) -> list[tuple[str, ...]]:
+    """Of the chosen rows, by the loss that is certain."""
+    named = chosen.assign(name=_names(changes)[chosen.index]).sort_values("change_high")
+    rows: list[tuple[str, ...]] = []
+    for row in named.to_dict("records"):
+        base, head = (speedup_text(*(row[f"{name}_{side}"] for name in _SPEEDUP)) for side in ("base", "head"))
+        rows.append((row["name"], "speedup", base, head, speedup_text(row["change"], row["change_low"], row["change_high"])))
+    return rows
 
 
-def _section(title: str, cells: pd.DataFrame) -> pd.DataFrame:
-    """`cells` under one heading; `metric` stays out where it is the same in all lines."""
-    used = cells.loc[:, cells.ne("").any()]
-    return used.set_axis(pd.Index([title] * len(used), name="section"))
+def _byte_texts(changes: pd.DataFrame, moved: pd.DataFrame) -> list[tuple[str, ...]]:
+    named = moved.assign(name=_names(changes, JOB)[moved.index].to_numpy())
+    return [
+        (row["name"], row["metric"], bytes_text(row["base"]), bytes_text(row["head"]), f"{row['change']:+,} B")
+        for row in named.to_dict("records")
+    ]
+
+
+def _names(changes: pd.DataFrame, fields: Sequence[str] = GROUP) -> pd.Series[str]:
+    """In as few words as tell all cases of both runs apart."""
+    return labels(changes, fields) + " " + changes["mode"]
 
 
 def _differences(base: Run, head: Run) -> list[str]:
