@@ -278,8 +278,10 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     measuring = config.stash.get(SESSION, None)
     if measuring is None or not (measuring.run.results or measuring.run.unmeasured) or _times_nothing(config):
         return
-    from analysis import ending  # pandas takes a second, which collecting need not wait for
+    from analysis import ending, read  # pandas takes a second, which collecting need not wait for
 
+    run = read.Run(measuring.run.results, measuring.run.unmeasured, measuring.run.meters_disagree)
+    findings = [str(finding) for finding in measuring.findings]
     terminalreporter.section("what gradient tracking costs")
-    for line in ending.lines(measuring.run, measuring.findings, measuring.saved):
+    for line in ending.lines(run, findings, measuring.saved, colour=terminalreporter.hasmarkup):
         terminalreporter.write_line(line)
