@@ -243,18 +243,24 @@ def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, A
         output_json["gradtax"] = config.stash[SESSION].top_level()
 
 
+def _plugin(config: pytest.Config) -> Any:
+    """pytest-benchmark's own session."""
+    return getattr(config, "_benchmarksession", None)
+
+
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session) -> Iterator[None]:
     """The run is saved as a whole file, also where nothing could be timed, which is a finding all the same."""
     config = session.config
-    measuring, plugin = config.stash.get(SESSION, None), getattr(config, "_benchmarksession", None)
+    measuring, plugin = config.stash.get(SESSION, None), _plugin(config)
     if measuring is not None and isinstance(plugin.storage, FileStorage):
+        folder = plugin.storage.get("")
 
         def save(run: dict[str, Any], name: str) -> None:
             content = safe_dumps(run, ensure_ascii=True, indent=1).encode()
-            measuring.saved = saving.save_numbered(plugin.storage.get(""), name, content)
+            measuring.saved = saving.save_numbered(folder, name, content)
 
-        plugin.storage.save = save
+        plugin.storage.save = save  # type: ignore[method-assign]
     if measuring is not None and not plugin.disabled and not plugin.benchmarks and measuring.run.unmeasured:
         _save_what_is_only_unmeasured(config, plugin)
     yield

@@ -112,14 +112,9 @@ def add_options(add: Callable[..., Any]) -> None:
 
 def parsed(values: Any) -> RunOptions:
     """The options from a namespace that `add_options` has filled."""
-    return RunOptions(
-        effort=Effort(**{name: getattr(values, name) for name in Effort.__slots__}),
-        **{
-            name: tuple(value) if isinstance(value := getattr(values, name), list) else value
-            for name in RunOptions.__slots__
-            if name != "effort"
-        },
-    )
+    chosen: dict[str, Any] = {name: getattr(values, name) for name in RunOptions.__slots__ if name != "effort"}
+    chosen |= {name: tuple(value) for name, value in chosen.items() if isinstance(value, list)}
+    return RunOptions(**chosen, effort=Effort(**{name: getattr(values, name) for name in Effort.__slots__}))
 
 
 def names(text: str) -> tuple[str, ...]:
