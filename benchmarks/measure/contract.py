@@ -158,7 +158,7 @@ def _dense(tensor: torch.Tensor) -> torch.Tensor:
     if tensor.is_quantized:
         return tensor.dequantize()
     if tensor.is_nested:
-        return torch.nested.to_padded_tensor(tensor, 0.0)
+        return torch.nested.to_padded_tensor(tensor, 0.0)  # type: ignore[no-any-return]
     return tensor if tensor.layout is torch.strided else tensor.to_dense()
 
 
