@@ -12,6 +12,23 @@ from stand_ins import MIB, WAIT_SECONDS, Arm, FakeCuda
 from benchmarks.device import Cpu, Cuda, Device, DeviceBytes, DeviceError, accelerated, default_device, device_named
 
 
+def test_torch_cuda_has_what_is_asked_of_its_stand_in() -> None:
+    own = {
+        "allocate",
+        "clock",
+        "devices",
+        "free",
+        "host_seconds",
+        "indices",
+        "launch",
+        "log",
+        "reached_seconds",
+        "tells_requests",
+    }
+    asked = {name for name in dir(FakeCuda()) if not name.startswith("_")} - own
+    assert asked | {"_sleep"} <= set(dir(torch.cuda))
+
+
 def test_waiting_takes_until_the_work_is_done() -> None:
     cuda = FakeCuda()
     cuda.launch(0.5, host_seconds=0.125)

@@ -188,6 +188,11 @@ def test_an_input_that_requires_grad_stays_a_leaf_that_does() -> None:
     assert (moved.requires_grad, moved.is_leaf, moved.dtype) == (True, True, torch.float64)
 
 
+@pytest.mark.parametrize("tensor", [torch.ones(0), torch.eye(2).to_sparse()], ids=["empty", "sparse"])
+def test_an_input_without_memory_of_its_own_is_moved_too(tensor: torch.Tensor) -> None:
+    assert Workload.of(Echo(), tensor).to("cpu", torch.float64).args[0].dtype == torch.float64
+
+
 def test_a_workload_tells_its_device_and_refuses_to_be_on_several() -> None:
     assert Workload.of(nn.Linear(3, 2), X).device == torch.device("cpu")
     with pytest.raises(ValueError, match=r"several devices \(cpu, meta\)"):
