@@ -1,20 +1,92 @@
-"""The questions asked of a frame: which rows are evidence, what stands beside what, and what a group is called."""
+"""A frame has a row per case: how results make it, and the questions that are asked of it."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import fields
+from operator import attrgetter
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from benchmarks.record import CASE, CONTEXT, EAGER, FORWARD, GROUP, OPERATORS
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+from benchmarks.intervals import t_quantile
+from benchmarks.record import CASE, CONTEXT, EAGER, FORWARD, GROUP, OPERATORS, Memory, Result
 
 JOB = tuple(name for name in GROUP if name != "allocator")
 """The fields of a group but its allocator. Memory is measured once for both, so it belongs to a job and a mode."""
 
 TRACKED = "tracked"
+
+
+BYTES = tuple(one.name for one in fields(Memory) if one.name not in ("saved_by_module", "unavailable"))
+"""Columns of whole numbers that may be missing. They never pass through a float, which would lose digits."""
+
+INTERVALS = ("speedup", "placebo", "over_no_grad", "kept_pages")
+_SCALARS = ("seconds", "verdict", "trusted", "resolution", "washout_calls", "after_switch_seconds", "page_faults",
+            "host_seconds", "busy_seconds", "bound_by", "steps")  # fmt: skip
+_WHOLE = (*BYTES, "parameters", "parameter_bytes")
+_TYPES = {
+    "trusted": "bool", "same_kernels": "boolean", "washout_calls": "int64", "steps": "int64", "processes": "int64",
+    "process_speedups": "object", "withheld": "object",
+}  # fmt: skip
+"""The types of columns that are neither whole nor fractional; all others are texts."""
+FRACTIONAL = ("seconds", "resolution", "after_switch_seconds", "page_faults", "host_seconds", "busy_seconds")
+
+
+def _end_of(interval: str, end: str) -> Callable[[Result], float | None]:
+    def value(result: Result) -> float | None:
+        found = getattr(result, interval)
+        return None if found is None else float(getattr(found, end))
+
+    return value
+
+
+def seconds_noise(result: Result) -> float | None:
+    """The relative 99 % half-width of `seconds`, by Student's t over processes; None for fewer than two."""
+    logarithms = np.log([reading.seconds for reading in result.processes])
+    if logarithms.size < 2:
+        return None
+    with np.errstate(over="ignore"):
+        return float(np.expm1(t_quantile(logarithms.size - 1) * logarithms.std(ddof=1) / np.sqrt(logarithms.size)))
+
+
+COLUMNS: Mapping[str, Callable[[Result], Any]] = {
+    **{name: attrgetter(f"case.{name}") for name in CASE},
+    **{name: attrgetter(name) for name in _SCALARS},
+    **{
+        f"{interval}{suffix}": _end_of(interval, end)
+        for interval in INTERVALS
+        for suffix, end in (("", "estimate"), ("_low", "low"), ("_high", "high"))
+    },
+    "seconds_noise": seconds_noise,
+    **{name: attrgetter(f"memory.{name}") for name in BYTES},
+    "same_kernels": attrgetter("kernels.same_as_tracked"),
+    "kernels_added": lambda result: " ".join(result.kernels.added),
+    "kernels_removed": lambda result: " ".join(result.kernels.removed),
+    "changed_buffers": lambda result: " ".join(result.contract.changed_buffers),
+    "parameters": attrgetter("model.parameters"),
+    "parameter_bytes": attrgetter("model.parameter_bytes"),
+    "inputs": lambda result: ", ".join(result.model.inputs),
+    "processes": lambda result: len(result.processes),
+    "process_speedups": lambda result: [one.speedup for one in result.processes if one.speedup is not None],
+    "withheld": attrgetter("memory.unavailable"),
+}
+"""Every column of a frame and how a result gives it."""
+
+
+def frame_of(columns: Mapping[str, Sequence[Any]]) -> pd.DataFrame:
+    """Values of COLUMNS, or of others that are texts."""
+    return pd.DataFrame({name: _typed(name, values) for name, values in columns.items()})
+
+
+def _typed(name: str, values: Sequence[Any]) -> Any:
+    """The column in a type of its own, whatever is missing from it, and if it has no rows."""
+    if name in _WHOLE:
+        return pd.array(values, dtype="Int64")
+    if name in (*FRACTIONAL, "seconds_noise") or name.startswith(INTERVALS):
+        return np.array(values, dtype=float)  # None becomes NaN
+    return pd.Series(values, dtype=_TYPES.get(name, "str"))
 
 
 def timed(frame: pd.DataFrame) -> pd.DataFrame:
@@ -52,8 +124,26 @@ def labels(frame: pd.DataFrame, fields: Sequence[str] = GROUP) -> pd.Series[str]
     return pd.Series([" ".join(filter(None, row)) for row in words.itertuples(index=False)], index=frame.index, dtype="str")
 
 
+def each(frame: pd.DataFrame) -> Iterator[Any]:
+    """The rows, whose columns are attributes; `Index` is the row's label."""
+    return frame.itertuples()
+
+
 def _run(frame: pd.DataFrame) -> list[str]:
     return ["run"] if "run" in frame else []
 
 
-__all__ = ["CASE", "GROUP", "JOB", "TRACKED", "against", "is_context", "labels", "memory", "timed"]
+__all__ = [
+    "CASE",
+    "COLUMNS",
+    "GROUP",
+    "JOB",
+    "TRACKED",
+    "against",
+    "each",
+    "frame_of",
+    "is_context",
+    "labels",
+    "memory",
+    "timed",
+]

@@ -8,7 +8,7 @@ import pandas as pd
 
 from analysis.cases import TRACKED, memory
 from analysis.figures import bytes_text
-from analysis.gains import HELD, PEAK, SAVED, beside_tracked, by_size, evidence_of, few, lower, pooled, switch_of
+from analysis.gains import HELD, PEAK, SAVED, beside_tracked, by_size, evidence_of, few, higher, lower, pooled, switch_of
 from analysis.read import Run
 from analysis.render import Table
 from benchmarks.record import FORWARD, Promise
@@ -44,9 +44,13 @@ def _memory(run: Run) -> Finding:
     peaks = _peaks(run)
     if peaks.empty:
         return _NOTHING
-    first = peaks.iloc[0]
-    evidence = f"peak {bytes_text(first.tracked)} tracked, {bytes_text(first.own)} {switch_of(_forward(run))} ({first['name']})"
-    return _counted(len(lower(peaks)), len(peaks), "group"), evidence
+    largest, reversed_ = peaks.to_dict("records")[:1], higher(peaks).to_dict("records")[:1]
+    texts = [
+        f"{word} {bytes_text(row['tracked'])} tracked, {bytes_text(row['own'])} {switch_of(_forward(run))} ({row['name']})"
+        for word, rows in (("peak", largest), ("reversed:", reversed_))
+        for row in rows
+    ]
+    return _counted(len(lower(peaks)), len(peaks), "group"), "; ".join(texts)
 
 
 def _time(run: Run) -> Finding:
@@ -102,7 +106,8 @@ def _block_or_tensor(run: Run) -> Finding:
         f"; of a logged loss it holds {bytes_text(row['own'])} instead of {bytes_text(row['tracked'])}"
         for row in logging.to_dict("records")
     ]
-    evidence = f"detach lowers no peak there, {switch_of(forward)} does{''.join(tensors)}"
+    lowered = int((both["own"] < both["tracked"]).sum()), int((both["own_switched"] < both["tracked"]).sum())
+    evidence = f"detach lowers the peak of {lowered[0]}, {switch_of(forward)} of {lowered[1]}{''.join(tensors)}"
     return _counted(int(holds.sum()), len(both), "group"), evidence
 
 

@@ -7,7 +7,7 @@ a byte is a change. What base measured and head did not is a loss: nothing shows
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ from analysis.cases import JOB, labels, timed
 from analysis.figures import bytes_text, percent_text, speedup_text
 from analysis.read import AnalysisError, Run
 from analysis.render import Table
-from benchmarks.intervals import MARGIN, half_width, quotient, verdict
+from benchmarks.intervals import MARGIN, quotient, verdict
 from benchmarks.record import AS_SHIPPED, CASE, GROUP, PAGES_KEPT, Interval
 
 COMPARED, NEW, VANISHED, UNMEASURED, COVERED = "compared", "new", "vanished", "no longer measured", "covered"
@@ -91,7 +91,7 @@ def _speedup_changes(both: pd.DataFrame) -> pd.DataFrame:
     """Columns `change change_low change_high changed`; empty where a side has no speedup, or it is tracked's own."""
     known = both["timed_base"].eq(True) & both["timed_head"].eq(True)
     rows: dict[Any, tuple[Any, ...]] = {}
-    for index, row in both[known].iterrows():
+    for index, row in zip(both.index[known], both[known].to_dict("records"), strict=True):
         change = _quotient(row, comparisons=int(known.sum()))
         rows[index] = (change.estimate, change.low, change.high, verdict(change)) if change else (None, None, None, "unclear")
     found = pd.DataFrame.from_dict(rows, orient="index", columns=["change", "change_low", "change_high", "changed"]).reindex(
@@ -104,9 +104,9 @@ def _speedup_changes(both: pd.DataFrame) -> pd.DataFrame:
     return found
 
 
-def _quotient(row: pd.Series[Any], comparisons: int) -> Interval | None:
+def _quotient(row: Mapping[Hashable, Any], comparisons: int) -> Interval | None:
     """Head's speedup over base's; None beyond what a float holds, as files can say anything."""
-    head, base = (Interval(*map(float, row[[f"{name}_{side}" for name in _SPEEDUP]])) for side in ("head", "base"))
+    head, base = (Interval(*(row[f"{name}_{side}"] for name in _SPEEDUP)) for side in ("head", "base"))
     processes = int(row["processes_head"]), int(row["processes_base"])
     try:
         return quotient(head, base, processes, comparisons)
@@ -238,8 +238,7 @@ def _remarks(changes: pd.DataFrame) -> list[str]:
     remarks = []
     judged = changes[changes["change"].notna()]
     if len(judged):
-        ends = judged[["change", "change_low", "change_high"]].itertuples(index=False, name=None)
-        reach = pd.Series([half_width(Interval(*row)) + MARGIN for row in ends])
+        reach = 1 - (1 - MARGIN) * judged["change"] / judged["change_high"]
         remarks.append(
             f"a loss shows from {percent_text(reach.median())} on in the median case, from {percent_text(reach.max())} on in the worst:"
             f" the intervals of all {len(judged)} comparisons hold together with 99 %"

@@ -101,7 +101,7 @@ def beside_tracked(rows: pd.DataFrame, mode: str, figure: str = PEAK) -> pd.Data
     """Columns `name own tracked`: bytes of `mode` and of tracked, a row per job where both are known, tracked's largest first."""
     both = against(memory(rows), on=JOB)
     both = both[both["mode"].eq(mode) & both[figure].notna() & both[f"{figure}_base"].notna()]
-    found = pd.DataFrame({"name": labels(both, JOB), "own": both[figure], "tracked": both[f"{figure}_base"]})
+    found = pd.DataFrame({"name": labels(rows, JOB)[both.index], "own": both[figure], "tracked": both[f"{figure}_base"]})
     return found.sort_values("tracked", ascending=False, kind="stable")
 
 

@@ -1,9 +1,18 @@
-"""What a run says of its machine: its name, its facts as pairs, and in what two runs differ."""
+"""What a run says of its machine: its name, a line that identifies the run, all facts as pairs, and in what two runs differ."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from analysis.figures import MISSING, bytes_text
+
+if TYPE_CHECKING:
+    from analysis.read import Run
+
+_IN_NOTES = ("warnings", "meters")
+_UNITS = {"_seconds": "s", "_percent": "%", "_celsius": "°C"}
+_LONGEST = 60
 
 
 def device_name(machine: Mapping[str, Any], device: str) -> str:
@@ -15,3 +24,78 @@ def device_name(machine: Mapping[str, Any], device: str) -> str:
     name = processor.get("brand_raw") or machine.get("processor") or machine.get("machine")
     cores = facts.get("cores") or processor.get("count")
     return ", ".join([*([str(name)] if name else []), *([f"{cores} cores"] if cores else [])])
+
+
+def identity(run: Run) -> str:
+    """Machine, build, threads, time, run and commit in one line, without what is not known."""
+    facts = run.machine.get("gradtax", {})
+    devices = dict.fromkeys(device_name(run.machine, result.case.device) for result in run.results)
+    threads = facts.get("threads")
+    known = (
+        " and ".join(filter(None, devices)),
+        f"torch {facts['torch']}" if facts.get("torch") else "",
+        f"{threads} thread{'' if threads == 1 else 's'}" if threads else "",
+        run.saved_at[:16].replace("T", " "),
+        f"run {run.name}" if run.name else "",
+        f"commit {run.commit}" if run.commit else "",
+    )
+    return ", ".join(filter(None, known))
+
+
+def facts(run: Run) -> dict[str, str]:
+    """Name and text of what identifies the machine and the build, then of what varies from run to run. Without what is not known."""
+    blocks = run.conditions.get("meters", [])
+    right = sum(block.get("within_tolerance") is True for block in blocks)
+    varying = {name: value for name, value in run.conditions.items() if name not in _IN_NOTES}
+    texts = _identifying(run.machine) | dict(_flat(varying))
+    if blocks:
+        texts["memory meters"] = (
+            f"{right} of {len(blocks)} blocks of known size read right; a meter that is off gives no figure"
+        )
+    return {name: text for name, text in texts.items() if text}
+
+
+def differs(base: Run, head: Run) -> list[str]:
+    """A line for each fact in which machine, build or commit differ: `torch: 2.13.0+cpu -> 2.14.0+cpu`."""
+    one, other = ({"commit": run.commit, **_identifying(run.machine)} for run in (base, head))
+    names = dict.fromkeys([*one, *other])
+    values = {name: (one.get(name) or MISSING, other.get(name) or MISSING) for name in names}
+    return [f"{name}: {_cut(was)} -> {_cut(now)}" for name, (was, now) in values.items() if was != now]
+
+
+def _identifying(machine: Mapping[str, Any]) -> dict[str, str]:
+    processor = machine.get("cpu", {})
+    return {
+        "processor": str(processor.get("brand_raw") or ""),
+        "system": " ".join(str(machine[name]) for name in ("system", "release", "machine") if machine.get(name)),
+        "python": str(machine.get("python_version") or ""),
+        **dict(_flat(machine.get("gradtax", {}))),
+    }
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Name and text of each fact; what lies inside another is called by both names, and a unit leaves the name for the text."""
+    for key, value in values.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            yield from _flat(value, "" if key == "devices" else f"{name} ")
+        else:
+            unit = next((ending for ending in (*_UNITS, "_bytes") if name.endswith(ending) and type(value) in (int, float)), "")
+            yield name.removesuffix(unit).replace("_", " "), _text(value, unit)
+
+
+def _text(value: Any, unit: str) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list):
+        return " ".join(map(str, value))
+    if unit == "_bytes":
+        return bytes_text(int(value))
+    number = f"{value:.4g}" if isinstance(value, float) else str(value)
+    return f"{number} {_UNITS[unit]}" if unit else number
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
-import numpy as np
 import pandas as pd
 
+from analysis.cases import BYTES, COLUMNS, FRACTIONAL, INTERVALS, frame_of
 from analysis.machine import device_name
-from benchmarks.intervals import t_quantile
-from benchmarks.record import AS_SHIPPED, CASE, PAGES_KEPT, SCHEMA, Memory, Result, Unmeasured, from_json, to_json
+from benchmarks.record import AS_SHIPPED, PAGES_KEPT, SCHEMA, Result, Unmeasured, from_json, to_json
 
 T = TypeVar("T")
 
@@ -50,7 +49,7 @@ class Run:
     @cached_property
     def frame(self) -> pd.DataFrame:
         """A row per case with all of COLUMNS, in the order of `results`."""
-        return _frame({name: [value(result) for result in self.results] for name, value in COLUMNS.items()})
+        return frame_of({name: [value(result) for result in self.results] for name, value in COLUMNS.items()})
 
     def identity(self, device: str) -> dict[str, str]:
         """Values of IDENTITY in the rows of one device."""
@@ -61,74 +60,6 @@ class Run:
 
 IDENTITY = ("run", "machine", "torch", "date")
 """Columns that tell the rows of one run from another's, in a frame of several runs."""
-
-BYTES = tuple(one.name for one in fields(Memory) if one.name not in ("saved_by_module", "unavailable"))
-"""Columns of whole numbers that may be missing. They never pass through a float, which would lose digits."""
-
-_INTERVALS = ("speedup", "placebo", "over_no_grad", "kept_pages")
-_SCALARS = ("seconds", "verdict", "trusted", "resolution", "washout_calls", "after_switch_seconds", "page_faults",
-            "host_seconds", "busy_seconds", "bound_by", "steps")  # fmt: skip
-_WHOLE = (*BYTES, "parameters", "parameter_bytes")
-_TYPES = {
-    "trusted": "bool", "same_kernels": "boolean", "washout_calls": "int64", "steps": "int64", "processes": "int64",
-    "process_speedups": "object", "withheld": "object",
-}  # fmt: skip
-"""The types of columns that are neither whole nor fractional; all others are texts."""
-_FRACTIONAL = ("seconds", "resolution", "after_switch_seconds", "page_faults", "host_seconds", "busy_seconds", "seconds_noise")
-
-
-def _end_of(interval: str, end: str) -> Callable[[Result], float | None]:
-    def value(result: Result) -> float | None:
-        found = getattr(result, interval)
-        return None if found is None else float(getattr(found, end))
-
-    return value
-
-
-def seconds_noise(result: Result) -> float | None:
-    """The relative 99 % half-width of `seconds`, by Student's t over processes; None for fewer than two."""
-    logarithms = np.log([reading.seconds for reading in result.processes])
-    if logarithms.size < 2:
-        return None
-    with np.errstate(over="ignore"):
-        return float(np.expm1(t_quantile(logarithms.size - 1) * logarithms.std(ddof=1) / np.sqrt(logarithms.size)))
-
-
-COLUMNS: Mapping[str, Callable[[Result], Any]] = {
-    **{name: attrgetter(f"case.{name}") for name in CASE},
-    **{name: attrgetter(name) for name in _SCALARS},
-    **{
-        f"{interval}{suffix}": _end_of(interval, end)
-        for interval in _INTERVALS
-        for suffix, end in (("", "estimate"), ("_low", "low"), ("_high", "high"))
-    },
-    "seconds_noise": seconds_noise,
-    **{name: attrgetter(f"memory.{name}") for name in BYTES},
-    "same_kernels": attrgetter("kernels.same_as_tracked"),
-    "kernels_added": lambda result: " ".join(result.kernels.added),
-    "kernels_removed": lambda result: " ".join(result.kernels.removed),
-    "changed_buffers": lambda result: " ".join(result.contract.changed_buffers),
-    "parameters": attrgetter("model.parameters"),
-    "parameter_bytes": attrgetter("model.parameter_bytes"),
-    "inputs": lambda result: ", ".join(result.model.inputs),
-    "processes": lambda result: len(result.processes),
-    "process_speedups": lambda result: [one.speedup for one in result.processes if one.speedup is not None],
-    "withheld": attrgetter("memory.unavailable"),
-}
-"""Every column of a frame and how a result gives it."""
-
-
-def _frame(columns: Mapping[str, Sequence[Any]]) -> pd.DataFrame:
-    return pd.DataFrame({name: _typed(name, values) for name, values in columns.items()})
-
-
-def _typed(name: str, values: Sequence[Any]) -> Any:
-    """The column in a type of its own, whatever is missing from it, and if it has no rows."""
-    if name in _WHOLE:
-        return pd.array(values, dtype="Int64")
-    if name in _FRACTIONAL or name.startswith(_INTERVALS):
-        return np.array(values, dtype=float)  # None becomes NaN
-    return pd.Series(values, dtype=_TYPES.get(name, "str"))
 
 
 def read(path: Path, name: str = "") -> Run:
@@ -165,7 +96,7 @@ def read_all(
             else:
                 found = map(COLUMNS[column], run.results)
                 values.extend(same.setdefault(value, value) if isinstance(value, str) else value for value in found)
-    return _frame(cells)
+    return frame_of(cells)
 
 
 class _Benchmark(msgspec.Struct):
@@ -239,7 +170,7 @@ def _run(content: bytes, path: Path, name: str) -> Run:
         raise ValueError(f"not JSON: {error}{_near(content, error)}; expected a file that pytest-benchmark saved") from error
     _require_schema(_schema_of(file.gradtax))
     ours = _typed_as(_Gradtax, file.gradtax, "gradtax")
-    machine = _clean(file.machine_info)
+    machine = clean(file.machine_info)
     _typed_as(_Machine, machine, "machine_info")
     _typed_as(_Conditions, ours.conditions, "gradtax.conditions")
     results = _results(file.benchmarks)
@@ -247,7 +178,7 @@ def _run(content: bytes, path: Path, name: str) -> Run:
         raise ValueError("holds no results of this suite; `pytest --benchmark` saves a run that does")
     return Run(
         results, ours.unmeasured, ours.meters_disagree, name, path,
-        _clean(file.datetime or ""), _clean(str(file.commit_info)), machine, ours.conditions,
+        clean(file.datetime or ""), clean(str(file.commit_info)), machine, ours.conditions,
     )  # fmt: skip
 
 
@@ -266,7 +197,7 @@ def _results(benchmarks: Sequence[_Benchmark]) -> list[Result]:
         if problem := _senseless(result):
             raise ValueError(f"{place}.{problem}")
         if not _is_plain(bytes(raw)):
-            result = from_json(_clean(to_json(result)), Result)
+            result = from_json(clean(to_json(result)), Result)
         if result.case in results:
             raise ValueError(f"{place}.case: {result.case} is there twice")
         results[result.case] = result
@@ -293,7 +224,7 @@ def _typed_as(kind: type[T], value: Any, place: str) -> T:
     """`value`, cleaned, as `kind`."""
     try:
         if isinstance(value, msgspec.Raw):
-            value = _clean(msgspec.to_builtins(msgspec.json.decode(value, type=kind)))
+            value = clean(msgspec.to_builtins(msgspec.json.decode(value, type=kind)))
         return from_json(value, kind)
     except msgspec.ValidationError as error:
         raise ValueError(_located(place, error)) from error
@@ -302,8 +233,10 @@ def _typed_as(kind: type[T], value: Any, place: str) -> T:
 _SIGNED = ("held_bytes_per_step", "heap_bytes_per_step")
 _LARGEST = 2**63 - 1
 """More bytes than any machine has, and than a column holds."""
+_WILDEST = 1e100
+"""No ratio of times is as large, however few processes it was read from."""
 _AMOUNTS = {
-    **{name: attrgetter(name) for name in ("washout_calls", "page_faults", *_FRACTIONAL[1:-1])},
+    **{name: attrgetter(name) for name in ("washout_calls", *FRACTIONAL)},
     **{f"memory.{name}": attrgetter(f"memory.{name}") for name in BYTES},
     **{f"model.{name}": attrgetter(f"model.{name}") for name in ("parameters", "parameter_bytes")},
 }
@@ -311,33 +244,40 @@ _AMOUNTS = {
 
 def _senseless(result: Result) -> str:
     """The first field of the right type whose value cannot be, and what was expected; empty where there is none."""
+    return next(_senseless_fields(result), "")
+
+
+def _senseless_fields(result: Result) -> Iterator[str]:
     if result.case.allocator not in (PAGES_KEPT, AS_SHIPPED):
-        return f"case.allocator: expected {PAGES_KEPT} or {AS_SHIPPED}, got {_clean(result.case.allocator)[:40]}"
-    if not result.seconds > 0:
-        return f"seconds: expected more than 0, got {result.seconds:g}"
+        yield f"case.allocator: expected {PAGES_KEPT} or {AS_SHIPPED}, got {clean(result.case.allocator)[:40]}"
+    if not 1e-15 < result.seconds < 1e9:
+        yield f"seconds: expected more than 0, and no years, got {result.seconds:g}"
     if not 1 <= result.steps <= _LARGEST:
-        return "steps: expected 1 or more"
-    if any(not (one.seconds > 0 and (one.speedup is None or one.speedup > 0)) for one in result.processes):
-        return "processes: expected seconds and speedups above 0"
+        yield "steps: expected 1 or more"
+    for name in INTERVALS:
+        interval = getattr(result, name)
+        if interval and not (interval.low > 1 / _WILDEST and interval.high < _WILDEST):
+            yield f"{name}: expected ends between 1e-100 and 1e100, got {interval.low:g} and {interval.high:g}"
+    if any(not (1e-15 < one.seconds < 1e9 and 0 < (one.speedup or 1) < _WILDEST) for one in result.processes):
+        yield "processes: expected seconds and speedups above 0"
     for name, amount_of in _AMOUNTS.items():
         amount = amount_of(result)
         if amount is not None and not (-_LARGEST if name.endswith(_SIGNED) else 0) <= amount <= _LARGEST:
-            return f"{name}: expected 0 or more, and less than 2**63, got {amount:g}"
-    return ""
+            yield f"{name}: expected 0 or more, and less than 2**63, got {amount:g}"
 
 
 def _is_plain(raw: bytes) -> bool:
-    """Whether there is nothing in JSON that `_clean` would change."""
+    """Whether there is nothing in JSON that `clean` would change."""
     return raw.isascii() and b"\\" not in raw and b"\x7f" not in raw
 
 
-def _clean(value: Any) -> Any:
+def clean(value: Any) -> Any:
     """The value without characters that would steer a terminal, hide text or break a line; names in a file can hold any."""
     if isinstance(value, str):
         return value if value.isprintable() else "".join(map(_clean_character, value))
     if isinstance(value, dict):
-        return {_clean(key): _clean(inner) for key, inner in value.items()}
-    return [_clean(inner) for inner in value] if isinstance(value, list) else value
+        return {clean(key): clean(inner) for key, inner in value.items()}
+    return [clean(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _clean_character(character: str) -> str:
@@ -348,7 +288,7 @@ def _located(place: str, error: Exception) -> str:
     """msgspec's message with the whole way to the field in front: `benchmarks[3].extra_info.seconds: expected ...`."""
     reason, _, inner = str(error).partition(" - at `$")
     field_name = f"{place}{inner.rstrip('`')}".removeprefix(".")
-    return str(_clean(f"{field_name}: {reason[:1].lower()}{reason[1:]}".removeprefix(": ")))
+    return str(clean(f"{field_name}: {reason[:1].lower()}{reason[1:]}".removeprefix(": ")))
 
 
 def _near(content: bytes, error: Exception) -> str:

@@ -8,7 +8,6 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from csv import QUOTE_NONNUMERIC
 from dataclasses import dataclass, field
-from enum import StrEnum
 from functools import cache
 
 import jinja2
@@ -16,12 +15,16 @@ import pandas as pd
 import rich.box
 import rich.table
 from markupsafe import Markup
-from rich.console import Console
+from rich.cells import cell_len
+from rich.console import Console, RenderableType
 from rich.padding import Padding
 from rich.text import Text
 
 WIDTH = 100
 """Columns that the terminal text keeps to, piped or not."""
+
+WIDEST_TEXT = 40
+"""No column of texts is wider on the terminal."""
 
 UNCLEAR = "~"
 """Begins a cell whose interval lies partly inside 1 ±1 %. A terminal dims it."""
@@ -33,7 +36,8 @@ _FIGURE = re.compile(r"~?[+-]?\d.*|-|not known|")
 class Table:
     """Texts in rows and columns, a title above and notes below.
 
-    A named index holds labels, which the terminal shows where they change; columns whose cells all begin with a figure are aligned right.
+    A named index holds labels: the terminal shows them as a heading where they change, other formats as columns. Columns whose cells
+    all begin with a figure are aligned right. A title of several lines is one line in formats other than the terminal's.
     """
 
     cells: pd.DataFrame
@@ -52,7 +56,7 @@ class Table:
 
     @property
     def columns(self) -> list[str]:
-        return [str(name) for name in self.flat.columns]
+        return [" ".join(str(name).split()) for name in self.flat.columns]
 
     @property
     def rows(self) -> list[list[str]]:
@@ -67,52 +71,76 @@ class Table:
         return [number >= self.labels and is_figure for number, is_figure in enumerate(are_figures)]
 
 
-class Format(StrEnum):
-    terminal = "terminal"
-    markdown = "markdown"
-    csv = "csv"
-    json = "json"
-    latex = "latex"
-    html = "html"
-
-
-def rendered(tables: Sequence[Table], frame: pd.DataFrame, format_: str) -> str:
+def rendered(tables: Sequence[Table], frame: pd.DataFrame, format_: str = "terminal", *, colour: bool = False) -> str:
     """The tables, or for csv and json the figures of `frame`, without a line end behind."""
     if format_ in FIGURES:
         return FIGURES[format_](frame)
+    if format_ == "terminal":
+        return "\n\n".join(filter(None, (terminal(table, colour=colour) for table in tables)))
     return "\n\n".join(filter(None, (VIEWS[format_](table) for table in tables)))
 
 
 def terminal(table: Table, *, colour: bool = False) -> str:
     """Text in at most 100 columns. With `colour`, what is unclear is dimmed."""
-    text = io.StringIO()
-    console = Console(file=text, width=WIDTH, force_terminal=colour, color_system="standard" if colour else None,
+    console = Console(file=io.StringIO(), width=WIDTH, force_terminal=colour, color_system="standard" if colour else None,
                       highlight=False, legacy_windows=False, no_color=not colour)  # fmt: skip
-    if table.title:
-        console.print(Text(table.title, style="bold"))
-    if table.rows:
-        console.print(_rich(table))
-    if table.notes and (table.rows or table.title):
-        console.print()
-    for note in table.notes:
-        lines = Text(note).wrap(console, WIDTH - 2)
-        console.print(lines[0], *(Padding(line, (0, 0, 0, 2)) for line in lines[1:]), sep="\n")
-    return "\n".join(line.rstrip() for line in text.getvalue().rstrip().split("\n"))
+    parts = [_printed(console, Text(table.title, style="bold"))] if table.title else []
+    parts += ["\n".join(_with_headings(console, table))] if table.rows else []
+    notes = [Padding(Text("\n").join(_wrapped(console, note)), 0) for note in table.notes]
+    parts += [*([""] if parts and notes else []), *(_printed(console, note) for note in notes)]
+    return "\n".join(parts)
 
 
-def _rich(table: Table) -> rich.table.Table:
-    grid = rich.table.Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="", show_edge=False)
-    for title, is_figure in zip(table.columns, table.figures, strict=True):
+def _printed(console: Console, text: RenderableType) -> str:
+    with console.capture() as captured:
+        console.print(text)
+    return "\n".join(line.rstrip() for line in captured.get().rstrip("\n").split("\n"))
+
+
+def _wrapped(console: Console, note: str) -> list[Text]:
+    """The note in lines, all but the first indented."""
+    first, *rest = Text(note).wrap(console, WIDTH - 2)
+    return [first, *(Text("  ").append_text(line) for line in rest)]
+
+
+def _with_headings(console: Console, table: Table) -> list[str]:
+    """The lines of the table, and above each row whose labels differ from those before, the labels as a heading."""
+    tight = _grid(table, 1, _room_for_texts(table))
+    unbounded = console.options.update(width=100 * WIDTH)
+    grids = (_grid(table, gap, WIDEST_TEXT) for gap in (2, 1))
+    grid = next((grid for grid in grids if console.measure(grid, options=unbounded).maximum <= WIDTH), tight)
+    lines = _printed(console, grid).split("\n")
+    top = len(lines) - len(table.rows)
+    shown, above = lines[:top], [""] * table.labels
+    for row, line in zip(table.rows, lines[top:], strict=True):
+        if row[: table.labels] != above:
+            above = row[: table.labels]
+            heading = "   ".join(
+                [above[0], *(f"{text} {name}" for text, name in zip(above[1:], table.columns[1:], strict=False) if text)]
+            )
+            shown += ["", _printed(console, Text(heading, no_wrap=True, overflow="ellipsis"))]
+        shown.append(line)
+    return shown
+
+
+def _room_for_texts(table: Table) -> int:
+    """How wide each column of texts may be so that no figure is cut."""
+    columns = list(zip(*([*table.flat.columns], *table.rows), table.figures, strict=False))[table.labels :]
+    figures = [max(cell_len(line) for text in texts for line in text.split("\n")) for *texts, is_figure in columns if is_figure]
+    room = WIDTH - sum(figures) - len(columns)
+    return max(room // max(len(columns) - len(figures), 1), 5)
+
+
+def _grid(table: Table, gap: int, widest: int) -> rich.table.Table:
+    """A line for each row. Texts are cut at `widest`."""
+    grid = rich.table.Table(box=None, padding=(0, gap, 0, 0), pad_edge=False, header_style="", show_edge=False)
+    for title, is_figure in list(zip(table.flat.columns, table.figures, strict=True))[table.labels :]:
         grid.add_column(
-            Text(title), justify="right" if is_figure else "left", vertical="bottom" if is_figure else "top",
-            no_wrap=is_figure, overflow="fold",
+            Text(title), justify="right" if is_figure else "left", vertical="bottom", no_wrap=True, overflow="ellipsis",
+            max_width=None if is_figure else widest,
         )  # fmt: skip
-    above: list[str] = []
     for row in table.rows:
-        labels = row[: table.labels]
-        shown = [*([""] * table.labels if labels == above else labels), *row[table.labels :]]
-        above = labels
-        grid.add_row(*(Text(text, style="dim" if text.startswith(UNCLEAR) else "") for text in shown))
+        grid.add_row(*(Text(text, style="dim" if text.startswith(UNCLEAR) else "") for text in row[table.labels :]))
     return grid
 
 
@@ -141,7 +169,11 @@ def _markdown_escaped(text: str) -> str:
 def latex(table: Table) -> str:
     """A booktabs tabular; needs `\\usepackage{booktabs}`. Title and notes are comments."""
     alignment = "".join("r" if is_figure else "l" for is_figure in table.figures)
-    body = table.flat.to_latex(escape=True, index=False, column_format=alignment) if table.rows else ""
+    body = (
+        table.flat.set_axis(table.columns, axis=1).to_latex(escape=True, index=False, column_format=alignment)
+        if table.rows
+        else ""
+    )
     body = re.sub(r"^(?=[\[*])", "{}", body, flags=re.MULTILINE)  # or the \\ of the line before would take them as its argument
     comments = [f"% {text}" for text in (table.title, *table.notes) if text]
     return "\n".join(filter(None, [body.rstrip().replace("±", r"$\pm$"), *comments]))
