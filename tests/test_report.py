@@ -87,7 +87,7 @@ def test_every_case_has_a_row_with_texts_and_values_to_sort_by() -> None:
         "detach": "unclear",
         "frozen": "untrusted",
     }
-    assert texts.loc["no_grad", ["per call", "peak", "resident"]].tolist() == ["100 us", "4.00 KiB", "-"]
+    assert list(texts.loc["no_grad", ["per call", "peak", "resident"]]) == ["100 us", "4.00 KiB", "-"]
     by_title = [dict(zip(table.columns, row, strict=True)) for row in values]
     assert [row["speedup"] for row in by_title] == [1.0, 1.25, 1.0, ""]
     assert [row["peak"] for row in by_title] == [10240, 4096, 4096, 4096]
