@@ -15,6 +15,7 @@ import pandas as pd
 
 from analysis.cases import JOB, each, labels, timed
 from analysis.figures import bytes_text, percent_text, speedup_text
+from analysis.machine import differs
 from analysis.read import AnalysisError, Run
 from analysis.render import Table
 from benchmarks.intervals import MARGIN, quotient, verdict
@@ -194,7 +195,7 @@ def limits_of(texts: Iterable[str]) -> dict[str, Limit]:
 
 def tables(base: Run, head: Run, changes: pd.DataFrame) -> list[Table]:
     """The headline and what differs between the runs; then what is missing, the speedups and the bytes that changed, the worst first."""
-    notes = [f"{base.name} -> {head.name}: {headline(changes)}", *_differences(base, head), *_remarks(changes)]
+    notes = [f"{base.name} -> {head.name}: {headline(changes)}", *differs(base, head), *_remarks(changes)]
     parts = {
         "No longer there": _missing(changes),
         "Speedups that changed, the worst first": _speedup_texts(
@@ -284,24 +285,6 @@ def _byte_texts(changes: pd.DataFrame, moved: pd.DataFrame) -> list[tuple[str, .
 def _names(changes: pd.DataFrame, fields: Sequence[str] = GROUP) -> pd.Series[str]:
     """In as few words as tell all cases of both runs apart."""
     return labels(changes, fields) + " " + changes["mode"]
-
-
-def _differences(base: Run, head: Run) -> list[str]:
-    """A line for each fact in which the machines, builds or commits differ: `torch: 2.13.0+cpu -> 2.14.0+cpu`."""
-    facts = [{"commit": run.commit, **_facts(run.machine)} for run in (base, head)]
-    names = dict.fromkeys([*facts[0], *facts[1]])
-    return [
-        f"{name}: {facts[0].get(name, '-')} -> {facts[1].get(name, '-')}"
-        for name in names
-        if facts[0].get(name) != facts[1].get(name)
-    ]
-
-
-def _facts(machine: Mapping[str, Any]) -> dict[str, str]:
-    cpu = machine.get("cpu") or {}
-    flat = pd.json_normalize(machine.get("gradtax") or {}, sep=" ").to_dict("records")
-    facts = {"python": machine.get("python_version"), "CPU": cpu.get("brand_raw"), **(flat[0] if flat else {})}
-    return {str(name): str(value) for name, value in facts.items() if value is not None}
 
 
 def _count(number: int, noun: str) -> str:

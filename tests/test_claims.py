@@ -10,6 +10,7 @@ from builders import group, result, run, unmeasured
 from hypothesis import given, settings
 from test_advise import any_run
 
+from analysis.cases import each
 from analysis.claims import GUIDE, claims
 from analysis.read import Run
 from analysis.render import VIEWS
@@ -21,7 +22,7 @@ QUICK = settings(max_examples=15, deadline=None, derandomize=True, database=None
 def claimed(*results: Result, unmeasured: list[Unmeasured] | None = None) -> dict[str, tuple[str, str]]:
     """Verdict and evidence by claim."""
     cells = claims(run(*results, unmeasured=unmeasured or [])).cells
-    return {row.claim: (row.verdict, row.evidence) for row in cells.itertuples()}
+    return {row.claim: (row.verdict, row.evidence) for row in each(cells)}
 
 
 def measured(*speedups: float | Interval, **changes: Any) -> list[Result]:
