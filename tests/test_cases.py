@@ -33,7 +33,7 @@ def test_every_row_gets_the_figures_of_tracked_in_its_own_group_and_run() -> Non
     beside = against(frame)
     assert beside["seconds_base"].tolist()[:4] == [2.0, 2.0, 3.0, 3.0]
     assert pd.isna(beside["seconds_base"][4])
-    assert (beside["peak_tensor_bytes_base"].dtype, beside.index.tolist()) == ("Int64", frame.index.tolist())
+    assert (str(beside["peak_tensor_bytes_base"].dtype), beside.index.tolist()) == ("Int64", frame.index.tolist())
     two_runs = pd.concat([frame.assign(run="a"), frame.assign(run="b", seconds=9.0)])
     assert against(two_runs)["seconds_base"].tolist()[5:9] == [9.0] * 4
 

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from builders import group, result, run, saved
 
+from analysis.cases import each
 from analysis.means import METRICS, means, means_tables, needed_columns
 from analysis.read import Run, read_all
 from benchmarks.intervals import across, geometric_mean
@@ -24,7 +25,7 @@ def mean_of(tmp_path: Path, *runs: Run, by: tuple[str, ...] = ("model",), metric
 def test_the_mean_over_cases_is_geometric_and_its_interval_that_of_independent_ratios(tmp_path: Path) -> None:
     ratios = [Interval(1.2, 1.1, 1.4), Interval(1.8, 1.5, 1.9)]
     sizes = [result("no_grad", ratio, size=size) for ratio, size in zip(ratios, ("tiny", "small"), strict=True)]
-    (row,) = mean_of(tmp_path, run(*sizes)).itertuples()
+    (row,) = each(mean_of(tmp_path, run(*sizes)))
     expected = geometric_mean(ratios)
     assert (row.ratio, row.low, row.high) == pytest.approx((expected.estimate, expected.low, expected.high))
     assert (row.cases, row.runs) == (2, 1)
@@ -32,9 +33,7 @@ def test_the_mean_over_cases_is_geometric_and_its_interval_that_of_independent_r
 
 def test_runs_that_scatter_widen_the_interval_to_students_t(tmp_path: Path) -> None:
     readings = [1.2, 1.3, 1.25, 1.22]
-    (row,) = mean_of(
-        tmp_path, *(run(result("no_grad", Interval(one, one * 0.999, one * 1.001))) for one in readings)
-    ).itertuples()
+    (row,) = each(mean_of(tmp_path, *(run(result("no_grad", Interval(one, one * 0.999, one * 1.001))) for one in readings)))
     expected = across(readings)
     assert (row.ratio, row.low, row.high) == pytest.approx((expected.estimate, expected.low, expected.high), rel=1e-4)
     assert (row.cases, row.runs) == (1, 4)
@@ -50,7 +49,7 @@ def test_the_scatter_of_all_cases_counts_together(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).normal(0, 0.01, (2, 10))
     ratios = np.exp(noise).tolist()
     runs = [run(*(result("no_grad", Interval(r, r, r), size=f"s{n}") for n, r in enumerate(row))) for row in ratios]
-    (row,) = mean_of(tmp_path, *runs).itertuples()
+    (row,) = each(mean_of(tmp_path, *runs))
     assert math.log(row.high / row.low) < 0.04
 
 
@@ -84,7 +83,7 @@ def test_bytes_of_which_tracked_has_none_have_no_ratio(tmp_path: Path) -> None:
 
 def test_memory_counts_once_for_both_allocators(tmp_path: Path) -> None:
     both = [one for allocator in ("pages_kept", "as_shipped") for one in group(allocator=allocator)]
-    (row,) = mean_of(tmp_path, run(*both), metric="peak_tensor_bytes").itertuples()
+    (row,) = each(mean_of(tmp_path, run(*both), metric="peak_tensor_bytes"))
     assert (row.ratio, row.cases) == (0.4, 1)
     assert len(mean_of(tmp_path, run(*both))) == 2
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 import pytest
 from builders import group, result, run, unmeasured
@@ -14,7 +16,7 @@ from analysis.summarise import figures, overview, speedup_texts, summary
 from benchmarks.record import CONTEXT, Interval, Kernels, Memory, Result
 
 QUICK = settings(max_examples=15, deadline=None, derandomize=True, database=None)
-SHIPPED = {"allocator": "as_shipped"}
+SHIPPED: Any = {"allocator": "as_shipped"}
 LOOP = Memory(peak_tensor_bytes=4096, held_tensor_bytes=8, saved_bytes=0, held_bytes_per_step=0, heap_bytes_per_step=7159)
 
 
@@ -161,7 +163,7 @@ def test_entering_and_leaving_is_a_table_of_its_own_with_the_bare_loop_taken_off
 
 
 def test_an_accelerator_shows_its_other_clocks_and_what_it_reserved() -> None:
-    gpu = {
+    gpu: Any = {
         "device": "cuda",
         "host_seconds": 2e-4,
         "busy_seconds": 1e-4,
