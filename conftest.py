@@ -6,6 +6,7 @@ import argparse
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryFile
 from textwrap import shorten
@@ -16,7 +17,7 @@ from pytest_benchmark.storage.file import FileStorage
 from pytest_benchmark.utils import get_tag, safe_dumps
 
 from benchmarks import executors, group, options, plan, saving
-from benchmarks.environment import Conditions, machine_facts
+from benchmarks.environment import Conditions, Finding, Place, machine_facts
 from benchmarks.models.own import ModelError
 from benchmarks.record import Case, GroupResult, Timed, Unmeasured
 from benchmarks.run import Run
@@ -32,7 +33,9 @@ WIDTH = 100
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("gradtax", "gradtax: what gradient tracking costs")
-    group.addoption("--benchmark", action="store_true", help="measure: run the benchmark cases instead of the suite's own tests")
+    group.addoption(
+        "--benchmark", action="store_true", help="measure: run the benchmark cases instead of the suite's own tests"
+    )
 
     def add(flag: str, **settings: Any) -> None:
         if "type" in settings:
@@ -66,10 +69,12 @@ class Session:
         self.options, self.workers = chosen, workers
         self.jobs = plan.plan(chosen, sources)
         self.devices = list(dict.fromkeys(job.device for job in self.jobs))
-        self.conditions = Conditions(chosen.effort.threads, self.devices)
+        self.conditions = Conditions(Place.of(chosen.effort.threads, self.devices))
+        self.findings: list[Finding] = []
         self.machine: dict[str, Any] = {}
         self.executor = executors.Here(workers)
         self.run = Run(iter(()))
+        self.started = time.monotonic()
         self.saved: Path | None = None
 
     def begin(self, progress: Progress, *, check_only: bool) -> None:
@@ -77,19 +82,21 @@ class Session:
         if not check_only:
             if isinstance(self.workers, Launches):
                 self.workers.prepare()
-            self.machine = self.workers.run(machine_facts, self.devices, self.options.effort.threads)
+            self.machine = self.workers.run(machine_facts, self.devices)
         self.executor.measure = group.check if check_only else group.measure
         self.run = Run(progress.shown(self.executor.results(progress.announced(self.jobs))))
 
     def top_level(self) -> dict[str, Any]:
-        effort = {name: getattr(self.options.effort, name) for name in self.options.effort.__slots__}
-        return self.run.top_level({
-            "command": ["pytest", *sys.argv[1:]],
-            "in_process": self.options.in_process,
-            **effort,
-            **self.conditions.record(),
-            "meters_tried": len(self.executor.readings),
-        })
+        met, self.findings = self.conditions.end()
+        return self.run.top_level(
+            {
+                "command": ["pytest", *sys.argv[1:]],
+                "in_process": self.options.in_process,
+                **asdict(self.options.effort),
+                **met,
+                "wall_seconds": time.monotonic() - self.started,
+            }
+        )
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -236,18 +243,24 @@ def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, A
         output_json["gradtax"] = config.stash[SESSION].top_level()
 
 
+def _plugin(config: pytest.Config) -> Any:
+    """pytest-benchmark's own session."""
+    return getattr(config, "_benchmarksession", None)
+
+
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session) -> Iterator[None]:
     """The run is saved as a whole file, also where nothing could be timed, which is a finding all the same."""
     config = session.config
-    measuring, plugin = config.stash.get(SESSION, None), getattr(config, "_benchmarksession", None)
+    measuring, plugin = config.stash.get(SESSION, None), _plugin(config)
     if measuring is not None and isinstance(plugin.storage, FileStorage):
+        folder = plugin.storage.get("")
 
         def save(run: dict[str, Any], name: str) -> None:
             content = safe_dumps(run, ensure_ascii=True, indent=1).encode()
-            measuring.saved = saving.save_numbered(plugin.storage.get(""), name, content)
+            measuring.saved = saving.save_numbered(folder, name, content)
 
-        plugin.storage.save = save
+        plugin.storage.save = save  # type: ignore[method-assign]
     if measuring is not None and not plugin.disabled and not plugin.benchmarks and measuring.run.unmeasured:
         _save_what_is_only_unmeasured(config, plugin)
     yield
@@ -271,8 +284,10 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     measuring = config.stash.get(SESSION, None)
     if measuring is None or not (measuring.run.results or measuring.run.unmeasured) or _times_nothing(config):
         return
-    from analysis import ending  # pandas takes a second, which collecting need not wait for
+    from analysis import ending, read  # pandas takes a second, which collecting need not wait for
 
+    run = read.Run(measuring.run.results, measuring.run.unmeasured, measuring.run.meters_disagree)
+    findings = [str(finding) for finding in measuring.findings]
     terminalreporter.section("what gradient tracking costs")
-    for line in ending.lines(measuring.run, measuring.conditions.after, measuring.saved):
+    for line in ending.lines(run, findings, measuring.saved, colour=terminalreporter.hasmarkup):
         terminalreporter.write_line(line)

@@ -2,44 +2,64 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
+from torch import nn
 
-from benchmarks.failure import Failure, describe
+from benchmarks.failure import Failure, describe, is_out_of_memory
 
-
-def raised(action: str) -> Exception:
-    """What torch really raises."""
-    try:
-        if action == "allocate":
-            torch.empty(10**15)
-        elif action == "save an inference tensor":
-            with torch.inference_mode():
-                x = torch.ones(2)
-            torch.ones(2, requires_grad=True) * x
-        elif action == "numpy":
-            torch.ones(2, requires_grad=True).numpy()
-        elif action == "leaf in place":
-            torch.ones(2, requires_grad=True).add_(1)
-        elif action == "shapes":
-            torch.ones(2, 3) @ torch.ones(2, 3)
-    except Exception as error:  # noqa: BLE001 - the very point
-        return error
-    raise AssertionError(action)
+with torch.inference_mode():
+    INFERRED = torch.ones(2)
 
 
-@pytest.mark.parametrize(
-    ("action", "status"),
-    [
-        ("allocate", "out_of_memory"),
-        ("save an inference tensor", "unsupported"),
-        ("numpy", "unsupported"),
-        ("leaf in place", "unsupported"),
-        ("shapes", "crashed"),
-    ],
-)
-def test_torchs_own_errors_get_the_status_of_what_they_are_about(action: str, status: str) -> None:
-    assert Failure.of(raised(action)).status == status
+def weight() -> torch.Tensor:
+    return torch.ones(2, requires_grad=True)
+
+
+REFUSALS: dict[str, Callable[[], Any]] = {
+    "an inference tensor is saved": lambda: weight() * INFERRED,
+    "an inference tensor is written": lambda: INFERRED.add_(1),
+    "an inference tensor is to require grad": lambda: INFERRED.requires_grad_(),
+    "numpy is called": lambda: weight().numpy(),
+    "a leaf is written": lambda: weight().add_(1),
+    "a leaf is written through a view": lambda: weight()[:1].add_(1),
+    "a result is copied": lambda: copy.deepcopy(weight() * 2),
+    "nothing can be sent backward": lambda: torch.ones(1).backward(),  # type: ignore[no-untyped-call]
+    "nothing leads there": lambda: torch.autograd.grad(weight().sum(), weight().detach()),
+    "a dtype has no kernel": lambda: torch.linalg.qr(torch.ones(2, 2, dtype=torch.float16)),
+}
+
+DEFECTS: dict[str, Callable[[], Any]] = {
+    "shapes do not fit": lambda: torch.ones(2, 3) @ torch.ones(2, 3),
+    "a module lacks its forward": lambda: nn.Module()(1),
+    "integers cannot require grad": lambda: torch.ones(1, dtype=torch.int64).requires_grad_(),
+}
+
+
+def failure_of(action: Callable[[], Any]) -> Failure:
+    with pytest.raises(Exception) as caught:  # noqa: PT011 - what torch raises is the very point
+        action()
+    return Failure.of(caught.value)
+
+
+@pytest.mark.parametrize("action", REFUSALS.values(), ids=REFUSALS)
+def test_what_torch_refuses_in_a_gradient_mode_is_unsupported(action: Callable[[], Any]) -> None:
+    assert failure_of(action).status == "unsupported"
+
+
+@pytest.mark.parametrize("action", DEFECTS.values(), ids=DEFECTS)
+def test_what_torch_would_refuse_in_any_mode_is_a_crash(action: Callable[[], Any]) -> None:
+    assert failure_of(action).status == "crashed"
+
+
+def test_memory_that_cannot_be_had_is_told_with_what_was_asked_for() -> None:
+    failure = failure_of(lambda: torch.empty(10**15))
+    assert failure.status == "out_of_memory"
+    assert f"tried to allocate {4 * 10**15} bytes" in failure.reason
 
 
 @pytest.mark.parametrize(
@@ -47,32 +67,34 @@ def test_torchs_own_errors_get_the_status_of_what_they_are_about(action: str, st
     [
         (MemoryError(), "out_of_memory"),
         (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"), "out_of_memory"),
-        (NotImplementedError("no kernel"), "unsupported"),
-        (RuntimeError("boom"), "crashed"),
-        (ValueError("this requires grad students"), "crashed"),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), "out_of_memory"),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), "out_of_memory"),
+        (NotImplementedError("my model does not do that yet"), "crashed"),
+        (RuntimeError("the student requires grad, grad_fn or not"), "crashed"),
+        (ValueError("a leaf Variable that requires grad"), "crashed"),
+        (RecursionError("maximum recursion depth exceeded"), "crashed"),
         (SystemExit(3), "crashed"),
     ],
 )
-def test_every_other_error_is_a_crash_unless_its_class_says_more(error: BaseException, status: str) -> None:
+def test_the_class_of_an_error_counts_before_its_words(error: BaseException, status: str) -> None:
     assert Failure.of(error).status == status
+    assert is_out_of_memory(error) == (status == "out_of_memory")
 
 
-def test_what_was_asked_for_is_told_where_memory_was_short() -> None:
-    message = (
-        "CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has a total capacity of 8.00 GiB of which 7.50 GiB is free."
-    )
-    assert "Tried to allocate 20.00 GiB" in Failure.of(torch.OutOfMemoryError(message)).reason
-    assert f"tried to allocate {4 * 10**15} bytes" in Failure.of(raised("allocate")).reason
+def test_a_failure_keeps_its_status_and_gains_the_arm() -> None:
+    again = Failure.of(Failure("timed_out", "too long"), arm="detach")
+    assert (again.status, again.reason, again.arm) == ("timed_out", "too long", "detach")
+    assert Failure.of(again, arm="no_grad").arm == "detach"
 
 
-def test_a_failure_keeps_its_status_and_gains_the_lane() -> None:
-    again = Failure.of(Failure("timed_out", "too long"), lane="detach")
-    assert (again.status, again.reason, again.lane) == ("timed_out", "too long", "detach")
-    assert Failure.of(again, lane="no_grad").lane == "detach"
+class Speechless(Exception):
+    def __str__(self) -> str:
+        raise ValueError
 
 
-def test_an_error_is_described_in_one_bounded_line() -> None:
-    assert describe(ValueError("two\nlines")) == "ValueError: two lines"
+def test_an_error_is_described_in_one_bounded_line_of_printable_characters() -> None:
+    assert describe(ValueError("two\nlines \x1b[31mand a colour\x00")) == "ValueError: two lines [31mand a colour"
     assert describe(KeyError()) == "KeyError"
     assert len(describe(ValueError("x" * 5000))) < 350
-    assert describe(raised("shapes")).endswith(")")
+    assert describe(Speechless()) == "Speechless: (its text cannot be had: ValueError)"
+    assert "test_failure.py:" in failure_of(lambda: 1 / 0).reason

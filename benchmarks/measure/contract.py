@@ -3,125 +3,175 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import nn
 
 from benchmarks.failure import Failure, describe, is_out_of_memory
-from benchmarks.measure.graph import call_recording_saved, histories
-from benchmarks.models.workload import seeded
+from benchmarks.measure.saved import CannotRecord, histories, record_saved
+from benchmarks.models.workload import seeded, tensors
 from benchmarks.modes import Mode, Step
-from benchmarks.record import Contract
-from benchmarks.models.workload import tensors
+from benchmarks.record import Broken, Contract
 
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """One call: its output, what hung on it, and what it left behind."""
+    """One call: its output's tensors, detached, so that no graph is held; the nodes that they hung on; and what the call left behind.
 
-    output: Any
+    `saved` tells how many tensors autograd saved, None where torch does not let that be watched.
+    """
+
+    output: list[torch.Tensor]
     histories: list[str]
-    saved: int
+    saved: int | None
     left_grad_enabled: bool
     changed_buffers: list[str]
 
 
 def observe(step: Step, module: nn.Module, inputs: Iterable[torch.Tensor] = ()) -> Observation:
     """Calls `step` once from a known state, which is put back afterwards: buffers, inputs, random generators, gradient mode."""
+    inputs = list(inputs)
+    try:
+        return _observe(step, module, inputs, record=True)
+    except CannotRecord:
+        return _observe(step, module, inputs, record=False)
+
+
+def _observe(step: Step, module: nn.Module, inputs: list[torch.Tensor], *, record: bool) -> Observation:
     with preserved(module, inputs), torch.enable_grad():
         before = {name: buffer.clone() for name, buffer in module.named_buffers()}
-        output, saved = call_recording_saved(step)
+        output, saved = record_saved(step) if record else (step(), None)
         left_grad_enabled = torch.is_grad_enabled()
-        changed = [name for name, now in module.named_buffers() if name in before and not equal_bits(now, before[name])]
-        return Observation(output, histories(output), len(saved), left_grad_enabled, changed)
-
-
-def untracked(mode: Mode, seen: Observation) -> str | None:
-    """What shows that nothing was tracked, against what `mode` promises."""
-    if mode.history and not seen.histories:
-        return "the output has no history"
-    return "nothing was saved for backward" if mode.records and not seen.saved else None
+        changed = [
+            name for name, buffer in module.named_buffers() if name in before and not equal_bits([buffer], [before[name]])
+        ]
+        return Observation(
+            [tensor.detach() for tensor in tensors(output)],
+            histories(output),
+            None if saved is None else len(saved),
+            left_grad_enabled,
+            changed,
+        )
 
 
 def check_contract(mode: Mode, seen: Observation, reference: Observation | None) -> Contract:
-    """Every promise that `seen` breaks. `reference` is a tracked call from the same state, None where tracked cannot be run.
+    """Every promise that `seen` breaks. `reference` is a tracked call from the same state, None where there is none to compare with.
 
-    Outputs may differ by rounding, for a mode can select other kernels; whether they do is `equal_bits`'s to say.
+    Outputs may differ by rounding, because a mode can select other kernels; whether they do is `equal_bits`'s to say.
     """
     broken = []
-    lacking = untracked(mode, seen)
-    if lacking:
-        broken.append(f"{lacking}: nothing was tracked (does any parameter require grad?)")
+    if mode.history and not seen.histories:
+        broken.append(Broken("history", "the output has no history: nothing was tracked (does any parameter require grad?)"))
+    elif mode.records and seen.saved == 0:
+        reason = "nothing was saved for backward: nothing was tracked (does any parameter require grad?)"
+        broken.append(Broken("records", reason))
     if mode.history is False and seen.histories:
-        broken.append(f"the output has a history ({seen.histories[0]})")
+        broken.append(Broken("history", f"the output has a history ({seen.histories[0]})"))
     if mode.records is False and seen.saved:
-        broken.append(f"{seen.saved} tensors were saved for backward")
+        broken.append(Broken("records", f"{seen.saved} tensors were saved for backward"))
     if not seen.left_grad_enabled:
-        broken.append("gradients were left off after the call")
-    if reference is not None and mode.same_output:
-        difference = _difference(seen.output, reference.output)
-        if difference:
-            broken.append(f"the output differs from tracked's: {difference}")
+        broken.append(Broken("grad_mode", "gradients were left off after the call"))
+    difference = _difference(seen.output, reference.output) if reference is not None and mode.same_output else None
+    if difference:
+        broken.append(Broken("same_output", f"the output differs from tracked's: {difference}"))
     return Contract(holds=not broken, broken=broken, changed_buffers=seen.changed_buffers)
 
 
-def reference_after(mode: Mode, step: Step, module: nn.Module, inputs: Iterable[torch.Tensor] = ()) -> Observation:
-    """A tracked call after the mode's own. Raises Failure `broken_contract` if the mode left something that makes it fail."""
+def tracked_after(
+    mode: Mode, tracked: Mode, step: Step, module: nn.Module, inputs: Iterable[torch.Tensor] = ()
+) -> Observation | Broken:
+    """A tracked call after the mode's own, or what the mode left that makes it fail. Raises what it raises for want of memory."""
     try:
-        return observe(step, module, inputs)
+        seen = observe(step, module, inputs)
     except Exception as error:
         if is_out_of_memory(error):
             raise
-        reason = f"a tracked call after {mode.name} fails: {describe(error)}"
-        raise Failure("broken_contract", reason) from error
+        return Broken("tracked_after", f"a tracked call after {mode.name} fails: {describe(error)}")
+    if mode.name != tracked.name and not check_contract(tracked, seen, None).holds:
+        return Broken("tracked_after", f"a tracked call after {mode.name} is not tracked")
+    return seen
 
 
 @contextmanager
 def preserved(module: nn.Module, inputs: Iterable[torch.Tensor] = ()) -> Iterator[None]:
-    """Random generators start from the same seed inside; afterwards they, the module's buffers and the inputs are as before."""
+    """Random generators start from the same seed inside; afterwards they, the module's buffers and the inputs are as before.
+
+    After an exception that is tried only: on a device that has failed nothing can be put back, and the exception tells why.
+    """
     buffers = [(owner, name, buffer) for owner in module.modules() for name, buffer in owner.named_buffers(recurse=False)]
     values = [(tensor, tensor.detach().clone()) for tensor in (*(buffer for _, _, buffer in buffers), *inputs)]
-    try:
-        with seeded(0):
-            yield
-    finally:
-        with torch.no_grad():
-            for tensor, value in values:
-                if not bool(_same(tensor, value).all()):  # an expanded tensor can be compared, but not written to
-                    tensor.copy_(value)
+
+    def put_back() -> None:
         for owner, name, buffer in buffers:
             setattr(owner, name, buffer)
+        with torch.no_grad():
+            for tensor, value in values:
+                if not equal_bits([tensor], [value]):  # an expanded tensor can be compared, but not written to
+                    tensor.copy_(value)
+
+    places = [tensor.device for tensor in (*module.parameters(), *(tensor for tensor, _ in values))]
+    try:
+        with seeded(0, next((place for place in places if place.type != "cpu"), "cpu")):
+            yield
+    except BaseException:
+        with suppress(Exception):
+            put_back()
+        raise
+    put_back()
 
 
-def equal_bits(output: Any, expected: Any) -> bool:
-    """Whether both hold the same tensors, bit by bit (NaN equals NaN)."""
-    ours, theirs = list(tensors(output)), list(tensors(expected))
-    return len(ours) == len(theirs) and all(
-        one.shape == other.shape and one.dtype == other.dtype and bool(_same(one, other).all())
-        for one, other in zip(ours, theirs, strict=True)
+def equal_bits(output: list[torch.Tensor], expected: list[torch.Tensor]) -> bool:
+    """Whether both hold the same tensors, bit by bit (NaN equals NaN). Tensors without values (meta) are alike if their shapes are."""
+    return len(output) == len(expected) and all(
+        _kind(seen) == _kind(wanted) and (seen.is_meta or bool(_same(_dense(seen), _dense(wanted)).all()))
+        for seen, wanted in zip(output, expected, strict=True)
     )
 
 
-def _difference(output: Any, expected: Any) -> str | None:
-    """How `output` differs from `expected` by more than rounding, or None."""
-    ours, theirs = list(tensors(output)), list(tensors(expected))
-    if len(ours) != len(theirs):
-        return f"{len(ours)} tensors instead of {len(theirs)}"
-    for one, other in zip(ours, theirs, strict=True):
-        if one.shape != other.shape or one.dtype != other.dtype:
-            return f"{one.dtype}{list(one.shape)} instead of {other.dtype}{list(other.shape)}"
-        relative, absolute = _TOLERANCES.get(one.dtype, (0.0, 0.0))
-        if not bool((_same(one, other) | torch.isclose(one, other, relative, absolute)).all()):
-            worst = (one.double() - other.double()).abs().nan_to_num(float("inf")).max()
-            return f"by up to {worst.item():.2g} where values reach {other.double().abs().max().item():.2g}"
+def _difference(output: list[torch.Tensor], expected: list[torch.Tensor]) -> str | None:
+    """How `output` differs from `expected` by more than rounding, or None. Raises Failure `unsupported` where torch cannot tell."""
+    if len(output) != len(expected):
+        return f"{len(output)} tensors instead of {len(expected)}"
+    for seen, wanted in zip(output, expected, strict=True):
+        if _kind(seen) != _kind(wanted):
+            return f"{_kind(seen)} instead of {_kind(wanted)}"
+        try:
+            difference = _beyond_rounding(_dense(seen), _dense(wanted))
+        except (RuntimeError, TypeError) as error:
+            if is_out_of_memory(error):
+                raise
+            raise Failure("unsupported", f"outputs of this kind cannot be compared: {describe(error)}") from error
+        if difference:
+            return difference
     return None
 
 
-def _same(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-    return (one == other) | (one.isnan() & other.isnan())
+def _kind(tensor: torch.Tensor) -> str:
+    layout = "" if tensor.layout is torch.strided else f" {tensor.layout}"
+    return f"{tensor.dtype}{list(tensor.shape)}{layout}"
+
+
+def _dense(tensor: torch.Tensor) -> torch.Tensor:
+    """The same values as a tensor that can be compared."""
+    if tensor.is_quantized:
+        return tensor.dequantize()
+    if tensor.is_nested:
+        return torch.nested.to_padded_tensor(tensor, 0.0)  # type: ignore[no-any-return]
+    return tensor if tensor.layout is torch.strided else tensor.to_dense()
+
+
+def _beyond_rounding(seen: torch.Tensor, wanted: torch.Tensor) -> str | None:
+    relative, absolute = _TOLERANCES.get(seen.dtype, (0.0, 0.0))
+    if bool((_same(seen, wanted) | torch.isclose(seen, wanted, relative, absolute)).all()):
+        return None
+    worst = (seen.double() - wanted.double()).abs().nan_to_num(float("inf")).max()
+    return f"by up to {worst.item():.2g} where values reach {wanted.double().abs().max().item():.2g}"
+
+
+def _same(seen: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+    return (seen == wanted) | (seen.isnan() & wanted.isnan())
 
 
 _TOLERANCES = {

@@ -1,132 +1,146 @@
 """What one call needs in memory: tensors to the byte, and what the process really grew by.
 
-Each figure is above the level at the call's start, with the output alive.
+Each figure is above the level at the call's start, with the output alive, and none is read while the garbage collector may free cycles.
 """
 
 from __future__ import annotations
 
-import threading
-import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import linear_regression
-from types import MappingProxyType
 from typing import Any
 
 import psutil
 
 from benchmarks import allocator
 from benchmarks.device import Device
-from benchmarks.measure.graph import graph_nodes, saved_for_backward
-from benchmarks.measure.profile import CallProfile, profile_call
+from benchmarks.measure.profile import Operators, allocations
+from benchmarks.measure.saved import CannotRecord, graph_nodes, saved_for_backward
+from benchmarks.measure.timing import garbage_collector_off
 from benchmarks.models import Workload
 from benchmarks.modes import Step
 from benchmarks.record import Memory
 
+KIB, MIB = 2**10, 2**20
+
 _CLEAR_REFS, _STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
 _RESET_PEAK = "5"
-_SAMPLE_SECONDS = 0.001
-_FEWEST_SAMPLES = 10
-
-_RESTS_ON: Mapping[str, Mapping[str, Any]] = MappingProxyType(
-    {
-        "held_tensor_bytes": {"graph_heap_bytes": None},
-        "peak_rss_bytes": {"rss_method": None},
-        "saved_bytes": {"opaque_saved_bytes": None, "cast_saved_bytes": None, "saved_by_module": [], "saved_by_operator": []},
-    }
-)
 
 
-def measure_memory(
-    step: Step,
-    profiled: CallProfile,
-    device: Device,
-    workload: Workload,
-    *,
-    expected_saved_bytes: int | None,
-    own_process: bool,
-) -> Memory:
-    """All memory figures of `step`, which has been warmed up.
+@dataclass(frozen=True, slots=True)
+class Meter:
+    """The instrument of one field of record.Memory, `figure`.
 
-    On a CPU the tensor bytes are those of `profiled`. Resident memory and the heap are measured on the CPU only, and only where this
-    process was started for this lane (`own_process`) and gives freed pages back: elsewhere they are None. Figures that miss what
-    other threads did are withheld.
+    `eighths` of a known block is what it should read (measure/known_blocks.py), within a fraction of that and some bytes. `beside` are
+    the fields that rest on it, each with the value that says nothing.
     """
-    alone = own_process and device.memory() is None
-    rss, method = peak_rss_bytes(step) if alone else (None, None)
-    on_device = device_bytes(step, device)
-    peak, held, reserved = on_device or (profiled.peak_bytes, profiled.held_bytes, None)
-    nodes, heap = graph_size(step)
-    saved = saved_for_backward(step, workload.constants(), workload.module)
-    found = Memory(
-        peak_tensor_bytes=peak,
-        held_tensor_bytes=held,
-        saved_bytes=saved.total_bytes,
-        peak_rss_bytes=rss,
-        peak_reserved_bytes=reserved,
-        rss_method=method,
-        expected_saved_bytes=expected_saved_bytes,
-        opaque_saved_bytes=saved.opaque_bytes,
-        cast_saved_bytes=saved.cast_bytes,
-        graph_nodes=nodes,
-        graph_heap_bytes=heap - held if alone and heap is not None else None,
-        saved_by_module=saved.by_module,
-        saved_by_operator=saved.by_operator,
+
+    figure: str
+    eighths: int
+    fraction: float = 0.0
+    bytes: int = 0
+    beside: Mapping[str, Any] | None = None
+
+    def allows(self, error_bytes: int, true_bytes: int) -> bool:
+        return abs(error_bytes) <= self.fraction * true_bytes + self.bytes
+
+
+PEAK_RSS = Meter("peak_rss_bytes", 8, fraction=0.02, bytes=256 * KIB)
+"""The kernel counts pages per core and sums them late, and a call runs through some of the program for the first time."""
+
+METERS = {
+    meter.figure: meter
+    for meter in (
+        Meter("peak_tensor_bytes", 8),
+        Meter("held_tensor_bytes", 3, beside={"held_bytes_per_step": None, "heap_bytes_per_step": None}),
+        Meter("saved_bytes", 1, beside={"opaque_saved_bytes": None, "cast_saved_bytes": None, "saved_by_module": []}),
+        PEAK_RSS,
+        Meter("peak_reserved_bytes", 8, bytes=20 * MIB),  # CUDA's caching allocator reserves small blocks 20 MiB at a time
     )
-    if not profiled.unseen:
+}
+
+
+def measure_memory(step: Step, ran: Operators, device: Device, workload: Workload, *, own_process: bool) -> Memory:
+    """All memory figures of `step`, which has been warmed up and is known to have `ran` these operators.
+
+    Resident memory is measured on the CPU, and only where this process was started for this mode (`own_process`) and gives freed pages
+    back: elsewhere it is None. Figures that miss what other threads do, or that torch does not let be watched, are withheld.
+    """
+    with garbage_collector_off():
+        rss = peak_rss_bytes(step) if own_process and device.memory() is None else None
+        on_device = device_bytes(step, device)
+        on_cpu = allocations(step)
+        peak, held, reserved = on_device or (on_cpu.peak_bytes, on_cpu.held_bytes, None)
+        found = Memory(
+            peak_tensor_bytes=peak,
+            held_tensor_bytes=held,
+            peak_rss_bytes=rss,
+            peak_reserved_bytes=reserved,
+            graph_nodes=graph_nodes(step()),
+            **_saved(step, workload),
+        )
+    missed = ran.unseen(on_cpu)
+    if not missed:
         return found
     blind = ("saved_bytes",) if on_device else ("peak_tensor_bytes", "held_tensor_bytes", "saved_bytes")
-    operators = ", ".join(sorted(profiled.unseen)[:3])
-    return withheld(found, dict.fromkeys(blind, f"the step starts threads that this meter does not see ({operators})"))
+    reason = f"the step starts threads that this meter does not see ({', '.join(missed[:3])})"
+    return withheld(found, dict.fromkeys(blind, reason))
+
+
+def _saved(step: Step, workload: Workload) -> dict[str, Any]:
+    """The fields that the saved tensors fill."""
+    try:
+        saved = saved_for_backward(step, workload.constants(), workload.module)
+    except CannotRecord as error:
+        return {"unavailable": {"saved_bytes": f"torch does not let it be watched: {error}"}}
+    return {
+        "saved_bytes": saved.total_bytes,
+        "opaque_saved_bytes": saved.opaque_bytes,
+        "cast_saved_bytes": saved.cast_bytes,
+        "saved_by_module": saved.by_module,
+    }
 
 
 def withheld(memory: Memory, reasons: Mapping[str, str]) -> Memory:
-    """`memory` without the figures that `reasons` name, nor what rests on them; a figure that was not there needs no reason."""
-    missed = {name: why for name, why in reasons.items() if getattr(memory, name) is not None}
-    without = {key: value for name in missed for key, value in {name: None, **_RESTS_ON.get(name, {})}.items()}
+    """`memory` without the figures of METERS that `reasons` name, nor what rests on them; a figure that was not there needs no reason."""
+    missed = {figure: reason for figure, reason in reasons.items() if getattr(memory, figure) is not None}
+    without: dict[str, Any] = dict.fromkeys(missed)
+    for figure in missed:
+        without |= METERS[figure].beside or {}
     return replace(memory, **without, unavailable=memory.unavailable | missed)
 
 
 def with_growth(memory: Memory, loop: Callable[[int], Step], device: Device) -> Memory:
-    """`memory` with what the output of `loop(steps)` holds more for each further step: the slope of a least-squares line over 1, 2 and 4 steps."""
+    """`memory` with what the output of `loop(steps)` holds more for each further step: the slope of a least-squares line over 1, 2 and 4 steps.
+
+    The heap's own growth is what it grows by beside tensors; None where psutil cannot ask the allocator, and on devices.
+    """
+    if memory.held_tensor_bytes is None:
+        return memory
     steps, held, heap = (1, 2, 4), [], []
-    for number in steps:
-        step = loop(number)
-        step()
-        on_device = device_bytes(step, device)
-        tensors = on_device[1] if on_device else profile_call(step).held_bytes
-        grown = graph_size(step)[1]
-        held.append(tensors)
-        heap.append(None if grown is None or on_device else grown - tensors)
-    whole = [size for size in heap if size is not None] if memory.graph_heap_bytes is not None else []
+    with garbage_collector_off():
+        for number in steps:
+            step = loop(number)
+            step()
+            on_device = device_bytes(step, device)
+            held.append(on_device[1] if on_device else allocations(step).held_bytes)
+            if not on_device and hasattr(psutil, "heap_info") and allocator.preloaded() is None:
+                heap.append(heap_bytes(step) - held[-1])
     return replace(
         memory,
-        held_bytes_per_step=None if memory.held_tensor_bytes is None else _slope(steps, held),
-        heap_bytes_per_step=_slope(steps, whole) if whole else None,
+        held_bytes_per_step=round(linear_regression(steps, held).slope),
+        heap_bytes_per_step=round(linear_regression(steps, heap).slope) if heap else None,
     )
 
 
-def _slope(steps: Sequence[int], sizes: Sequence[int]) -> int:
-    return round(linear_regression(steps, sizes).slope)
-
-
-def graph_size(step: Step) -> tuple[int, int | None]:
-    """The autograd nodes that hang on the output of one call, and the bytes that the heap (tensors included) grew by with it alive.
-
-    The second is None where psutil cannot ask the allocator.
-    """
-    before = _heap_bytes()
+def heap_bytes(step: Step) -> int:
+    """What the heap, tensors included, has grown by with the output of one call alive."""
+    before = psutil.heap_info()
     output = step()
-    after = _heap_bytes()
-    return graph_nodes(output), None if before is None or after is None else after - before
-
-
-def _heap_bytes() -> int | None:
-    if not hasattr(psutil, "heap_info"):
-        return None
-    heap = psutil.heap_info()
-    return int(heap.heap_used + heap.mmap_used)
+    after = psutil.heap_info()
+    del output
+    return int(after.heap_used + after.mmap_used - before.heap_used - before.mmap_used)
 
 
 def device_bytes(step: Step, device: Device) -> tuple[int, int, int] | None:
@@ -140,57 +154,31 @@ def device_bytes(step: Step, device: Device) -> tuple[int, int, int] | None:
     assert after is not None
     del output
     return (
-        after.peak_allocated - before.allocated,
-        after.allocated - before.allocated,
+        after.peak_requested - before.requested,
+        after.requested - before.requested,
         after.peak_reserved - before.reserved,
     )
 
 
-def peak_rss_bytes(step: Step) -> tuple[int | None, str]:
-    """How far the process's resident memory rose during one call, and by which method that was found.
+def peak_rss_bytes(step: Step) -> int | None:
+    """How far the process's resident memory rose during one call, by the kernel's own high-water mark.
 
-    The kernel's own high-water mark where it can be reset (Linux, /proc/self/clear_refs), else a sampler: None if the call was too
-    short for it. The method names the allocator where it is not glibc's: that one may keep pages, and then less is found.
+    None where that cannot be reset (Linux can, by /proc/self/clear_refs), and where it rose by no more than the meter may be off.
     """
-    other = allocator.preloaded()
-    beside = f", {other} preloaded" if other else ""
     allocator.release_free_pages()
     try:
         _CLEAR_REFS.write_text(_RESET_PEAK)
         before = _high_water_bytes()  # the same counter as at the end: the kernel's others differ from it by 0.2 MiB
     except OSError:
-        process = psutil.Process()
-        return sampled_rss_bytes(step, lambda: process.memory_info().rss), f"sampler{beside}"
+        return None
     output = step()
-    peak = _high_water_bytes()
+    rise = _high_water_bytes() - before
     del output
-    return max(0, peak - before), f"kernel{beside}"
-
-
-def sampled_rss_bytes(step: Step, rss: Callable[[], int], sample_seconds: float = _SAMPLE_SECONDS) -> int | None:
-    """The same by calling `rss` from a thread, every millisecond; None if it was called fewer than ten times."""
-    samples: list[int] = []
-    done = threading.Event()
-
-    def sample() -> None:
-        while not done.is_set():
-            samples.append(rss())
-            time.sleep(sample_seconds)
-
-    sampler = threading.Thread(target=sample, daemon=True)
-    before = rss()
-    sampler.start()
-    try:
-        output = step()
-    finally:
-        done.set()
-        sampler.join()
-    del output
-    return max(0, max(samples) - before) if len(samples) >= _FEWEST_SAMPLES else None
+    return None if PEAK_RSS.allows(rise, rise) else rise
 
 
 def _high_water_bytes() -> int:
     for line in _STATUS.read_text().splitlines():
         if line.startswith("VmHWM:"):
-            return int(line.split()[1]) * 1024
+            return int(line.split()[1]) * KIB
     raise OSError(f"{_STATUS} has no VmHWM")

@@ -1,0 +1,187 @@
+"""What one mode does and needs, found before it is timed: its contract, its kernels, its memory and its page faults."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from benchmarks import allocator
+from benchmarks.device import device_named
+from benchmarks.failure import Failure
+from benchmarks.measure.alternating import settings
+from benchmarks.measure.contract import Observation, check_contract, equal_bits, observe, preserved, tracked_after
+from benchmarks.measure.memory import measure_memory, with_growth
+from benchmarks.measure.profile import Operators, operators
+from benchmarks.measure.timing import garbage_collector_off, minor_page_faults
+from benchmarks.modes import TRACKED, Step
+from benchmarks.record import Broken, Contract, Kernels, Memory, ModelFacts
+from benchmarks.scenarios import SCENARIOS
+from benchmarks.workers import note_arm
+
+if TYPE_CHECKING:
+    from benchmarks.plan import Job
+
+_MOST_CALLS, _CALLING_SECONDS = 200, 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Examination:
+    """What one mode was found to do and to need."""
+
+    contract: Contract
+    kernels: Kernels
+    memory: Memory | None
+    """None where the contract does not hold, and where nothing was to be measured."""
+    model: ModelFacts
+    page_faults: float | None
+    """Minor faults of a warmed call with the allocator as shipped; None on devices and in a process that others use too."""
+
+
+def examine(job: Job, mode_name: str, with_tracked: bool, own_process: bool, calls_only: bool = False) -> Examination:
+    """Checks the mode's contract and measures what it needs; `calls_only` stops at the contract.
+
+    `with_tracked` runs tracked too, for comparison. `own_process` says that this process was started for this mode alone, so that its
+    allocator may be set and its resident memory means something. Raises Failure where the mode cannot be run.
+    """
+    note_arm(mode_name)
+    if own_process and job.device == "cpu":
+        allocator.shift_heap(
+            random.Random(mode_name)
+        )  # where blocks come to lie decides about page faults: each mode tries another heap
+    with settings(job.effort.threads):
+        subject = _Subject(job, mode_name)
+        page_faults = None
+        if own_process and job.device == "cpu":
+            page_faults = None if calls_only else subject.page_faults()
+            allocator.return_pages()
+        seen = subject.observed()
+        reference = subject.tracked_after() if with_tracked else None
+        if isinstance(reference, Broken):
+            contract = Contract(holds=False, broken=[reference], changed_buffers=seen.changed_buffers)
+        else:
+            contract = check_contract(subject.mode, seen, reference)
+        kernels, memory = Kernels(same_as_tracked=None), None
+        if contract.holds and not calls_only:
+            ran = subject.operators()
+            if isinstance(reference, Observation) and subject.scenario.same_work:
+                kernels = subject.compare_kernels(ran, seen, reference)
+            del seen, reference
+            memory = subject.memory(ran, own_process=own_process)
+    return Examination(contract, kernels, memory, subject.workload.facts(), page_faults)
+
+
+class _Subject:
+    """A mode's step and tracked's on one workload. Each method calls them from the same state and puts it back; no graph outlives its call."""
+
+    def __init__(self, job: Job, mode: str) -> None:
+        self.scenario = SCENARIOS[job.scenario]
+        self.mode, self.tracked_mode = self.scenario.mode(mode), self.scenario.mode(TRACKED.name)
+        self.workload = job.build()
+        self._device = device_named(job.device)
+        self._changing = job.changing(self.workload)
+        self._step, self._tracked = job.step(self.workload, mode), job.step(self.workload, TRACKED.name)
+
+    def page_faults(self) -> float:
+        with self._preserved(), self._refusals():
+            return faults_per_call(self._step)
+
+    def observed(self) -> Observation:
+        with self._refusals():
+            seen = self._observe(self._step)
+        if not seen.output:
+            raise Failure("unsupported", "the output holds no tensor; there is nothing to track")
+        return seen
+
+    def tracked_after(self) -> Observation | Broken:
+        return tracked_after(self.mode, self.tracked_mode, self._tracked, self.workload.module, self._changing)
+
+    def operators(self) -> Operators:
+        with self._preserved():
+            return operators(self._step)
+
+    def compare_kernels(self, ran: Operators, seen: Observation, reference: Observation) -> Kernels:
+        """Other operators are other kernels, and so are other bits from the same ones (oneDNN's LSTM without a workspace).
+
+        Unless tracked's own bits differ from call to call: then they say nothing.
+        """
+        if self.mode.name == TRACKED.name:
+            return Kernels(same_as_tracked=True)
+        with self._preserved():
+            tracked = _computing(operators(self._tracked))
+        ours = _computing(ran)
+        for name in self.mode.own_operators:
+            ours[name] = min(ours[name], tracked[name])
+        same = ours == tracked and (
+            equal_bits(seen.output, reference.output) or not equal_bits(self._observe(self._tracked).output, reference.output)
+        )
+        return Kernels(same, _named(ours - tracked), _named(tracked - ours))
+
+    def memory(self, ran: Operators, *, own_process: bool) -> Memory:
+        with self._preserved():
+            memory = measure_memory(self._step, ran, self._device, self.workload, own_process=own_process)
+            if self.scenario.steps == 1:
+                return memory
+            return with_growth(memory, lambda steps: self.scenario.bind(self.workload, self.mode, steps=steps), self._device)
+
+    def _observe(self, step: Step) -> Observation:
+        return observe(step, self.workload.module, self._changing)
+
+    def _preserved(self) -> AbstractContextManager[None]:
+        return preserved(self.workload.module, self._changing)
+
+    @contextmanager
+    def _refusals(self) -> Iterator[None]:
+        """torch refuses a mode where the same step works tracked; an error that tracked meets as well is the model's own."""
+        try:
+            yield
+        except Exception as error:
+            failure = Failure.of(error)
+            own = isinstance(error, Failure | NotImplementedError)
+            if failure.status == "unsupported" and not own and not self._tracked_works():
+                failure = Failure("crashed", failure.reason)
+            raise failure from error
+
+    def _tracked_works(self) -> bool:
+        if self.mode.name == TRACKED.name:
+            return False
+        try:
+            self._observe(self._tracked)
+        except Exception:  # noqa: BLE001 - that it fails is the answer
+            return False
+        return True
+
+
+def faults_per_call(step: Step) -> float:
+    """Minor page faults of a call that has been warmed up, the mean over some.
+
+    A new process copies pages that it shares with its parent when it first writes to them: what is left of that is below about 0.5.
+    """
+    with garbage_collector_off():
+        _call_again_and_again(step, 5)
+        before = minor_page_faults()
+        calls = _call_again_and_again(step, 10)
+        return (minor_page_faults() - before) / calls
+
+
+def _call_again_and_again(step: Step, fewest: int) -> int:
+    """For 50 ms or 200 calls, but at least `fewest`; returns their number."""
+    calls, start = 0, time.perf_counter()
+    while calls < fewest or (calls < _MOST_CALLS and time.perf_counter() - start < _CALLING_SECONDS):
+        step()
+        calls += 1
+    return calls
+
+
+def _computing(ran: Operators) -> Counter[str]:
+    """Without those that only allocate."""
+    return Counter({name: number for name, number in ran.everywhere.items() if not name.startswith("aten::empty")})
+
+
+def _named(operators_: Counter[str]) -> list[str]:
+    """Such as `aten::mm` or, for three of them, `aten::mm x3`."""
+    return [name if number == 1 else f"{name} x{number}" for name, number in sorted(operators_.items())]

@@ -1,0 +1,217 @@
+"""What autograd keeps for the backward pass: how many bytes and for which module, and whether an output is part of a graph."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
+
+from benchmarks.models.workload import tensors
+from benchmarks.modes import Step
+from benchmarks.record import SavedBy
+
+StorageKey = tuple[torch.device, int]
+
+MOST_SAVERS = 20
+MODEL, REST = "(model)", "(smaller ones, anywhere)"
+_NO_HOOKS = "saved tensor hooks"
+
+
+class CannotRecord(Exception):
+    """The step does what torch does not let saved-tensor hooks watch, such as torch.func.grad; the text is torch's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """Bytes kept for backward: unique storages at full size. `by_module` sums to `total_bytes`, the largest first.
+
+    `opaque_bytes` are those in workspaces whose layout only the library knows (uint8, as oneDNN's LSTM keeps). `cast_bytes` are not in
+    the total: copies of parameters in another dtype, as autocast makes them.
+    """
+
+    total_bytes: int
+    opaque_bytes: int
+    cast_bytes: int
+    by_module: list[SavedBy]
+
+
+def record_saved(step: Step, note: Callable[[torch.Tensor], None] | None = None) -> tuple[Any, list[torch.Tensor]]:
+    """The output of one call, and every tensor that autograd saved during it; `note` is shown each at once.
+
+    The list keeps them alive: the address of a freed one is taken by the next, and two would count as one. Raises CannotRecord.
+    """
+    saved: list[torch.Tensor] = []
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        saved.append(tensor)
+        if note is not None:
+            note(tensor)
+        return tensor
+
+    try:
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            return step(), saved
+    except RuntimeError as error:
+        if _NO_HOOKS in str(error):
+            raise CannotRecord(str(error)) from error
+        raise
+
+
+def saved_for_backward(step: Step, apart: Iterable[torch.Tensor], module: nn.Module | None = None) -> Saved:
+    """What one call of `step` keeps for backward, but for the storages of `apart` (parameters, buffers, inputs).
+
+    Each storage counts once, for the submodule of `module` that was running when it was first saved; all is the model's where the step
+    does not bear being watched (torch.compile cannot trace it). Raises CannotRecord.
+    """
+    known = {key for tensor in apart for key, _ in _storages(tensor)}
+    parameters = list(module.parameters()) if module is not None else []
+    try:
+        with _running(module) as where:
+            ledger = _Ledger(known, parameters, where)
+            record_saved(step, ledger.note)
+    except CannotRecord:
+        raise
+    except Exception:  # noqa: BLE001 - the step itself has run before, unwatched
+        ledger = _Ledger(known, parameters, lambda: MODEL)
+        record_saved(step, ledger.note)
+    return Saved(ledger.by_module.total(), ledger.opaque_bytes, ledger.cast_bytes, _largest(ledger.by_module))
+
+
+class _Ledger:
+    """Adds up the storages of what it is shown, each once, but for those `seen` before."""
+
+    def __init__(self, seen: Iterable[StorageKey], parameters: list[nn.Parameter], where: Callable[[], str]) -> None:
+        self.by_module: Counter[str] = Counter()
+        self.opaque_bytes = self.cast_bytes = 0
+        self._seen = set(seen)
+        self._parameters = parameters
+        self._where = where
+
+    def note(self, tensor: torch.Tensor) -> None:
+        for key, size_bytes in _storages(tensor):
+            if key in self._seen:
+                continue
+            self._seen.add(key)
+            if _is_cast(tensor, self._parameters):
+                self.cast_bytes += size_bytes
+                continue
+            self.by_module[self._where()] += size_bytes
+            if tensor.dtype is torch.uint8:
+                self.opaque_bytes += size_bytes
+
+
+def _is_cast(tensor: torch.Tensor, parameters: list[nn.Parameter]) -> bool:
+    """Whether its storage holds the values of a parameter of another dtype, and nothing else.
+
+    The values tell: while an operator saves, autocast reads as switched off, and a copy does not know what it is a copy of.
+    """
+    if tensor.layout is not torch.strided or not tensor.is_floating_point():
+        return False
+    values = torch.empty(0, dtype=tensor.dtype, device=tensor.device).set_(tensor.untyped_storage())
+    for parameter in parameters:
+        alike = parameter.numel() == values.numel() and parameter.device == values.device
+        if alike and parameter.dtype is not values.dtype and torch.equal(_in_storage_order(parameter, values.dtype), values):
+            return True
+    return False
+
+
+def _in_storage_order(parameter: nn.Parameter, dtype: torch.dtype) -> torch.Tensor:
+    cast = parameter.detach().to(dtype)  # dense, its strides kept
+    return cast.as_strided((cast.numel(),), (1,))
+
+
+def _storages(tensor: torch.Tensor) -> Iterator[tuple[StorageKey, int]]:
+    """The key and the size of each storage that `tensor` lies in."""
+    for part in _parts(tensor):
+        if part.layout is not torch.strided:
+            yield (part.device, id(part)), part.numel() * part.element_size()
+        elif part.untyped_storage().nbytes():
+            yield (part.device, part.untyped_storage().data_ptr()), part.untyped_storage().nbytes()
+
+
+def _parts(tensor: torch.Tensor) -> list[torch.Tensor]:
+    """The strided tensors that a sparse one consists of, or the tensor itself."""
+    if tensor.layout is torch.sparse_coo:
+        return [tensor._indices(), tensor._values()]
+    if tensor.layout in (torch.sparse_csr, torch.sparse_bsr):
+        return [tensor.crow_indices(), tensor.col_indices(), tensor.values()]
+    if tensor.layout in (torch.sparse_csc, torch.sparse_bsc):
+        return [tensor.ccol_indices(), tensor.row_indices(), tensor.values()]
+    return [tensor]
+
+
+def histories(output: Any) -> list[str]:
+    """The names of the graph nodes that the output's tensors hang on. `requires_grad` is no test: views report True."""
+    return [type(tensor.grad_fn).__name__ for tensor in tensors(output) if tensor.grad_fn is not None]
+
+
+def graph_nodes(output: Any) -> int:
+    """How many autograd nodes hang on the output's tensors, the parameters' accumulators included."""
+    seen = {tensor.grad_fn for tensor in tensors(output) if tensor.grad_fn is not None}
+    pending = list(seen)
+    while pending:
+        for node, _ in pending.pop().next_functions:
+            if node is not None and node not in seen:
+                seen.add(node)
+                pending.append(node)
+    return len(seen)
+
+
+class _Where:
+    """The path of the innermost module that is running."""
+
+    def __init__(self, module: nn.Module | None) -> None:
+        self._module = module
+        self._paths = _paths_in(module) if module is not None else {}
+        self._running: list[nn.Module] = []
+
+    def __call__(self) -> str:
+        return (self._paths[id(self._running[-1])] or MODEL) if self._running else MODEL
+
+    def enter(self, module: nn.Module, _inputs: Any) -> None:
+        if id(module) not in self._paths:
+            self._paths |= _paths_of_copy(module, self._module)
+        self._running.append(module)
+
+    def leave(self, _module: nn.Module, _inputs: Any, _output: Any) -> None:
+        self._running.pop()
+
+
+def _paths_in(module: nn.Module, prefix: str = "") -> dict[int, str]:
+    return {id(part): ".".join(filter(None, (prefix, name))) for name, part in module.named_modules()}
+
+
+def _paths_of_copy(copy: nn.Module, module: nn.Module | None) -> dict[int, str]:
+    """Paths in the part of `module` that `copy` is a copy of, as modes that freeze make one: it shares the values of every parameter.
+
+    A module that is no such copy goes by its class.
+    """
+    addresses = [parameter.data_ptr() for parameter in copy.parameters()]
+    if addresses and module is not None:
+        for path, part in module.named_modules():
+            if type(part) is type(copy) and [parameter.data_ptr() for parameter in part.parameters()] == addresses:
+                return _paths_in(copy, path)
+    return {id(copy): type(copy).__name__}
+
+
+@contextmanager
+def _running(module: nn.Module | None) -> Iterator[_Where]:
+    where = _Where(module)
+    hooks = (register_module_forward_pre_hook(where.enter), register_module_forward_hook(where.leave, always_call=True))
+    try:
+        yield where
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _largest(sizes: Counter[str]) -> list[SavedBy]:
+    ordered = [SavedBy(name, size) for name, size in sizes.most_common() if size]
+    rest_bytes = sum(saver.bytes for saver in ordered[MOST_SAVERS:])
+    return [*ordered[:MOST_SAVERS], *([SavedBy(REST, rest_bytes)] if rest_bytes else [])]
