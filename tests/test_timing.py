@@ -105,8 +105,9 @@ def test_calls_of_milliseconds_are_not_surveyed_and_those_that_outlast_carry_ove
     assert len(machine.calls) == 2 * (1 + 4 + 10 * (washout + 1)), "once unseen, four times to warm up, then rounds"
 
 
-def test_without_carry_over_one_call_is_washed_out() -> None:
-    assert washout_of(WASHOUTS, np.zeros((30, len(WASHOUTS), 2))) == 1
+def test_carry_over_that_noise_hides_is_washed_out_by_two_calls() -> None:
+    noise = np.random.default_rng(7).normal(scale=0.02, size=(30, len(WASHOUTS), 2))
+    assert washout_of(WASHOUTS, noise) == 2
 
 
 @QUICK
