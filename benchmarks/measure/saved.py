@@ -49,10 +49,11 @@ def record_saved(step: Step, note: Callable[[torch.Tensor], None] | None = None)
     saved: list[torch.Tensor] = []
 
     def pack(tensor: torch.Tensor) -> torch.Tensor:
-        saved.append(tensor)
+        kept = tensor.detach()  # an operator's own output, kept as it is, would keep its graph alive for good
+        saved.append(kept)
         if note is not None:
-            note(tensor)
-        return tensor
+            note(kept)
+        return kept
 
     try:
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
@@ -139,10 +140,6 @@ def _parts(tensor: torch.Tensor) -> list[torch.Tensor]:
     """The strided tensors that a sparse one consists of, or the tensor itself."""
     if tensor.layout is torch.sparse_coo:
         return [tensor._indices(), tensor._values()]
-    if tensor.layout in (torch.sparse_csr, torch.sparse_bsr):
-        return [tensor.crow_indices(), tensor.col_indices(), tensor.values()]
-    if tensor.layout in (torch.sparse_csc, torch.sparse_bsc):
-        return [tensor.ccol_indices(), tensor.row_indices(), tensor.values()]
     return [tensor]
 
 
