@@ -6,6 +6,7 @@ import argparse
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryFile
 from textwrap import shorten
@@ -16,7 +17,7 @@ from pytest_benchmark.storage.file import FileStorage
 from pytest_benchmark.utils import get_tag, safe_dumps
 
 from benchmarks import executors, group, options, plan, saving
-from benchmarks.environment import Conditions, machine_facts
+from benchmarks.environment import Conditions, Finding, Place, machine_facts
 from benchmarks.models.own import ModelError
 from benchmarks.record import Case, GroupResult, Timed, Unmeasured
 from benchmarks.run import Run
@@ -32,7 +33,9 @@ WIDTH = 100
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("gradtax", "gradtax: what gradient tracking costs")
-    group.addoption("--benchmark", action="store_true", help="measure: run the benchmark cases instead of the suite's own tests")
+    group.addoption(
+        "--benchmark", action="store_true", help="measure: run the benchmark cases instead of the suite's own tests"
+    )
 
     def add(flag: str, **settings: Any) -> None:
         if "type" in settings:
@@ -66,10 +69,12 @@ class Session:
         self.options, self.workers = chosen, workers
         self.jobs = plan.plan(chosen, sources)
         self.devices = list(dict.fromkeys(job.device for job in self.jobs))
-        self.conditions = Conditions(chosen.effort.threads, self.devices)
+        self.conditions = Conditions(Place.of(chosen.effort.threads, self.devices))
+        self.findings: list[Finding] = []
         self.machine: dict[str, Any] = {}
         self.executor = executors.Here(workers)
         self.run = Run(iter(()))
+        self.started = time.monotonic()
         self.saved: Path | None = None
 
     def begin(self, progress: Progress, *, check_only: bool) -> None:
@@ -77,19 +82,21 @@ class Session:
         if not check_only:
             if isinstance(self.workers, Launches):
                 self.workers.prepare()
-            self.machine = self.workers.run(machine_facts, self.devices, self.options.effort.threads)
+            self.machine = self.workers.run(machine_facts, self.devices)
         self.executor.measure = group.check if check_only else group.measure
         self.run = Run(progress.shown(self.executor.results(progress.announced(self.jobs))))
 
     def top_level(self) -> dict[str, Any]:
-        effort = {name: getattr(self.options.effort, name) for name in self.options.effort.__slots__}
-        return self.run.top_level({
-            "command": ["pytest", *sys.argv[1:]],
-            "in_process": self.options.in_process,
-            **effort,
-            **self.conditions.record(),
-            "meters_tried": len(self.executor.readings),
-        })
+        met, self.findings = self.conditions.end()
+        return self.run.top_level(
+            {
+                "command": ["pytest", *sys.argv[1:]],
+                "in_process": self.options.in_process,
+                **asdict(self.options.effort),
+                **met,
+                "wall_seconds": time.monotonic() - self.started,
+            }
+        )
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -274,5 +281,5 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     from analysis import ending  # pandas takes a second, which collecting need not wait for
 
     terminalreporter.section("what gradient tracking costs")
-    for line in ending.lines(measuring.run, measuring.conditions.after, measuring.saved):
+    for line in ending.lines(measuring.run, measuring.findings, measuring.saved):
         terminalreporter.write_line(line)

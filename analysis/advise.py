@@ -1,213 +1,198 @@
-"""What to do, from one run: the answer first, then what it rests on and what to beware of. Tidy rows in, sentences out."""
+"""What to do, from one run: the answer in at most three sentences, then a sentence for each further question."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+import pandas as pd
 
-from analysis.allocators import Name, group_of
-from analysis.caveats import caveats
-from analysis.evidence import (
-    BASELINE,
-    beside_tracked,
-    between,
-    by_allocator,
-    by_size,
-    fades,
-    few,
-    figure,
-    namer,
-    on_groups,
-    readable,
-    sizes_text,
-    span,
-    switch_of,
-    tally,
-    timed,
-    wrapped,
-)
-from analysis.figures import bytes_text, percent_text, speedup_text
-from analysis.render import Table, markdown
-from benchmarks.record import DEFAULT, FORWARD, RESIDENT, Interval, Row, Unmeasured
-from benchmarks.statistics import verdict
+from analysis.cases import JOB, TRACKED, against, labels, timed
+from analysis.figures import bytes_text, percent_text, seconds_text
+from analysis.gains import HELD, PEAK, beside_tracked, by_mode, by_size, evidence_of, few, higher, lower, pooled, switch_of
+from analysis.read import Run
+from benchmarks.intervals import quotient, verdict
+from benchmarks.record import AS_SHIPPED, FORWARD, PAGES_KEPT
 
-_DEVICES = {"cpu": "the CPU", "cuda": "the GPU"}
-_UNDER = {DEFAULT: "with the allocator as shipped, ", RESIDENT: "with the allocator's pages kept (tracking alone), "}
+_HELD_MATTERS = "loss_logging"
+"""The scenario whose question is what stays in memory, not the peak."""
+
+_DEVICES = {"cpu": "CPU", "cuda": "GPU"}
 
 
-@dataclass(frozen=True, slots=True)
-class Advice:
-    """A paragraph; `warning` where it limits what the others say."""
-
-    text: str
-    warning: bool = False
-
-    def __str__(self) -> str:
-        return f"warning: {self.text}" if self.warning else self.text
-
-
-def advise(rows: Iterable[Row], unmeasured: Sequence[Unmeasured], conditions: Mapping[str, Any] | None = None) -> list[Advice]:
-    """From tidy rows with any missing values, what could not be measured, and the run's conditions. Forward passes only."""
-    forward = readable(rows)
-    gone = [one for one in unmeasured if one.case.scenario == FORWARD]
-    devices = list(dict.fromkeys(row["device"] for row in forward))
-    found = [text for device in devices for text in _about(device, [row for row in forward if row["device"] == device])]
-    if not found:
-        found = ["This run tells nothing about forward passes; `pytest --benchmark` measures some."]
-    if any(row["mode"] == "inference_mode" for row in forward):
-        found.append("Tensors made in inference_mode cannot be used in autograd later, those made in no_grad can.")
-    return [Advice(text) for text in found] + [Advice(text, warning=True) for text in caveats(forward, gone, conditions or {})]
+def advise(run: Run) -> list[str]:
+    """`answer`, then a sentence per further question that the run answers."""
+    forward = _forward(run)
+    sentences = answer(run)
+    for device, rows in forward.groupby("device", sort=False):
+        place = _place(str(device), forward)
+        further = [*_answer(rows), *_inference(rows), *_as_shipped(rows), *_other_modes(rows), *_detach(rows)]
+        sentences += [f"{place}{sentence}" for sentence in further]
+    sentences += _scenarios(run)
+    return list(dict.fromkeys(sentences))
 
 
-def terminal(found: Sequence[Advice]) -> str:
-    return "\n\n".join("\n".join(wrapped(str(one))) for one in found)
+def answer(run: Run) -> list[str]:
+    """What to use, what it gives in time and what in memory, in at most three sentences; of several devices each has one."""
+    forward = _forward(run)
+    answers = {_place(str(device), forward): _answer(rows) for device, rows in forward.groupby("device", sort=False)}
+    if len(answers) == 1:
+        return next(iter(answers.values()))
+    found = [f"{place}{sentences[0]}" for place, sentences in answers.items()] or _scenarios(run)
+    return found[:3] or ["Nothing was measured here that tells what tracking costs; `pytest --benchmark` measures it."]
 
 
-def as_markdown(found: Sequence[Advice]) -> str:
-    return markdown(Table([], (), [], [str(one) for one in found]))
+def _forward(run: Run) -> pd.DataFrame:
+    return run.frame[run.frame["scenario"].eq(FORWARD)]
 
 
-FORMATS = {"terminal": terminal, "markdown": as_markdown}
+def _place(device: str, forward: pd.DataFrame) -> str:
+    return f"On the {_DEVICES.get(device, device)}: " if len(set(forward["device"])) > 1 else ""
 
 
-def _about(device: str, rows: list[Row]) -> list[str]:
-    name = namer(rows)
-    where = _DEVICES.get(device, device)
-    return [
-        text for text in (*_answer(where, rows, name), _choice(rows, name), _memory(rows, name), _others(rows, name)) if text
-    ]
-
-
-def _answer(where: str, rows: list[Row], name: Name) -> list[str]:
-    """Which mode to use and what it gives; by the other allocator, and whether that fades as kernels grow, in a paragraph below."""
-    mode, use = _preferred(rows)
-    if all(row["mode"] != mode for row in rows):
-        return [f"On {where} no mode that switches tracking off was measured; `pytest --benchmark --modes all` does."]
-    found = list(by_allocator(rows, mode).values())
-    if not found:
-        return [
-            f"On {where} no speedup of {mode} can be relied on, so this run cannot tell whether switching tracking off saves time."
-        ]
-    pays = any(tally(some)["faster"] for some in found)
-    answer = (
-        f"switch tracking off where no gradients are needed: use {use}"
-        if pays
-        else "switching tracking off is not shown to save time"
-    )
-    first, *others = (_sentence(f"{_under(some)}{mode} is {_effect(some, name)}") for some in reversed(found))
-    sizes = by_size(found[0], (row for row in rows if row["mode"] == BASELINE))
-    fading = [f"The gain fades as kernels grow: {sizes_text(sizes)} (geometric means)."] if fades(sizes) else []
-    return [f"On {where}, {answer}. {first}", " ".join([*others, *fading])]
-
-
-def _preferred(rows: list[Row]) -> tuple[str, str]:
-    """The mode whose figures are shown, and what to use in words: inference_mode only where it is shown to be faster than no_grad."""
-    there = {row["mode"] for row in rows}
-    if not {"no_grad", "inference_mode"} <= there:
-        return switch_of(rows), switch_of(rows)
-    words = {verdict(ratio) for _, ratio in _compared(rows)}
-    if "faster" in words and "slower" not in words:
-        return "inference_mode", "inference_mode, or no_grad for what autograd will meet later"
-    if "slower" in words and "faster" not in words:
-        return "no_grad", "no_grad"
-    return "no_grad", "no_grad or inference_mode"
-
-
-def _under(found: Sequence[Row]) -> str:
-    """The allocator in words, where there is a choice."""
-    return _UNDER.get(found[0]["allocator"], "") if found[0]["device"] == "cpu" else ""
-
-
-def _sentence(text: str) -> str:
-    """Names of modes stay as they are."""
-    return f"{text[0].upper()}{text[1:]}." if text.startswith(("with", "they", "on")) else f"{text}."
-
-
-def _effect(found: list[Row], name: Name) -> str:
-    """What comes after "no_grad is"."""
-    if len(found) == 1:
-        (row,) = found
-        return {
-            "faster": f"{figure(row)} times as fast as tracked on {name(row)}",
-            "slower": f"slower than tracked on {name(row)}, {figure(row)} times as fast",
-            "same": f"as fast as tracked on {name(row)} ({figure(row)})",
-            "unclear": f"not told apart from tracked on {name(row)} ({figure(row)})",
-        }[row["verdict"]]
-    by_verdict = {word: [row for row in found if row["verdict"] == word] for word in tally(found)}
-    faster, slower = by_verdict.get("faster", []), by_verdict.get("slower", [])
-    parts = [
-        f"{span(faster, name)} times as fast as tracked{on_groups(len(faster), len(found))}"
-        if faster
-        else f"faster than tracked on none of {len(found)} groups"
-    ]
-    parts += [f"slower on {len(slower)}, {span(slower, name)}"] if slower else []
-    parts += [f"{words} on {len(by_verdict[word])}" for word, words in _LEVEL.items() if word in by_verdict]
-    return ", ".join(parts)
-
-
-_LEVEL = {"same": "as fast (within 1 %)", "unclear": "not told apart from it"}
-
-
-def _compared(rows: list[Row]) -> list[tuple[Row, Interval]]:
-    """no_grad's time over inference_mode's in each group, by the allocator that tells more (tracking alone)."""
-    for allocator in (RESIDENT, DEFAULT):
-        others = {group_of(row): row for row in timed(rows, "no_grad", allocator)}
-        mine = [row for row in timed(rows, "inference_mode", allocator) if group_of(row) in others]
-        if mine:
-            return [(row, between(row, others[group_of(row)])) for row in mine]
-    return []
-
-
-def _choice(rows: list[Row], name: Name) -> str:
-    """inference_mode against no_grad: where they are the same, where one is faster, and how close the others are at least."""
-    there: dict[str, list[tuple[str, Interval]]] = {}
-    compared = _compared(rows)
-    for row, ratio in compared:
-        there.setdefault(verdict(ratio), []).append((name(row), ratio))
-    sentences = []
-    if same := len(there.get("same", [])):
-        rest = [name(row) for row, ratio in compared if verdict(ratio) != "same"]
-        where = f" on every group but {few(rest)}" if 0 < len(rest) < min(same, 3) else on_groups(same, len(compared))
-        sentences.append(f"inference_mode and no_grad are the same here (within 1 %){where}")
-    for word in ("faster", "slower"):
-        if found := there.get(word):
-            read = (f"{speedup_text(one.estimate, one.low, one.high)} ({where})" for where, one in found)
-            sentences.append(
-                f"inference_mode is {word} than no_grad{on_groups(len(found), len(compared))}, by a factor of {few(read)}"
-            )
-    if found := there.get("unclear"):
-        others = "on the other group they" if len(found) == 1 else f"on the other {len(found)} groups they"
-        sentences.append(_undecided(found, others if sentences else "inference_mode and no_grad"))
-    if not sentences:
-        return ""
-    sentences[0] = f"{_under([compared[0][0]])}{sentences[0]}"
-    return " ".join(map(_sentence, sentences))
-
-
-def _undecided(found: Sequence[tuple[str, Interval]], they: str) -> str:
-    reach = sorted((max(ratio.high - 1, 1 - ratio.low), where) for where, ratio in found)
-    ends = " to ".join(dict.fromkeys(f"{percent_text(far)} ({where})" for far, where in (reach[0], reach[-1])))
-    return f"{they} cannot be told apart closer than {ends}"
-
-
-def _memory(rows: list[Row], name: Name) -> str:
-    """What is saved at the peak, in bytes, for each model where tracked needs most."""
+def _answer(rows: pd.DataFrame) -> list[str]:
+    """Up to three sentences on the forward passes of one device: time, time where the device decides, memory."""
     mode = switch_of(rows)
-    peaks = beside_tracked(rows, mode, "peak_tensor_bytes")
-    lower = sorted((one for one in peaks if one[1] < one[2]), key=lambda one: -one[2])
-    if not lower:
-        return f"{mode} lowers the peak of tensor memory{on_groups(0, len(peaks))}." if peaks else ""
-    largest: dict[tuple[str, str], str] = {}
-    for row, size, tracked in lower:
-        text = f"{bytes_text(tracked)} to {bytes_text(size)} ({100 * size / tracked:.0f} %) on {name(row)}"
-        largest.setdefault((row["model"], row["dtype"]), text)
-    return f"{mode} lowers the peak of tensor memory{on_groups(len(lower), len(peaks))}, from {few(largest.values())}."
+    if not mode:
+        return ["No mode that switches tracking off was measured; `pytest --benchmark --modes tracked,no_grad` does."]
+    evidence = evidence_of(rows)
+    over_no_grad = pooled(evidence[evidence["mode"].eq("inference_mode")], "over_no_grad")
+    if over_no_grad is not None and over_no_grad.verdict == "faster":
+        mode = "inference_mode"
+    mine = evidence[evidence["mode"].eq(mode)]
+    hidden = mine["bound_by"].eq("device")
+    sentences = [
+        "" if len(mine) and hidden.all() else _time(rows, mine[~hidden], mode),
+        _hidden(rows, mine[hidden], mode) if hidden.any() else "",
+        _peak(rows, mode),
+    ]
+    return [sentence for sentence in sentences if sentence]
 
 
-def _others(rows: list[Row], name: Name) -> str:
-    """Modes beyond the usual four, tracking alone where it was measured."""
-    usual = {BASELINE, "no_grad", "inference_mode", "detach", switch_of(rows)}
-    modes = [mode for mode in dict.fromkeys(row["mode"] for row in rows) if mode not in usual]
-    read = [(mode, next(iter(found.values()))) for mode in modes if (found := by_allocator(rows, mode))]
-    return " ".join(f"{mode} is {_effect(some, name)}." for mode, some in read)
+def _time(rows: pd.DataFrame, mine: pd.DataFrame, mode: str) -> str:
+    """What to use, with the gain over all groups, by size, and the groups that are exceptions."""
+    gain = pooled(mine)
+    if gain is None:
+        return _untold(rows)
+    peaks = beside_tracked(rows, mode)
+    use = f"Use {mode} where no gradients are needed"
+    if gain.verdict == "faster":
+        opening = f"{use}, or no_grad where autograd meets the results later" if mode == "inference_mode" else use
+    elif gain.verdict != "slower" and len(lower(peaks)) and higher(peaks).empty:
+        opening = f"{use}, for its memory"
+    else:
+        opening = "Switching tracking off is not shown to save time here"
+    if gain.groups == 1:
+        return f"{opening}: {gain.told(mode)} on {labels(mine).iloc[0]}."
+    details = "".join([by_size(mine), *_exceptions(mine, gain.verdict)])
+    return f"{opening}: {gain.told(mode)} (geometric mean of {gain.groups} forward passes){details}."
+
+
+def _untold(rows: pd.DataFrame) -> str:
+    """Why no speedup can be given."""
+    failed = rows[~rows["trusted"].astype(bool) & rows["placebo_low"].notna()]
+    if failed.empty:
+        return "There is no time to hold against tracked's, so this run cannot tell whether switching tracking off saves any."
+    apart = percent_text(float((failed["placebo"] - 1).abs().median()))
+    return f"No speedup here is evidence: the control, the same code timed twice, differed by {apart}; measure again on an idle machine."
+
+
+def _exceptions(mine: pd.DataFrame, whole: str) -> list[str]:
+    """The groups whose own verdict is another than that of the whole."""
+    words = {"faster": "faster", "slower": "slower", "same": "no difference shown", "unclear": "no difference shown"}
+    other = mine["verdict"].map(words).ne(words[whole])
+    names = labels(mine)[other]
+    return [f"; {word} on {few(found)}" for word, found in names.groupby(mine["verdict"].map(words)[other])]
+
+
+def _hidden(rows: pd.DataFrame, mine: pd.DataFrame, mode: str) -> str:
+    """Where the device is the bottleneck: what tracking costs beside time, on the job with most work for the device."""
+    device = _DEVICES.get(mine["device"].iloc[0], "device")
+    both = against(rows).loc[mine.index]
+    names = labels(rows)
+    row = both.assign(name=names[mine.index]).sort_values("busy_seconds_base", ascending=False).to_dict("records")[0]
+    gain, costs = pooled(mine), []
+    if gain:
+        time = "no time" if gain.verdict == "same" else f"no time that shows ({gain.bound})"
+        costs.append(f"time ({gain.told(mode)})" if gain.differs else time)
+    host = row["host_seconds_base"] - row["host_seconds"]
+    if host > 0:
+        costs.append(
+            f"{seconds_text(host)} of CPU a call hidden behind {seconds_text(row['busy_seconds_base'])} of the {device}'s work"
+        )
+    if row[PEAK] and pd.notna(row[PEAK]) and pd.notna(row[f"{PEAK}_base"]):
+        costs.append(f"{row[f'{PEAK}_base'] / row[PEAK]:.1f} times the memory")
+    return f"Where the {device}'s work decides ({few(names[mine.index])}), tracking costs {few(costs)} ({row['name']})."
+
+
+def _peak(rows: pd.DataFrame, mode: str) -> str:
+    """What the mode does to the peak, where tracked needs most; where it raises it, what to use there instead."""
+    peaks = beside_tracked(rows, mode)
+    parts = []
+    for verb, jobs in (("lowers", lower(peaks)), ("raises", higher(peaks))):
+        if len(jobs):
+            share = f" on {len(jobs)} of {len(peaks)}" if len(peaks) > 1 else ""
+            first = jobs.to_dict("records")[0]
+            change = f"from {bytes_text(first['tracked'])} to {bytes_text(first['own'])} on {first['name']}"
+            parts.append(f"{verb} the peak of tensor memory{share}, {change}")
+    if raised := set(higher(peaks)["name"]):
+        others = [other for other in ("no_grad", "inference_mode") if other != mode]
+        fits = [other for other in others if raised <= set(lower(beside_tracked(rows, other))["name"])]
+        parts[-1] += f": where memory is short, {f'use {fits[0]}' if fits else 'leave tracking on'} there"
+    if len(peaks) and not parts:
+        parts = ["leaves the peak of tensor memory as it is"]
+    return f"{mode} {', but '.join(parts)}." if parts else ""
+
+
+def _inference(rows: pd.DataFrame) -> list[str]:
+    mine = evidence_of(rows)
+    gain = pooled(mine[mine["mode"].eq("inference_mode")], "over_no_grad")
+    if gain is None:
+        return []
+    over = f" (geometric mean of {gain.groups})" if gain.groups > 1 else ""
+    return [f"{gain.told('inference_mode', 'no_grad')}{over}; what it makes can take no part in autograd later."]
+
+
+def _as_shipped(rows: pd.DataFrame) -> list[str]:
+    """The gain by the allocator as shipped, where it is shown to be another than with pages kept on the same jobs."""
+    mode = switch_of(rows)
+    evidence = timed(rows)
+    evidence = evidence[evidence["mode"].eq(mode)]
+    evidence = evidence[evidence.groupby(list(JOB))["allocator"].transform("nunique") == 2]
+    shipped, kept = (pooled(evidence[evidence["allocator"].eq(name)]) for name in (AS_SHIPPED, PAGES_KEPT))
+    if not shipped or not kept or verdict(quotient(shipped.ratio, kept.ratio)) not in ("faster", "slower"):
+        return []
+    return [f"As shipped, page faults included, {shipped.told(mode)}; with pages kept on the same jobs: {kept.figure}."]
+
+
+def _other_modes(rows: pd.DataFrame) -> list[str]:
+    usual = (TRACKED, "no_grad", "inference_mode", "detach", switch_of(rows))
+    return [f"{gain.told(mode)}." for mode, gain in by_mode(evidence_of(rows)).items() if mode not in usual]
+
+
+def _detach(rows: pd.DataFrame) -> list[str]:
+    peaks = beside_tracked(rows, "detach")
+    if peaks.empty:
+        return []
+    gain = by_mode(evidence_of(rows)).get("detach")
+    time = f" and {gain.told('it')}" if gain else ""
+    return [
+        f"detach on the result lowers the peak on {len(lower(peaks))} of {len(peaks)}{time}: it is for taking one tensor out of a graph."
+    ]
+
+
+def _scenarios(run: Run) -> list[str]:
+    """A sentence for each scenario other than forward passes in which modes were compared."""
+    others = run.frame[run.frame["scenario"].ne(FORWARD)]
+    return [text for name, rows in others.groupby("scenario", sort=False) if (text := _scenario(str(name), rows))]
+
+
+def _scenario(name: str, rows: pd.DataFrame) -> str:
+    times = [f"{mode} {gain.figure if gain.differs else gain.bound}" for mode, gain in by_mode(evidence_of(rows)).items()]
+    parts = [f"times as fast as tracked: {', '.join(times)}"] if times else []
+    figure = HELD if name == _HELD_MATTERS else PEAK
+    sizes: dict[int, list[str]] = {}
+    for mode in dict.fromkeys(rows["mode"]):
+        for job in beside_tracked(rows, mode, figure).head(1).to_dict("records"):
+            sizes.setdefault(job["own"], []).append(mode)
+    if len(sizes) > 1:
+        word = "held" if figure == HELD else "peak"
+        parts.append(f"{word} {', '.join(f'{bytes_text(size)} with {few(modes, 4)}' for size, modes in sizes.items())}")
+    return f"{name}, {'; '.join(parts)}." if parts else ""

@@ -1,93 +1,149 @@
-"""The table of all cases in the page: each figure as it reads, as it sorts, and as it goes to CSV. Rows in, values out."""
+"""A frame has a row per case: how results make it, and the questions that are asked of it."""
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import fields
+from operator import attrgetter
 from typing import Any
 
-from analysis.figures import bytes_text, count_text, ratio_text, relative_noise, seconds_text, speedup_text
-from benchmarks.record import Row
+import numpy as np
+import pandas as pd
+
+from benchmarks.intervals import t_quantile
+from benchmarks.record import CASE, CONTEXT, EAGER, FORWARD, GROUP, OPERATORS, Memory, Result
+
+JOB = tuple(name for name in GROUP if name != "allocator")
+"""The fields of a group but its allocator. Memory is measured once for both, so it belongs to a job and a mode."""
+
+TRACKED = "tracked"
 
 
-@dataclass(frozen=True, slots=True)
-class Column:
-    """`field` is the row's that it sorts by; `text` makes of the row what is read there."""
+BYTES = tuple(one.name for one in fields(Memory) if one.name not in ("saved_by_module", "unavailable"))
+"""Columns of whole numbers that may be missing. They never pass through a float, which would lose digits."""
 
-    title: str
-    field: str
-    text: Callable[[Row], str]
-    figure: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Cases:
-    """`lines` has for every row its cells, as text and as value, "" where there is none, and the row's line of CSV."""
-
-    columns: list[Column]
-    csv_header: str
-    lines: list[tuple[Row, list[tuple[str, Any]], str]]
-
-    def values(self, field: str) -> list[str]:
-        """What a filter offers: each value of `field` once, in the order in which they come."""
-        return list(dict.fromkeys(row[field] for row, _, _ in self.lines))
+INTERVALS = ("speedup", "placebo", "over_no_grad", "kept_pages")
+_SCALARS = ("seconds", "verdict", "trusted", "resolution", "washout_calls", "after_switch_seconds", "page_faults",
+            "host_seconds", "busy_seconds", "bound_by", "steps")  # fmt: skip
+_WHOLE = (*BYTES, "parameters", "parameter_bytes")
+_TYPES = {
+    "trusted": "bool", "same_kernels": "boolean", "washout_calls": "int64", "steps": "int64", "processes": "int64",
+    "process_speedups": "object", "withheld": "object",
+}  # fmt: skip
+"""The types of columns that are neither whole nor fractional; all others are texts."""
+FRACTIONAL = ("seconds", "resolution", "after_switch_seconds", "page_faults", "host_seconds", "busy_seconds")
 
 
-def cases(rows: Sequence[Row]) -> Cases:
-    """Columns that hold nothing are left out, as are those of the case that are the same in all rows."""
-    columns = [
-        *(_name(field) for field in _IDENTITY if field in ("model", "size") or _differs(rows, field)),
-        Column("mode", "mode", lambda row: row["mode"] + ("*" if row["same_kernels"] is False else ""), figure=False),
-        *(column for column in _FIGURES if any(row[column.field] is not None for row in rows)),
-    ]
-    names = list(rows[0]) if rows else []
-    lines = [
-        (row, [(one.text(row), "" if row[one.field] is None else row[one.field]) for one in columns], _csv(row.values()))
-        for row in rows
-    ]
-    return Cases(columns, _csv(names), lines)
+def _end_of(interval: str, end: str) -> Callable[[Result], float | None]:
+    def value(result: Result) -> float | None:
+        found = getattr(result, interval)
+        return None if found is None else float(getattr(found, end))
+
+    return value
 
 
-_IDENTITY = ("run", "scenario", "model", "size", "device", "dtype", "allocator")
+def seconds_noise(result: Result) -> float | None:
+    """The relative 99 % half-width of `seconds`, by Student's t over processes; None for fewer than two."""
+    logarithms = np.log([reading.seconds for reading in result.processes])
+    if logarithms.size < 2:
+        return None
+    with np.errstate(over="ignore"):
+        return float(np.expm1(t_quantile(logarithms.size - 1) * logarithms.std(ddof=1) / np.sqrt(logarithms.size)))
 
 
-def _name(field: str) -> Column:
-    return Column(field, field, lambda row: str(row[field]), figure=False)
+COLUMNS: Mapping[str, Callable[[Result], Any]] = {
+    **{name: attrgetter(f"case.{name}") for name in CASE},
+    **{name: attrgetter(name) for name in _SCALARS},
+    **{
+        f"{interval}{suffix}": _end_of(interval, end)
+        for interval in INTERVALS
+        for suffix, end in (("", "estimate"), ("_low", "low"), ("_high", "high"))
+    },
+    "seconds_noise": seconds_noise,
+    **{name: attrgetter(f"memory.{name}") for name in BYTES},
+    "same_kernels": attrgetter("kernels.same_as_tracked"),
+    "kernels_added": lambda result: " ".join(result.kernels.added),
+    "kernels_removed": lambda result: " ".join(result.kernels.removed),
+    "changed_buffers": lambda result: " ".join(result.contract.changed_buffers),
+    "parameters": attrgetter("model.parameters"),
+    "parameter_bytes": attrgetter("model.parameter_bytes"),
+    "inputs": lambda result: ", ".join(result.model.inputs),
+    "processes": lambda result: len(result.processes),
+    "process_speedups": lambda result: [one.speedup for one in result.processes if one.speedup is not None],
+    "withheld": attrgetter("memory.unavailable"),
+}
+"""Every column of a frame and how a result gives it."""
 
 
-def _differs(rows: Iterable[Row], field: str) -> bool:
-    return len({row.get(field) for row in rows}) > 1
+def frame_of(columns: Mapping[str, Sequence[Any]]) -> pd.DataFrame:
+    """Values of COLUMNS, or of others that are texts."""
+    return pd.DataFrame({name: _typed(name, values) for name, values in columns.items()})
 
 
-def _seconds(row: Row) -> str:
-    ends = ("placebo_low", "placebo_high") if row["verdict"] == "baseline" else ("speedup_low", "speedup_high")
-    return seconds_text(row["seconds"], relative_noise(*(row[end] for end in ends)))
+def _typed(name: str, values: Sequence[Any]) -> Any:
+    """The column in a type of its own, whatever is missing from it, and if it has no rows."""
+    if name in _WHOLE:
+        return pd.array(values, dtype="Int64")
+    if name in (*FRACTIONAL, "seconds_noise") or name.startswith(INTERVALS):
+        return np.array(values, dtype=float)  # None becomes NaN
+    return pd.Series(values, dtype=_TYPES.get(name, "str"))
 
 
-def _speedup(row: Row) -> str:
-    if row["verdict"] == "baseline":
-        return "1"
-    return speedup_text(row["speedup"], row["speedup_low"], row["speedup_high"])
+def timed(frame: pd.DataFrame) -> pd.DataFrame:
+    """Rows whose speedup is evidence: trusted, with an interval, not tracked itself, and around something that can be tracked."""
+    is_evidence = frame["trusted"].astype(bool) & frame["speedup_low"].notna() & frame["mode"].ne(TRACKED)
+    return frame[is_evidence & ~is_context(frame)]
 
 
-_FIGURES = (
-    Column("per call", "seconds", _seconds),
-    Column("speedup", "speedup", _speedup),
-    Column("verdict", "verdict", lambda row: row["verdict"] + ("" if row["trusted"] else "?"), figure=False),
-    Column("placebo", "placebo", lambda row: ratio_text(row["placebo"], row["placebo_low"], row["placebo_high"])),
-    Column("faults", "page_faults", lambda row: count_text(row["page_faults"])),
-    Column("peak", "peak_tensor_bytes", lambda row: bytes_text(row["peak_tensor_bytes"])),
-    Column("ratio", "peak_tensor_ratio", lambda row: ratio_text(row["peak_tensor_ratio"])),
-    Column("held", "held_tensor_bytes", lambda row: bytes_text(row["held_tensor_bytes"])),
-    Column("saved", "saved_bytes", lambda row: bytes_text(row["saved_bytes"])),
-    Column("RSS", "peak_rss_bytes", lambda row: bytes_text(row["peak_rss_bytes"])),
-    Column("reserved", "peak_reserved_bytes", lambda row: bytes_text(row["peak_reserved_bytes"])),
-)
+def is_context(frame: pd.DataFrame) -> pd.Series[bool]:
+    """Rows that enter and leave a context around nothing; their tracked arm is an empty loop."""
+    return frame["scenario"].eq(OPERATORS) & frame["model"].eq(CONTEXT)
 
 
-def _csv(values: Iterable[Any]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="").writerow(values)
-    return text.getvalue()
+def memory(frame: pd.DataFrame) -> pd.DataFrame:
+    """One row per job and mode (and run): the first whose peak is known, else the first. The order and the index are the frame's."""
+    known_first = frame.iloc[frame["peak_tensor_bytes"].isna().to_numpy().argsort(kind="stable")]
+    return known_first.drop_duplicates([*_run(frame), *JOB, "mode"]).sort_index()
+
+
+def against(frame: pd.DataFrame, mode: str = TRACKED, on: Sequence[str] = GROUP) -> pd.DataFrame:
+    """Every row with the columns of `mode` in the same group (and run) beside its own, with the suffix `_base`; missing where it is not there."""
+    keys = [*_run(frame), *on]
+    base = frame[frame["mode"].eq(mode)]
+    joined = frame.merge(base, on=keys, how="left", suffixes=("", "_base"), validate="many_to_one")
+    return joined.set_index(frame.index)
+
+
+def labels(frame: pd.DataFrame, fields: Sequence[str] = GROUP) -> pd.Series[str]:
+    """Each row's group in few words, such as `lstm tiny as_shipped`: its model and size, and what tells groups of the frame apart.
+
+    Forward passes and eager execution go without saying.
+    """
+    shown = [name for name in fields if name in ("model", "size") or len(frame[name].unique()) > 1]
+    words = frame[shown].astype(object).replace({"scenario": FORWARD, "execution": EAGER}, "")
+    return pd.Series([" ".join(filter(None, row)) for row in words.itertuples(index=False)], index=frame.index, dtype="str")
+
+
+def each(frame: pd.DataFrame) -> Iterator[Any]:
+    """The rows, whose columns are attributes; `Index` is the row's label."""
+    return frame.itertuples()
+
+
+def _run(frame: pd.DataFrame) -> list[str]:
+    return ["run"] if "run" in frame else []
+
+
+__all__ = [
+    "CASE",
+    "COLUMNS",
+    "GROUP",
+    "JOB",
+    "TRACKED",
+    "against",
+    "each",
+    "frame_of",
+    "is_context",
+    "labels",
+    "memory",
+    "timed",
+]

@@ -1,260 +1,238 @@
-"""A run as charts, and several runs side by side: speedups, heaps, memory, saved bytes, theory, placebos. Runs in, altair charts out."""
+"""A run as pictures: speedups, the peak memory that is left, and where one model's saved bytes lie. Run in, SVG out.
+
+Text and lines have the colour `currentColor`, so a picture inside a page follows the page's light or dark.
+"""
 
 from __future__ import annotations
 
 import itertools
-import math
 import re
 import textwrap
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, replace
 from pathlib import Path
-from xml.sax.saxutils import escape
+from typing import Any
 
+import altair as alt
+import numpy as np
+import pandas as pd
 import vl_convert
-from altair.utils.schemapi import debug_mode
 
-from analysis import drawing, palette
-from analysis.allocators import TITLES
-from analysis.drawing import Chart, Point
-from analysis.figures import count_text, ratio_text, speedup_text
-from analysis.load import Run, rows_of
-from analysis.memory_charts import memory, saved_by_module, theory
-from analysis.palette import MODE_COLOURS, colour_of
-from analysis.panels import key_of, labels, one_line, panels
-from benchmarks.record import CONTEXT, DEFAULT, OPERATORS, RESIDENT, Interval, Result, Row
+from analysis.cases import JOB, TRACKED, against, is_context, labels, memory
+from analysis.figures import bytes_text
+from analysis.read import Run
+from benchmarks.intervals import MARGIN
+from benchmarks.record import FORWARD, OPERATORS, PAGES_KEPT, Result
 
-__all__ = ["MODE_COLOURS", "Chart", "charts", "colour_of", "comparison_charts", "write"]
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8F8F00", "#808080")
+"""Told apart by the colour-blind, on white and on black: those of Okabe and Ito ("Color Universal Design", 2008), with grey and olive
+in the place of black and yellow."""
+SHAPES = ("circle", "diamond", "square", "triangle-up", "triangle-down", "triangle-right", "triangle-left", "cross")
+MODES = ("no_grad", "inference_mode", "detach")
+"""These look the same in every chart; a chart's other modes take what is left in their order."""
+ANSWER = MODES[:2]
+"""The modes in the picture that answers the question."""
 
-MOST_GROUPS = 60
-"""More than these in one chart could not be read."""
+MOST_ROWS, MOST_MODULES = 40, 12
+"""More could not be read."""
+WIDTH = 440
+"""Pixels. A phone shows a chart at four fifths of its size, so its text can still be read."""
 
-PICTURE_WIDTH = 560
-"""Pixels between the axes of a picture in a file; in a page a chart takes the room that there is."""
+Plot = alt.LayerChart | alt.FacetChart | alt.HConcatChart
 
-_SVG_COLOURS = "<style>svg{color:#222}@media(prefers-color-scheme:dark){svg{color:#eee}}</style>"
+SPEEDUP_AXIS, PEAK_AXIS = "speedup over tracked and its 99 % interval", "peak tensor memory, of tracked's"
+LEGEND = f"shaded: within ±{100 * MARGIN:g} %; pale: unclear"
+
+_BACKGROUND = (
+    "<style>svg{color:#222;background:#fff}@media(prefers-color-scheme:dark){svg{color:#eee;background:#0d1117}}</style>"
+)
 _WHITE = '<rect width="100%" height="100%" fill="white"/>'
-PLACEBO, SPEEDUP = "identical code", "speedup and its 99 % interval"
+_QUIET = {"domainColor": "currentColor", "domainOpacity": 0.4, "tickColor": "currentColor", "tickOpacity": 0.4}
+_CONFIG: dict[str, Any] = {
+    "font": "sans-serif",
+    "view": {"stroke": None},
+    "mark": {"aria": False},
+    "axis": _QUIET
+    | {"labelColor": "currentColor", "labelFontSize": 11, "labelLimit": 170, "labelOverlap": "greedy", "labelSeparation": 6}
+    | {"titleColor": "currentColor", "titleFontWeight": "normal", "titleFontSize": 11}
+    | {"gridColor": "currentColor", "gridOpacity": 0.12},
+    "legend": {"orient": "top", "title": None, "symbolSize": 60, "symbolOpacity": 1}
+    | {"labelColor": "currentColor", "labelFontSize": 11, "labelLimit": 160},
+    "title": {"color": "currentColor", "subtitleColor": "currentColor", "anchor": "start", "frame": "bounds", "fontSize": 13},
+}
 
 
-def charts(run: Run) -> list[Chart]:
-    """Those for which `run` has figures. A mode has the same colour and shape in all of them, and in those of other runs."""
-    rows, results = rows_of(run.frame), run.results
-    rows = [row for row in rows if (row["scenario"], row["model"]) != (OPERATORS, CONTEXT)]
-    makers = (speedups(rows), heaps(results), memory(rows), saved_by_module(results), theory(rows), placebos(rows))
-    return _finished(itertools.chain.from_iterable(makers))
+def charts(run: Run) -> dict[str, str]:
+    """Title and SVG of those for which `run` has figures."""
+    frame = run.frame[~is_context(run.frame)]
+    drawn = {}
+    for words, panel in _panels(frame, ["allocator", "device"]):
+        drawn[f"Speedup over tracked: {words}"] = _speedups(panel.assign(label=labels(panel))), SPEEDUP_AXIS
+    for words, panel in _panels(memory(frame[frame["scenario"].ne(OPERATORS)]), ["device"]):
+        drawn[f"Peak memory that is left: {words}"] = _peaks(panel.assign(label=labels(panel, JOB))), PEAK_AXIS
+    forests = {title: _chart(title, points, axis) for title, (points, axis) in drawn.items() if len(points)}
+    return forests | _saved_by_module(run.results)
 
 
-def comparison_charts(runs: Sequence[Run]) -> list[Chart]:
-    """The speedups of the cases that all `runs` measured, a point per run; a case's device may differ where each run has only one."""
-    return _finished(comparisons(runs)) if len(runs) > 1 else []
-
-
-def write(charts: Iterable[Chart], folder: Path) -> list[Path]:
-    """Each chart as SVG, whose text follows the reader's colour scheme, and as PNG on white. Returns the paths; raises OSError."""
+def write(run: Run, folder: Path) -> list[Path]:
+    """Each chart, and `answer`, as SVG that suits light and dark and as PNG on white. Returns the paths; raises OSError."""
     folder.mkdir(parents=True, exist_ok=True)
     written = []
-    for chart in charts:
-        spec = chart.spec.to_dict(validate=False)
-        notes = " ".join(spec.get("title", {"text": []})["text"])
-        title = {
-            "text": textwrap.wrap(chart.title, 80),
-            "subtitle": textwrap.wrap(notes, 100),
-            "fontSize": 13,
-            "fontWeight": "bold",
-        }
-        spec |= {"width": PICTURE_WIDTH, "title": title, "padding": 10}
-        drawn = vl_convert.vegalite_to_svg(spec)
-        svg, png = folder / f"{chart.name}.svg", folder / f"{chart.name}.png"
-        svg.write_text(drawn.replace(">", f">{_SVG_COLOURS}<desc>{escape(chart.text)}</desc>", 1), encoding="utf-8")
-        png.write_bytes(vl_convert.svg_to_png(drawn.replace(">", f">{_WHITE}", 1), scale=2))
-        written += [svg, png]
+    for title, svg in ({"answer": picture(run)} | charts(run)).items():
+        if svg:
+            stem = folder / re.sub(r"\W+", "-", title.lower())
+            written += [stem.with_suffix(".svg"), stem.with_suffix(".png")]
+            written[-2].write_text(svg.replace(">", f">{_BACKGROUND}", 1), encoding="utf-8")
+            written[-1].write_bytes(vl_convert.svg_to_png(svg.replace(">", f">{_WHITE}", 1), scale=2))
     return written
 
 
-def speedups(rows: Sequence[Row]) -> Iterator[Chart]:
-    """A forest per scenario, allocator and device; those of a scenario have the same axis."""
-    known = [row for row in rows if row["mode"] != "tracked" and _drawable(row, "speedup")]
-    domains = {part[0]["scenario"]: _domain(part, "speedup") for _, part in panels(known, "scenario")}
-    for words, panel in panels(known, "scenario", "allocator", "device"):
-        label = labels(panel, "model", "size", varying=["dtype"])
-        points = [_point(row, label(row), one_line(row["mode"]), "speedup") for row in panel]
-        verdicts = Counter(row["verdict"] if row["trusted"] else "untrusted" for row in panel)
-        counts = ", ".join(f"{number} {verdict}" for verdict, number in verdicts.most_common())
-        series = palette.modes(row["mode"] for row in panel)
-        title = f"Speedup{f' of {series.names[0]}' if len(series.names) == 1 else ''} over tracked{words}"
-        shown, cut = _cut(points)
-        yield Chart(
-            f"speedup {words}", title + cut, f"{title}: {counts}. {_extremes(points)}",
-            drawing.forest(shown, series, SPEEDUP, domains[panel[0]["scenario"]]),
-        )  # fmt: skip
+def picture(run: Run) -> str:
+    """What no_grad and inference_mode give back in time, and what they leave of the peak memory, beside each other.
+
+    Of forward passes with pages kept, where the run has them. Empty without figures.
+    """
+    frame = run.frame
+    for column, preferred in (("scenario", FORWARD), ("allocator", PAGES_KEPT)):
+        if frame[column].eq(preferred).any():
+            frame = frame[frame[column] == preferred]
+    frame = frame[frame["mode"].isin([TRACKED, *ANSWER])].assign(label=labels(frame))
+    speedups, peaks = _speedups(frame), _peaks(frame)
+    if speedups.empty:
+        return ""
+    rows = list(speedups["label"].unique())[:MOST_ROWS]
+    plots = [_forest(speedups, rows, SPEEDUP_AXIS).properties(width=370)]
+    if peaks["label"].isin(rows).any():
+        plots += [_forest(peaks, rows, PEAK_AXIS, names=False).properties(width=240)]
+    case = frame.iloc[0]
+    _, machine, torch, date = run.identity(case["device"]).values()
+    where = ", ".join(filter(None, [case["scenario"], case["allocator"], machine, torch and f"torch {torch}", date]))
+    return _svg(alt.hconcat(*plots, spacing=24), "What switching gradient tracking off gives back", f"{where}; {LEGEND}")
 
 
-def placebos(rows: Sequence[Row]) -> Iterator[Chart]:
-    """What identical code read in every group, a forest per allocator, the furthest off first."""
-    groups = {key_of(row, "mode"): row for row in rows if _drawable(row, "placebo")}
-    for words, panel in panels(list(groups.values()), "allocator"):
-        panel.sort(key=lambda row: -abs(math.log(row["placebo"])))
-        label = labels(panel, "model", "size", varying=["scenario", "device", "dtype"])
-        points = [_point(row, label(row), PLACEBO, "placebo") for row in panel]
-        holding, untrusted = (
-            sum(row["placebo_low"] <= 1 <= row["placebo_high"] for row in panel),
-            sum(not row["trusted"] for row in panel),
+def looks_of(modes: Iterable[str]) -> dict[str, tuple[str, str]]:
+    """Each mode's colour and shape, a pair that no other has; no two share a colour as long as there are enough."""
+    present = dict.fromkeys(modes)
+    turns = (zip(COLOURS, SHAPES[turn:] + SHAPES[:turn], strict=True) for turn in range(len(SHAPES)))
+    looks = zip(dict.fromkeys([*MODES, *present]), itertools.chain.from_iterable(turns), strict=False)
+    return {mode: look for mode, look in looks if mode in present}
+
+
+def _panels(frame: pd.DataFrame, fields: list[str]) -> Iterator[tuple[str, pd.DataFrame]]:
+    """`frame` by kind of scenario (forward, operators, the others together) and `fields`, each part with words that tell it from others."""
+    others = frame.loc[~frame["scenario"].isin([FORWARD, OPERATORS]), "scenario"].unique()
+    together = others[0] if len(others) == 1 else "other scenarios"
+    kinds = frame.assign(kind=frame["scenario"].where(frame["scenario"].isin([FORWARD, OPERATORS]), together))
+    telling = ["kind", *(name for name in fields if len(frame[name].unique()) > 1)]
+    for values, panel in kinds.groupby(telling, sort=False):
+        yield ", ".join(map(str, values)), panel
+
+
+def _speedups(panel: pd.DataFrame) -> pd.DataFrame:
+    """A mark per speedup; not `clear` where it is unclear or its group is untrusted."""
+    known = panel[panel["speedup"].notna() & panel["mode"].ne(TRACKED)]
+    figures = {"value": known["speedup"], "low": known["speedup_low"], "high": known["speedup_high"]}
+    return known[["label", "mode"]].assign(**figures, clear=known["verdict"].ne("unclear") & known["trusted"].astype(bool))
+
+
+def _peaks(panel: pd.DataFrame) -> pd.DataFrame:
+    """A mark per peak, as a share of tracked's; none where tracked's is unknown or 0."""
+    both = against(panel, on=JOB)
+    peak, base = (both[name].to_numpy(dtype=float, na_value=np.nan) for name in ("peak_tensor_bytes", "peak_tensor_bytes_base"))
+    share = peak / np.where(base > 0, base, np.nan)
+    points = both[["label", "mode"]].assign(value=share, low=share, high=share, clear=True)
+    return points[points["mode"].ne(TRACKED) & points["value"].notna()]
+
+
+def _chart(title: str, points: pd.DataFrame, axis: str) -> str:
+    rows = list(points["label"].unique())
+    cut = f"the first {MOST_ROWS} of {len(rows)} groups" if len(rows) > MOST_ROWS else ""
+    legend = LEGEND if axis == SPEEDUP_AXIS else ""
+    return _svg(_forest(points, rows[:MOST_ROWS], axis), title, "; ".join(filter(None, [legend, cut])))
+
+
+def _saved_by_module(results: Sequence[Result]) -> dict[str, str]:
+    """Of the tracked case that saves most for backward, among those of several modules where there are such."""
+    tracked = [
+        each for each in results if each.case.mode == TRACKED and each.memory.saved_bytes and each.memory.saved_by_module
+    ]
+    if not tracked:
+        return {}
+    chosen = max(tracked, key=lambda result: (len(result.memory.saved_by_module) > 1, result.memory.saved_bytes or 0))
+    total, modules = chosen.memory.saved_bytes or 0, chosen.memory.saved_by_module
+    rest = sum(module.bytes for module in modules[MOST_MODULES:])
+    sizes = [(module.name, module.bytes) for module in modules[:MOST_MODULES]] + [("all others", rest)] * (rest > 0)
+    bars = pd.DataFrame(sizes, columns=["label", "bytes"])
+    bars = bars.assign(text=bars["bytes"].map(bytes_text), value=bars["bytes"] / total)
+    scale = alt.Scale(domain=[0, float(bars["value"].max()) * 1.25], nice=False)
+    base = alt.Chart(bars).encode(
+        x=alt.X("value:Q", title=f"share of {bytes_text(total)}", scale=scale, axis=alt.Axis(format="%", tickCount=4)),
+        y=_rows(list(bars["label"])),
+    )
+    texts = base.mark_text(align="left", dx=4, color="currentColor").encode(text="text:N")
+    title = f"Saved for backward, by module: {chosen.case.model} {chosen.case.size}"
+    plot = alt.layer(base.mark_bar(color=COLOURS[-1], height=10), texts).properties(height=18 * len(bars))
+    return {title: _svg(plot, title)}
+
+
+def _forest(points: pd.DataFrame, rows: Sequence[str], title: str, *, names: bool = True) -> Plot:
+    """Of the `rows` a mark per mode: `value` with `low` to `high`, hollow and pale unless `clear`.
+
+    Speedups have a log axis with the zone around 1, others begin at 0 %. An interval that is not clear may end where the axis does.
+    """
+    points = points[points["label"].isin(rows)]
+    rank = points.groupby("label", sort=False).cumcount()
+    most = int(rank.max()) + 1
+    points = points.assign(
+        rank=rank, opacity=points["clear"].map({True: 1.0, False: 0.5}), filled=points["clear"].astype(float)
+    )
+    if title == SPEEDUP_AXIS:
+        scale, axis = (
+            alt.Scale(type="log", domain=_ratio_domain(points), nice=False, clamp=True),
+            alt.Axis(format=".4~g", tickCount=6),
         )
-        shown, cut = _cut(points)
-        yield Chart(
-            f"placebo {words}", f"What identical code reads{words}{cut}",
-            f"Identical code, whose speedup is 1 by construction{words}: the intervals of {holding} of {len(panel)} groups hold 1; "
-            f"untrusted: {untrusted or 'none'}. Furthest off: {points[0]['reads']} ({points[0]['group']}).",
-            drawing.forest(shown, palette.same_colour([PLACEBO]), "placebo and its 99 % interval", _domain(panel, "placebo")),
-        )  # fmt: skip
+    else:
+        scale = alt.Scale(domain=[0, max(1.05, points["value"].max() * 1.05)], nice=False)
+        axis = alt.Axis(format="%", tickCount=5)
+    looks = looks_of(points["mode"])
+    modes, (colours, shapes) = list(looks), zip(*looks.values(), strict=True)
+    colour, shape = alt.Scale(domain=modes, range=list(colours)), alt.Scale(domain=modes, range=list(shapes))
+    legend = alt.Legend(columns=3 if len(modes) <= 3 else 2)
+    base = alt.Chart(points).encode(
+        y=_rows(rows, names=names),
+        yOffset=alt.YOffset("rank:Q", scale=alt.Scale(domain=[-0.8, most - 0.2])),
+        color=alt.Color("mode:N", scale=colour, legend=legend),
+        opacity=alt.Opacity("opacity:Q", scale=None, legend=None),
+    )
+    bars = base.mark_rule(strokeWidth=1.5).encode(x=alt.X("low:Q", scale=scale, title=title, axis=axis), x2="high:Q")
+    dots = base.mark_point(size=34, strokeWidth=1.4).encode(
+        x=alt.X("value:Q", scale=scale),
+        fill=alt.Fill("mode:N", scale=colour, legend=legend),
+        shape=alt.Shape("mode:N", scale=shape, legend=legend),
+        fillOpacity=alt.FillOpacity("filled:Q", scale=None, legend=None),
+    )
+    one = alt.Chart(pd.DataFrame([{}])).encode(x=alt.XDatum(1, type="quantitative", scale=scale))
+    zone = one.mark_rect(color="currentColor", opacity=0.12).encode(x=alt.XDatum(1 - MARGIN), x2=alt.X2Datum(1 + MARGIN))
+    around = [zone] if title == SPEEDUP_AXIS else []
+    height = len(rows) * max(18, 9 * most + 4)
+    return alt.layer(*around, one.mark_rule(color="currentColor", opacity=0.5), bars, dots).properties(height=height)
 
 
-def heaps(results: Sequence[Result]) -> Iterator[Chart]:
-    """As shipped, what every heap read, identical code included, beside the figures of tracking alone."""
-    alone = {replace(one.case, allocator=DEFAULT): one for one in results if one.case.allocator == RESIDENT}
-    several = [
-        {**asdict(one.case), "result": one} for one in results if one.case.allocator == DEFAULT and len(one.processes) > 1
-    ]
-    for words, panel in panels(several, "scenario", "device"):
-        label = labels(panel, "model", "size", varying=["dtype"])
-        points, combined = [], []
-        for row in panel:
-            where = {"group": label(row), "series": PLACEBO if row["mode"] == "tracked" else one_line(row["mode"])}
-            points += [where | reading for reading in _readings(row["result"])]
-            other = alone.get(row["result"].case)
-            interval = _of_lane(other) if other else None
-            if interval and _plausible(interval.estimate):
-                reads = f"{speedup_text(interval.estimate, interval.low, interval.high)} {TITLES[RESIDENT]}"
-                combined.append(where | {"value": interval.estimate, "reads": reads})
-        if not points:
-            continue
-        shown, cut = _cut(points)
-        kept = {point["group"] for point in shown}
-        yield Chart(
-            f"heaps {words}", f"As shipped, heap by heap{words}{cut}", f"Speedups as shipped{words}, one per heap: {_spreads(points)}",
-            drawing.strips(
-                shown, [point for point in combined if point["group"] in kept],
-                palette.modes((row["mode"] for row in panel if row["mode"] != "tracked"), first=PLACEBO), "speedup in one heap",
-            ),
-        )  # fmt: skip
+def _rows(rows: Sequence[str], *, names: bool = True) -> alt.Y:
+    axis = alt.Axis(grid=True, tickBand="extent", ticks=False, labels=names, domain=names)
+    return alt.Y("label:N", title=None, sort=None, scale=alt.Scale(domain=list(rows)), axis=axis)
 
 
-def comparisons(runs: Sequence[Run]) -> Iterator[Chart]:
-    """A row per case, a point per run."""
-    tables = [rows_of(run.frame) for run in runs]
-    ignored = ["device"] if all(len({row["device"] for row in table}) == 1 for table in tables) else []
-    known = [
-        {key_of(row, *ignored): row for row in table if row["mode"] != "tracked" and _drawable(row, "speedup")}
-        for table in tables
-    ]
-    common = [
-        row | {"each": each} for key, row in known[0].items() if None not in (each := [cases.get(key) for cases in known])
-    ]
-    series = palette.runs([run.name for run in runs])
-    for words, panel in panels(common, "scenario", "allocator", "device"):
-        label = labels(panel, "model", "size", "mode", varying=["dtype"])
-        points = [
-            _point(each, label(row), name, "speedup")
-            for row in panel
-            for name, each in zip(series.names, row["each"], strict=True)
-        ]
-        apart = sum(_apart(row["each"]) for row in panel)
-        shown, cut = _cut(points)
-        yield Chart(
-            f"comparison {words}", f"Speedup over tracked in {len(runs)} runs{words}{cut}",
-            f"Speedup over tracked in {len(runs)} runs{words}: the intervals of {apart} of {len(panel)} common cases lie apart. "
-            f"{_extremes(points)}",
-            drawing.forest(shown, series, SPEEDUP, _domain([each for row in panel for each in row["each"]], "speedup")),
-        )  # fmt: skip
+def _ratio_domain(points: pd.DataFrame) -> list[float]:
+    """From the lowest to the highest end of a clear interval, or estimate, with the zone around 1 and room for their marks."""
+    clear = points[points["clear"]]
+    ends = [1 - 2 * MARGIN, 1 + 2 * MARGIN, *points["value"], *clear["low"], *clear["high"]]
+    room = (max(ends) / min(ends)) ** 0.03
+    return [min(ends) / room, max(ends) * room]
 
 
-def _finished(found: Iterable[Chart]) -> list[Chart]:
-    """`found` with names that are file names, each once, and with their texts where a screen reader finds them."""
-    named: dict[str, Chart] = {}
-    with debug_mode(False):  # checking each part takes most of the time; the tests compile the charts instead
-        for chart in found:
-            stem = re.sub(r"[^a-z0-9]+", "-", chart.name.lower())[:60].strip("-")
-            names = (stem if number == 1 else f"{stem}-{number}" for number in itertools.count(1))
-            name = next(name for name in names if name not in named)
-            chart.spec["description"] = chart.text
-            named[name] = replace(chart, name=name)
-    return list(named.values())
-
-
-def _drawable(row: Row, figure: str) -> bool:
-    """Whether a ratio and both ends of its interval are there and can stand on a log axis."""
-    return all(_plausible(row[name]) for name in (figure, f"{figure}_low", f"{figure}_high"))
-
-
-def _plausible(ratio: float | None) -> bool:
-    return ratio is not None and 1e-9 < ratio < 1e9
-
-
-def _point(row: Row, group: str, series: str, figure: str) -> Point:
-    value, low, high = (row[name] for name in (figure, f"{figure}_low", f"{figure}_high"))
-    reads = speedup_text(value, low, high) + (f" {row['verdict']}" if figure == "speedup" else "")
-    return {
-        "group": group,
-        "series": series,
-        "value": value,
-        "low": low,
-        "high": high,
-        "trusted": int(row["trusted"]),
-        "reads": reads,
-    }
-
-
-def _domain(rows: Iterable[Row], figure: str) -> list[float]:
-    """Room for every estimate, and for the intervals that can be trusted."""
-    ends = ("", "_low", "_high")
-    return drawing.ratio_domain(row[figure + end] for row in rows for end in (ends if row["trusted"] else ends[:1]))
-
-
-def _cut(points: Sequence[Point]) -> tuple[list[Point], str]:
-    """Of `points` those of the first MOST_GROUPS groups, and what to say in a title where that leaves some out."""
-    groups = list(dict.fromkeys(point["group"] for point in points))
-    kept = set(groups[:MOST_GROUPS])
-    note = f", the first {MOST_GROUPS} of {len(groups)} rows" if len(groups) > MOST_GROUPS else ""
-    return [point for point in points if point["group"] in kept], note
-
-
-def _extremes(points: Sequence[Point]) -> str:
-    known = [point for point in points if point["trusted"]]
-    if not known:
-        return "All groups are untrusted."
-    highest, lowest = (one(known, key=lambda point: point["value"]) for one in (max, min))
-    texts = [f"{point['reads']} ({point['series']}, {point['group']})" for point in (highest, lowest)]
-    return f"Highest {texts[0]}, lowest {texts[1]}."
-
-
-def _of_lane(result: Result) -> Interval | None:
-    return result.placebo if result.case.mode == "tracked" else result.speedup
-
-
-def _readings(result: Result) -> Iterator[Point]:
-    for heap in result.processes:
-        value = heap.placebo if result.case.mode == "tracked" else heap.speedup
-        if _plausible(value):
-            faults = "" if heap.page_faults is None else f", {count_text(heap.page_faults)} faults a call"
-            yield {"value": value, "reads": ratio_text(value) + faults}
-
-
-def _spreads(points: Sequence[Point]) -> str:
-    """How far heaps read apart, in the row of identical code and in that of a mode where they do so most."""
-    spans: dict[tuple[str, str], list[float]] = {}
-    for point in points:
-        spans.setdefault((point["series"], point["group"]), []).append(point["value"])
-    widest = sorted(spans.items(), key=lambda span: -max(span[1]) / min(span[1]))
-    texts = [
-        f"{series} furthest apart: {ratio_text(min(values))} to {ratio_text(max(values))} ({group})"
-        for chosen in (True, False)
-        for (series, group), values in [span for span in widest if (span[0][0] == PLACEBO) == chosen][:1]
-    ]
-    return f"{'; '.join(texts)}."
-
-
-def _apart(rows: Sequence[Row]) -> bool:
-    """Whether some two of the intervals have no value in common."""
-    return bool(max(row["speedup_low"] for row in rows) > min(row["speedup_high"] for row in rows))
+def _svg(plot: Plot, title: str, subtitle: str = "") -> str:
+    spec = plot.to_dict(validate=False) | {"config": _CONFIG, "background": "transparent", "padding": 4}
+    if "hconcat" not in spec:
+        spec |= {"width": WIDTH, "autosize": {"type": "fit-x", "contains": "padding"}}
+    spec["title"] = {"text": textwrap.wrap(title, 60), "subtitle": textwrap.wrap(subtitle, 110)}
+    return vl_convert.vegalite_to_svg(spec)

@@ -1,233 +1,309 @@
-"""Two or more runs side by side: the answer in a line, what differs between the machines, then the cases, the worst change first."""
+"""Two runs side by side: what changed, by how much, whether that is more than chance, and which changes are losses.
+
+A speedup changed where the interval of head's over base's, widened for all comparisons at once, lies beyond the margin. Bytes are exact, so
+a byte is a change. What base measured and head did not is a loss: nothing shows that it did not get worse.
+"""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, astuple, dataclass
-from statistics import median
-from types import MappingProxyType
+import re
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from analysis.differences import cut
-from analysis.figures import MISSING, percent_text, ratio_text, seconds_text, speedup_text
-from analysis.footer import merged
-from analysis.load import Run
-from analysis.pairing import (
-    CASE,
-    MEMORY,
-    NEW,
-    NEWLY_MEASURED,
-    NEWLY_UNMEASURED,
-    VANISHED,
-    Absent,
-    Against,
-    against,
-    parse_across,
-    word,
-    worse_by,
-)
-from analysis.render import FORMATS, Column, Section, Table
-from benchmarks.record import Row
+import pandas as pd
 
-TITLES: Mapping[str, str] = MappingProxyType(dict(zip(MEMORY, ("peak", "held", "saved", "RSS", "reserved"), strict=True)))
+from analysis.cases import JOB, labels, timed
+from analysis.figures import bytes_text, percent_text, speedup_text
+from analysis.read import AnalysisError, Run
+from analysis.render import Table
+from benchmarks.intervals import MARGIN, quotient, verdict
+from benchmarks.record import AS_SHIPPED, CASE, GROUP, PAGES_KEPT, Interval
 
-_VERDICTS = ("slower", "faster", "same", "unclear")
+COMPARED, NEW, VANISHED, UNMEASURED, COVERED = "compared", "new", "vanished", "no longer measured", "covered"
+"""Status of a case. `covered`: head has no figure as shipped, and that with pages kept serves for both (its job does not fault)."""
 
-_FIELD_WIDTH = 30
-"""Names are a user's own, and can be long."""
+UNTRUSTED = "untrusted"
+
+BYTES = {"peak_tensor_bytes": "peak", "held_tensor_bytes": "held", "saved_bytes": "saved"}
+
+_SPEEDUP = ("speedup", "speedup_low", "speedup_high")
+_FIGURES = ["seconds", *_SPEEDUP, "trusted", "processes", "parameters", "inputs", *BYTES]
+
+
+class CompareError(AnalysisError):
+    """What was asked for cannot be compared."""
+
+
+class NothingInCommonError(CompareError):
+    """No case is in both runs."""
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
-    base: Run
-    parts: list[Against]
+class Limit:
+    """How much worse a figure of head may be: a fraction of base's, or bytes."""
+
+    fraction: float = 0.0
+    size: int = 0
+
+    def __str__(self) -> str:
+        return bytes_text(self.size) if self.size or not self.fraction else percent_text(self.fraction)
 
 
-def compare(base: Run, heads: Sequence[Run], across: str = "") -> Comparison:
-    """Each of `heads` against `base`. `across` is a field of the case, `device`, or with values, `device=cpu:cuda`. Raises CompareError."""
-    return Comparison(base, [against(base, head, parse_across(across, base, head) if across else None) for head in heads])
+LIMITS = {"speedup": Limit(MARGIN), **dict.fromkeys(BYTES, Limit())}
+"""What is allowed unless --allow says otherwise."""
+
+COLUMNS = ["case", "metric", "base", "head", "change"]
+"""Of tables of changes, all texts."""
+
+ALLOW_VANISHED = "vanished"
+
+_AMOUNT = re.compile(r"(\d{1,12}(?:\.\d{1,9})?) ?(%|B|KiB|MiB|GiB)?")
+_UNITS = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 
 
-def lead(part: Against) -> list[str]:
-    """What stands above the table: the answer, then a line for each difference between the runs' machines and settings."""
-    seconds = f"not compared, the machines differ or are unknown: {part.other_machine}"
-    said = "an indication only, for the two runs are not from the same rounds" if part.other_machine is None else seconds
-    changed = dict.fromkeys((row["model"], row["size"]) for row in part.rows if not row["same_work"])
-    work = [f"not the same work, for parameters or inputs differ  {'; '.join(merged(changed))}"] if changed else []
-    return [f"{_names(part)}: {summary(part)}", *part.differences, *work, f"seconds  {said}"]
+def compare(base: Run, head: Run) -> pd.DataFrame:
+    """A row per case of either run, sorted by case; figures of the two carry the suffixes `_base` and `_head`.
 
-
-def lead_table(part: Against) -> Table:
-    """`lead` in the form that every format renders."""
-    return Table(columns=[], key_titles=(), sections=[], notes=lead(part))
-
-
-def summary(part: Against) -> str:
-    """The answer in one line: how many speedups changed and which way, what became of memory, which cases came and went."""
-    judged = Counter(row["verdict"] for row in part.rows if row["change"] is not None)
-    number = judged["slower"] + judged["faster"]
-    texts = [f"speedup: {number} of {judged.total()} cases changed{_counts(judged, _VERDICTS)}"]
-    unchanged = []
-    for name, title in TITLES.items():
-        words = Counter(word(name, row) for row in part.rows)
-        counted = _counts(words, ("more", "less", "no longer measured"))
-        if counted:
-            texts.append(f"{title} memory{counted}")
-        elif words["same"]:
-            unchanged.append(title)
-    if unchanged:
-        texts.append(f"{', '.join(unchanged)} memory: unchanged in all")
-    absent = Counter(one.status for one in part.absent)
-    return "; ".join(
-        [*texts, *([f"cases{_counts(absent, (VANISHED, NEWLY_UNMEASURED, NEWLY_MEASURED, NEW))}"] if absent else [])]
+    `status` is one of the above and `reason` why head has no such case. `change`, `change_low`, `change_high` are head's speedup over base's, and
+    `changed` its verdict: `slower` where head gains less, `untrusted` where the control failed in either run. `NAME_bytes_change` are head's
+    bytes minus base's, `lost` names the figures that only base has, `same_work` whether parameters and inputs agree.
+    """
+    sides = [run.frame[[*CASE, *_FIGURES]].assign(timed=run.frame.index.isin(timed(run.frame).index)) for run in (base, head)]
+    both = sides[0].merge(
+        sides[1], on=list(CASE), how="outer", suffixes=("_base", "_head"), indicator="status", validate="one_to_one"
     )
-
-
-def comparison_table(comparison: Comparison, *, short: bool = False) -> Table:
-    """For each head a section of changed and one of other cases; with `short` the latter are only counted. `raw` has a row per case and head."""
-    rows = [row for part in comparison.parts for row in part.rows]
-    memory = [name for name in MEMORY if any(row[f"{name}_base"] is not None for row in rows)]
-    seconds = any(row["seconds_ratio"] is not None for row in rows)
-    fields = fields_of(rows)
-    sections = []
-    for part in comparison.parts:
-        changed, others = ([row for row in part.rows if bool(worse_by(row)) == wanted] for wanted in (True, False))
-        for heading, key, found in (("changed, the worst first", "changed", changed), (_others(others), "others", others)):
-            cells = [_cells(row, fields, memory, seconds=seconds) for row in found]
-            lines = [] if short and key == "others" else cells
-            sections += [Section(f"{_names(part)}: {heading}", (_names(part), key), lines)] if found else []
-    return Table(
-        columns=_columns(memory, seconds=seconds),
-        key_titles=("runs", "cases"),
-        sections=sections,
-        notes=[*_definitions(rows, memory), *(note for part in comparison.parts for note in _notes(part))],
-        raw=raw_rows(comparison),
+    both["status"] = both["status"].astype(str).map({"both": COMPARED, "left_only": VANISHED, "right_only": NEW})
+    compared = both["status"].eq(COMPARED)
+    equal = both["parameters_base"].eq(both["parameters_head"]) & both["inputs_base"].eq(both["inputs_head"])
+    both["same_work"] = equal | ~compared
+    both = both.join(_speedup_changes(both))
+    for name in BYTES:
+        both[f"{name}_change"] = both[f"{name}_head"] - both[f"{name}_base"]
+    gone = pd.DataFrame(
+        {name: both[f"{name}_base"].notna() & both[f"{name}_head"].isna() & compared for name in ("speedup", *BYTES)}
     )
+    both["lost"] = [", ".join(gone.columns[row]) for row in gone.to_numpy()]
+    return _with_reasons(both, head)
 
 
-def shown(comparison: Comparison, format_: str) -> str:
-    """The comparison in one of render's FORMATS: for people a lead and a table for each head, for machines the raw rows alone."""
-    if format_ in ("csv", "json"):
-        return FORMATS[format_](comparison_table(comparison))
-    short = format_ == "terminal"
-    single = (Comparison(comparison.base, [part]) for part in comparison.parts)
-    tables = (table for one in single for table in (lead_table(one.parts[0]), comparison_table(one, short=short)))
-    return "\n\n".join(FORMATS[format_](table).strip("\n") for table in tables)
+def _speedup_changes(both: pd.DataFrame) -> pd.DataFrame:
+    """Columns `change change_low change_high changed`; empty where a side has no speedup, or it is tracked's own."""
+    known = both["timed_base"].eq(True) & both["timed_head"].eq(True)
+    rows: dict[Any, tuple[Any, ...]] = {}
+    for index, row in zip(both.index[known], both[known].to_dict("records"), strict=True):
+        change = _quotient(row, comparisons=int(known.sum()))
+        rows[index] = (change.estimate, change.low, change.high, verdict(change)) if change else (None, None, None, "unclear")
+    found = pd.DataFrame.from_dict(rows, orient="index", columns=["change", "change_low", "change_high", "changed"]).reindex(
+        both.index
+    )
+    found = found.astype({"change": float, "change_low": float, "change_high": float, "changed": object})
+    doubtful = ~known & both["speedup_base"].notna() & both["speedup_head"].notna() & both["mode"].ne("tracked")
+    doubtful &= both["trusted_base"].eq(False) | both["trusted_head"].eq(False)
+    found.loc[doubtful, "changed"] = UNTRUSTED
+    return found
 
 
-def raw_rows(comparison: Comparison) -> list[Row]:
-    """A flat row per case and head, for machines: those of `Against.rows` as `compared`, and the absent ones with what became of them."""
-    found: list[Row] = []
-    for part in comparison.parts:
-        names = {"base": part.base.name, "head": part.head.name}
-        found += [{**names, **row, "status": "compared", "reason": None} for row in part.rows]
-        found += [{**names, **asdict(one.case), "status": one.status, "reason": one.reason or None} for one in part.absent]
-    columns = dict.fromkeys(name for row in found for name in row)
-    return [{name: row.get(name) for name in columns} for row in found]
+def _quotient(row: Mapping[Hashable, Any], comparisons: int) -> Interval | None:
+    """Head's speedup over base's; None beyond what a float holds, as files can say anything."""
+    head, base = (Interval(*(row[f"{name}_{side}"] for name in _SPEEDUP)) for side in ("head", "base"))
+    processes = int(row["processes_head"]), int(row["processes_base"])
+    try:
+        return quotient(head, base, processes, comparisons)
+    except (OverflowError, ValueError):
+        return None
 
 
-def fields_of(rows: Iterable[Row]) -> list[str]:
-    """The fields that tell cases apart in a text: model, size and mode, and those that differ."""
-    values = {name: {row[name] for row in rows} for name in CASE}
-    return [name for name in CASE if name in ("model", "size", "mode") or len(values[name]) > 1]
+def _with_reasons(both: pd.DataFrame, head: Run) -> pd.DataFrame:
+    """Tells cases that head tried but could not measure, and those that another figure of head covers, from those that vanished."""
+    reasons = {tuple(getattr(gone.case, name) for name in CASE): f"{gone.status}: {gone.reason}" for gone in head.unmeasured}
+    both["reason"] = [reasons.get(tuple(case), "") for case in both[list(CASE)].itertuples(index=False)]
+    vanished = both["status"].eq(VANISHED)
+    both.loc[vanished & both["reason"].ne(""), "status"] = UNMEASURED
+    twins = set(head.frame.loc[head.frame["allocator"].eq(PAGES_KEPT), [*JOB, "mode"]].itertuples(index=False, name=None))
+    twin = pd.Series([case in twins for case in both[[*JOB, "mode"]].itertuples(index=False, name=None)], both.index, bool)
+    both.loc[both["status"].eq(VANISHED) & both["allocator"].eq(AS_SHIPPED) & twin, "status"] = COVERED
+    both.loc[both["status"].isin((COMPARED, NEW)), "reason"] = ""
+    return both
 
 
-def case_text(row: Row, fields: Iterable[str]) -> str:
-    return " ".join(cut(row[name], _FIELD_WIDTH) for name in fields)
+def byte_changes(changes: pd.DataFrame) -> pd.DataFrame:
+    """A row per figure of memory that changed, `CASE metric base head change`, once for both allocators, the largest growth first.
+
+    The index is that of `changes`, and may hold a case twice.
+    """
+    parts = []
+    for name in BYTES:
+        moved = changes[changes[f"{name}_change"].fillna(0).ne(0)]
+        figures = {"base": moved[f"{name}_base"], "head": moved[f"{name}_head"], "change": moved[f"{name}_change"]}
+        parts.append(moved[list(CASE)].assign(metric=name, **figures))
+    once = pd.concat(parts).drop_duplicates([*JOB, "mode", "metric", "base", "head"])
+    return once.sort_values("change", ascending=False, kind="stable")
 
 
-def bytes_change_text(base: int | None, head: int | None) -> str:
-    """`+2,048 B`: head minus base to the byte; 0 where nothing changed, `lost` where only head has no figure."""
-    if base is None or head is None:
-        return MISSING if base is None else "lost"
-    return f"{head - base:+,} B" if head != base else "0"
+def regressions(changes: pd.DataFrame, limits: Mapping[str, Limit] = LIMITS) -> pd.DataFrame:
+    """What head lost beyond `limits`, a row of texts each: `case metric base head change allowed`.
+
+    What is missing stands first, then speedups, then bytes, each with the worst first. Raises NothingInCommonError.
+    """
+    if not changes["status"].eq(COMPARED).any():
+        raise NothingInCommonError("no case is in both runs: name runs of the same models, scenarios and devices")
+    missing = [] if ALLOW_VANISHED in limits else _missing(changes)
+    rows = [(*row, f"only with --allow {ALLOW_VANISHED}") for row in missing]
+    allowed = limits["speedup"]
+    lower = changes[changes["change_high"] < 1 - allowed.fraction]
+    rows += [(*row, str(allowed)) for row in _speedup_texts(changes, lower)]
+    moved = byte_changes(changes)
+    for name in BYTES:
+        growth = moved[moved["metric"].eq(name)]
+        beyond = growth["change"] > limits[name].fraction * growth["base"] + limits[name].size
+        rows += [(*row, str(limits[name])) for row in _byte_texts(changes, growth[beyond])]
+    return pd.DataFrame(rows, columns=[*COLUMNS, "allowed"])
 
 
-def _names(part: Against) -> str:
-    across = f", {part.across.field} {part.across.base} -> {part.across.head}" if part.across else ""
-    return f"{part.base.name} -> {part.head.name}{across}"
-
-
-def _columns(memory: Sequence[str], *, seconds: bool) -> list[Column]:
-    return [
-        Column("case", text=True),
-        Column("speedup in base"),
-        Column("in head"),
-        Column("change"),
-        Column("verdict", text=True),
-        *(Column(TITLES[name], optional={"peak_tensor_bytes": 0, "held_tensor_bytes": 2}.get(name, 3)) for name in memory),
-        *([Column("per call", optional=1)] if seconds else []),
+def gate_lines(changes: pd.DataFrame, found: pd.DataFrame) -> list[str]:
+    """What the gate says: a line per regression, what it could not judge, and the result."""
+    lines = [
+        " ".join(f"regressed: {row.case}: {row.metric} {row.base} -> {row.head} {row.change} (allowed: {row.allowed})".split())
+        for row in found.itertuples()
     ]
+    untrusted = int(changes["changed"].eq(UNTRUSTED).sum())
+    if untrusted:
+        lines.append(f"not judged: {_count(untrusted, 'speedup')} of groups whose control failed in either run")
+    result = _count(len(found), "regression") if len(found) else "nothing regressed"
+    return [*lines, f"gate: {result} ({_count(int(changes['status'].eq(COMPARED).sum()), 'case')} compared)"]
 
 
-def _cells(row: Row, fields: Sequence[str], memory: Sequence[str], *, seconds: bool) -> list[str]:
-    per_call = " -> ".join(seconds_text(row[f"seconds_{side}"], None) for side in ("base", "head"))
-    return [
-        case_text(row, fields),
-        *(speedup_side(row, side) for side in ("base", "head")),
-        speedup_text(row["change"], row["change_low"], row["change_high"]),
-        verdict_text(row),
-        *(bytes_change_text(row[f"{name}_base"], row[f"{name}_head"]) for name in memory),
-        *([per_call if row["seconds_ratio"] else MISSING] if seconds else []),
-    ]
+def limits_of(texts: Iterable[str]) -> dict[str, Limit]:
+    """LIMITS with what --allow says: `speedup=5%`, `peak_tensor_bytes=1MiB`, `saved_bytes=10%` or `vanished`. Raises CompareError."""
+    limits = dict(LIMITS)
+    for text in texts:
+        name, _, amount = text.partition("=")
+        if text == ALLOW_VANISHED:
+            limits[ALLOW_VANISHED] = Limit()
+            continue
+        if name not in LIMITS:
+            choices = ", ".join(f"{known}=AMOUNT" for known in LIMITS)
+            raise CompareError(f"--allow {text}: unknown; choose from {choices} or {ALLOW_VANISHED}")
+        found = _AMOUNT.fullmatch(amount)
+        if not found or (name == "speedup" and found[2] != "%"):
+            kinds = "a percentage such as 5%, or bytes such as 4096 or 1MiB" if name in BYTES else "a percentage such as 5%"
+            raise CompareError(f"--allow {text}: {name}= needs {kinds}")
+        number = float(found[1])
+        limits[name] = Limit(number / 100) if found[2] == "%" else Limit(size=round(number * _UNITS[found[2] or "B"]))
+    return limits
 
 
-def speedup_side(row: Row, side: str) -> str:
-    """The speedup in `base` or `head` to the digit that its interval leaves certain."""
-    low, high = row[f"speedup_low_{side}"], row[f"speedup_high_{side}"]
-    return "1" if low == high == 1 else ratio_text(row[f"speedup_{side}"], low, high)
+def tables(base: Run, head: Run, changes: pd.DataFrame) -> list[Table]:
+    """The headline and what differs between the runs; then what is missing, the speedups and the bytes that changed, the worst first."""
+    notes = [f"{base.name} -> {head.name}: {headline(changes)}", *_differences(base, head), *_remarks(changes)]
+    parts = {
+        "No longer there": _missing(changes),
+        "Speedups that changed, the worst first": _speedup_texts(
+            changes, changes[changes["changed"].isin(("slower", "faster"))]
+        ),
+        "Memory that changed, the worst first": _byte_texts(changes, byte_changes(changes)),
+    }
+    found = [Table(_texts(rows), title=title) for title, rows in parts.items() if rows]
+    return [Table(pd.DataFrame(), notes), *found]
 
 
-def verdict_text(row: Row) -> str:
-    doubtful = not row["trusted"] and row["change"] is not None
-    return MISSING if row["verdict"] is None else f"{row['verdict']}{'?' * doubtful}"
+def _texts(rows: Sequence[tuple[str, ...]]) -> pd.DataFrame:
+    """The columns that say something."""
+    cells = pd.DataFrame(rows, columns=COLUMNS)
+    return cells[[name for name in COLUMNS if cells[name].any()]].set_index("case")
 
 
-def _others(rows: Sequence[Row]) -> str:
-    judged = [row for row in rows if row["change"] is not None]
-    verdicts = Counter(map(verdict_text, judged))
-    text = f"{len(rows)} cases in which no change shows{_counts(verdicts, sorted(verdicts))}"
-    widths = [1 - row["change_low"] / row["change"] for row in judged]
-    return (
-        f"{text}\n  known to ±{percent_text(median(widths))} in the median case, ±{percent_text(max(widths))} in the worst"
-        if widths
-        else text
-    )
+def headline(changes: pd.DataFrame) -> str:
+    """How many speedups and bytes changed and which way, and how many cases came and went."""
+    statuses, verdicts = changes["status"].value_counts(), changes["changed"].value_counts()
+    parts = [f"{_count(statuses.get(COMPARED, 0), 'case')} compared"]
+    judged = changes["change"].count()
+    if judged:
+        lower, higher = verdicts.get("slower", 0), verdicts.get("faster", 0)
+        parts.append(f"speedups: {lower} lower, {higher} higher, no change shown in {judged - lower - higher}")
+    moved = byte_changes(changes)
+    for name, title in BYTES.items():
+        growth = moved.loc[moved["metric"].eq(name), "change"]
+        parts += [f"{title} memory: {(growth > 0).sum()} more, {(growth < 0).sum()} less"] if len(growth) else []
+    parts += [] if len(moved) or not statuses.get(COMPARED) else ["memory: not a byte changed"]
+    lost = int(changes["lost"].ne("").sum())
+    parts += [f"figures no longer measured in {_count(lost, 'case')}"] if lost else []
+    parts += [f"{_count(statuses[name], 'case')} {name}" for name in (VANISHED, UNMEASURED, NEW) if name in statuses]
+    return "; ".join(parts)
 
 
-def _definitions(rows: Sequence[Row], memory: Sequence[str]) -> list[str]:
-    notes = []
-    if any(row["change"] is not None for row in rows):
-        notes += [
-            "change: head's speedup over base's; its ± holds for all cases together with 99 %, and on top what the placebos read",
-            "slower: the mode gains less than it did, because it got slower or because tracked got faster",
-        ]
-    if any(not row["trusted"] for row in rows):
-        notes.append("?: one of the two groups is untrusted, so its speedups are no evidence")
-    if any(1 in (row["processes_base"], row["processes_head"]) for row in rows if row["change"] is not None):
-        notes.append(
-            "speedups from one process: another one can shift them by a few per cent, which no interval here knows of;"
-            " `pytest --benchmark --processes 5` includes it"
+def _remarks(changes: pd.DataFrame) -> list[str]:
+    """How far the comparison reaches, and what limits it."""
+    remarks = []
+    judged = changes[changes["change"].notna()]
+    if len(judged):
+        reach = 1 - (1 - MARGIN) * judged["change"] / judged["change_high"]
+        remarks.append(
+            f"a loss shows from {percent_text(reach.median())} on in the median case, from {percent_text(reach.max())} on in the worst:"
+            f" the intervals of all {len(judged)} comparisons hold together with 99 %"
         )
-    inexact = [f"{TITLES[name]} beyond {MEMORY[name]}" for name in memory if MEMORY[name].bytes]
-    if memory:
-        notes.append(f"memory: bytes of head minus base; {'; '.join(['a byte counts as a change', *inexact])}")
-    return notes
+    if (judged[["processes_base", "processes_head"]] == 1).any(axis=None):
+        remarks.append("speedups of a single process: another launch may shift them by more than their intervals say")
+    counted = {
+        "not judged, the control of a group failed in either run": changes["changed"].eq(UNTRUSTED),
+        "not the same work, parameters or inputs differ": ~changes["same_work"],
+        "as shipped now measured once for both allocators": changes["status"].eq(COVERED),
+    }
+    return remarks + [f"{_count(rows.sum(), 'case')}: {text}" for text, rows in counted.items() if rows.any()]
 
 
-def _notes(part: Against) -> list[str]:
-    """The cases that came and went, those that differ in one field only as one: `vanished: forward lstm tiny,small ... no_grad`."""
-    found: dict[tuple[str, str], list[Absent]] = {}
-    for one in part.absent:
-        found.setdefault((one.status, one.reason), []).append(one)
-    notes = []
-    for (status, reason), group in found.items():
-        cases = "; ".join(merged(astuple(one.case) for one in group))
-        notes.append(" ".join(f"{_names(part)}: {status}: {cases}{f' ({reason})' if reason else ''}".split()))
-    return notes
+def _missing(changes: pd.DataFrame) -> list[tuple[str, ...]]:
+    """Of each case that head has not, and of each figure that only base has."""
+    named = changes.assign(name=_names(changes))
+    gone = named[named["status"].isin((VANISHED, UNMEASURED))].to_dict("records")
+    lost = named[named["lost"].ne("")].to_dict("records")
+    return [
+        *((row["name"], "case", "", "", f"{row['status']} {row['reason']}".strip()) for row in gone),
+        *((row["name"], row["lost"], "", "", UNMEASURED) for row in lost),
+    ]
 
 
-def _counts(counter: Mapping[Any, int], words: Sequence[str]) -> str:
-    found = ", ".join(f"{counter[word]} {word}" for word in words if counter[word])
-    return f": {found}" if found else ""
+def _speedup_texts(changes: pd.DataFrame, chosen: pd.DataFrame) -> list[tuple[str, ...]]:
+    """Of the chosen rows, by the loss that is certain."""
+    named = chosen.assign(name=_names(changes)[chosen.index]).sort_values("change_high")
+    rows: list[tuple[str, ...]] = []
+    for row in named.to_dict("records"):
+        base, head = (speedup_text(*(row[f"{name}_{side}"] for name in _SPEEDUP)) for side in ("base", "head"))
+        rows.append((row["name"], "speedup", base, head, speedup_text(row["change"], row["change_low"], row["change_high"])))
+    return rows
+
+
+def _byte_texts(changes: pd.DataFrame, moved: pd.DataFrame) -> list[tuple[str, ...]]:
+    named = moved.assign(name=_names(changes, JOB)[moved.index].to_numpy())
+    return [
+        (row["name"], row["metric"], bytes_text(row["base"]), bytes_text(row["head"]), f"{row['change']:+,} B")
+        for row in named.to_dict("records")
+    ]
+
+
+def _names(changes: pd.DataFrame, fields: Sequence[str] = GROUP) -> pd.Series[str]:
+    """In as few words as tell all cases of both runs apart."""
+    return labels(changes, fields) + " " + changes["mode"]
+
+
+def _differences(base: Run, head: Run) -> list[str]:
+    """A line for each fact in which the machines, builds or commits differ: `torch: 2.13.0+cpu -> 2.14.0+cpu`."""
+    facts = [{"commit": run.commit, **_facts(run.machine)} for run in (base, head)]
+    names = dict.fromkeys([*facts[0], *facts[1]])
+    return [
+        f"{name}: {facts[0].get(name, '-')} -> {facts[1].get(name, '-')}"
+        for name in names
+        if facts[0].get(name) != facts[1].get(name)
+    ]
+
+
+def _facts(machine: Mapping[str, Any]) -> dict[str, str]:
+    cpu = machine.get("cpu") or {}
+    flat = pd.json_normalize(machine.get("gradtax") or {}, sep=" ").to_dict("records")
+    facts = {"python": machine.get("python_version"), "CPU": cpu.get("brand_raw"), **(flat[0] if flat else {})}
+    return {str(name): str(value) for name, value in facts.items() if value is not None}
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

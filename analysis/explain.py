@@ -1,43 +1,65 @@
-"""Where one case's saved bytes go: a tree of modules with bars, then operators, theory and kernels. A record in, text out."""
+"""Where one case's memory and time go: saved bytes by module, the graph, kernels, the first call after other work, its processes."""
 
 from __future__ import annotations
 
 import textwrap
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from analysis.figures import bytes_text, count_text, ratio_text, seconds_text
+from analysis.read import AnalysisError, Run, seconds_noise
 from analysis.render import WIDTH
-from benchmarks.record import Kernels, Memory, Result, SavedBy
+from benchmarks.record import CASE, Kernels, Memory, Result, SavedBy
 
 _BAR_WIDTH = 24
 _PATH_WIDTH = WIDTH - _BAR_WIDTH - 22
 
 
-def explain(results: Sequence[Result]) -> str:
-    """One case by each of its allocators, whose memory is the same. At most 100 columns.
+def explain(run: Run, wanted: Mapping[str, str]) -> list[str]:
+    """A text for each case whose fields are as `wanted` (`{"model": "mlp", "mode": "tracked"}`), once for both allocators.
 
-    A module's bytes include those of the modules inside it; shares are of all that was saved.
+    Raises AnalysisError where there is none.
     """
-    result = results[0]
-    memory, case = result.memory, result.case
-    total = memory.saved_bytes or 0
-    where = f"{case.model} {case.size} {case.mode} ({case.scenario}, {case.device}, {case.dtype})"
-    lines = [f"{where}: {bytes_text(memory.saved_bytes)} saved for backward"]
-    if total:
-        lines += ["", "by module", *_bars(_tree(memory.saved_by_module), total)]
-        lines += ["", "by operator", *_bars(((part.name, part.bytes) for part in memory.saved_by_operator), total)]
-    lines += ["", *_apart(memory), *_theory(memory), *_graph(memory), *_kernels(result.kernels)]
-    if result.cold_seconds is not None:
-        lines.append(
-            f"first call in a fresh process: {seconds_text(result.cold_seconds, None)}; then {seconds_text(result.seconds, None)}"
-        )
-    lines += [line for one in results for line in _processes(one)]
-    return "\n".join(lines)
+    jobs: dict[tuple[str, ...], list[Result]] = {}
+    for result in run.results:
+        if all(getattr(result.case, name) == value for name, value in wanted.items() if value):
+            key = tuple(getattr(result.case, name) for name in CASE if name != "allocator")
+            jobs.setdefault(key, []).append(result)
+    if not jobs:
+        asked = " ".join(f"--{name} {value}" for name, value in wanted.items() if value)
+        measured = ", ".join(sorted({f"{result.case.model} {result.case.size}" for result in run.results})) or "nothing"
+        raise AnalysisError(f"{run.path or run.name}: no case with {asked} (measured there: {measured})")
+    return ["\n".join(_lines(run, results)) for results in jobs.values()]
+
+
+def _lines(run: Run, results: Sequence[Result]) -> list[str]:
+    """At most 100 columns. A module's bytes include those of the modules inside it; shares are of all that was saved."""
+    first = results[0]
+    case, memory = first.case, first.memory
+    where = ", ".join(part for part in (case.scenario, case.device, case.dtype, case.execution) if part)
+    lines = [f"{case.model} {case.size} {case.mode} ({where}): saved {bytes_text(memory.saved_bytes)}{_parts(memory)}"]
+    if memory.saved_bytes:
+        lines += ["", *_bars(_tree(memory.saved_by_module), memory.saved_bytes), ""]
+    lines += [_memory(memory), *_graph(memory), *_withheld(memory), *_kernels(first.kernels), _model(first)]
+    for result in results:
+        lines += [*_processes(result), *_after_switch(run, result)]
+    return [
+        part for line in lines for part in (textwrap.wrap(line, WIDTH, subsequent_indent="  ") if len(line) > WIDTH else [line])
+    ]
+
+
+def _parts(memory: Memory) -> str:
+    """What of the saved bytes is no tensor of the model's own, and what is saved beside them."""
+    texts = []
+    if memory.opaque_saved_bytes:
+        texts.append(f"{bytes_text(memory.opaque_saved_bytes)} of it in workspaces of libraries")
+    if memory.cast_saved_bytes:
+        texts.append(f"beside it {bytes_text(memory.cast_saved_bytes)} in copies of parameters that autocast made")
+    return f" ({', '.join(texts)})" if texts else ""
 
 
 def _tree(parts: Iterable[SavedBy]) -> list[tuple[str, int]]:
-    """Every module on the way to a saver, indented below its parent, the largest first."""
+    """Every module on the way to a saver, indented below its parent, the largest first; names in brackets are no modules and stand last."""
     sizes: Counter[tuple[str, ...]] = Counter()
     for part in parts:
         path = tuple(part.name.split("."))
@@ -59,47 +81,19 @@ def _bars(parts: Iterable[tuple[str, int]], total: int) -> list[str]:
     ]
 
 
-def _apart(memory: Memory) -> list[str]:
-    if not memory.cast_saved_bytes:
-        return []
-    return [f"beside them: {bytes_text(memory.cast_saved_bytes)} in copies of parameters that autocast made in another dtype"]
-
-
-def _theory(memory: Memory) -> list[str]:
-    if memory.expected_saved_bytes is None or memory.saved_bytes is None:
-        return []
-    opaque = memory.opaque_saved_bytes or 0
-    beside = f" beside {bytes_text(opaque)} of library workspace" if opaque else ""
-    difference = memory.saved_bytes - opaque - memory.expected_saved_bytes
-    found = (
-        "exactly what was measured"
-        if difference == 0
-        else f"{abs(difference):,} B {'less' if difference > 0 else 'more'} than measured"
-    )
-    return [f"theory: {memory.expected_saved_bytes:,} B{beside}, {found}"]
+def _memory(memory: Memory) -> str:
+    text = f"memory: peak {bytes_text(memory.peak_tensor_bytes)}, held by the output {bytes_text(memory.held_tensor_bytes)}"
+    steps = {"tensors": memory.held_bytes_per_step, "the heap beyond tensors": memory.heap_bytes_per_step}
+    growth = [f"{bytes_text(size)} in {place}" for place, size in steps.items() if size]
+    return f"{text}; more with each step: {', '.join(growth)}" if growth else text
 
 
 def _graph(memory: Memory) -> list[str]:
-    if memory.graph_nodes is None:
-        return []
-    heap = "" if memory.graph_heap_bytes is None else f", and {bytes_text(memory.graph_heap_bytes)} on the heap beyond tensors"
-    return [f"graph: {memory.graph_nodes:,} nodes hang on the output{heap}"]
+    return [] if memory.graph_nodes is None else [f"graph: {memory.graph_nodes:,} nodes hang on the output"]
 
 
-def _processes(result: Result) -> list[str]:
-    """How far the processes that a case was timed in lie apart; as shipped each has a heap of its own."""
-    found = result.processes
-    if not found:
-        return []
-    placebos = [one.placebo for one in found if one.placebo is not None]
-    faults = [one.page_faults for one in found if one.page_faults is not None]
-    text = f"{result.case.allocator}, {len(found)} processes: {seconds_text(min(one.seconds for one in found), None)} to "
-    text += f"{seconds_text(max(one.seconds for one in found), None)} a call"
-    if faults:
-        text += f", {count_text(min(faults))} to {count_text(max(faults))} page faults"
-    if placebos:
-        text += f"; identical code read {ratio_text(min(placebos))} to {ratio_text(max(placebos))}"
-    return textwrap.wrap(text, WIDTH, subsequent_indent="  ")
+def _withheld(memory: Memory) -> list[str]:
+    return [f"not known: {name}, {reason}" for name, reason in memory.unavailable.items()]
 
 
 def _kernels(kernels: Kernels) -> list[str]:
@@ -108,5 +102,45 @@ def _kernels(kernels: Kernels) -> list[str]:
     changes = [
         f"{word} {', '.join(names)}" for word, names in (("added", kernels.added), ("removed", kernels.removed)) if names
     ]
-    text = f"kernels: not tracked's: {'; '.join(changes) or 'the same operators, other bits in the result'}"
-    return textwrap.wrap(text, WIDTH, subsequent_indent="  ")
+    return [f"kernels: not tracked's: {'; '.join(changes) or 'the same operators, other bits in the result'}"]
+
+
+def _model(result: Result) -> str:
+    model = result.model
+    return f"model: {model.parameters:,} parameters, {bytes_text(model.parameter_bytes)}; inputs {', '.join(model.inputs) or 'none'}"
+
+
+def _processes(result: Result) -> list[str]:
+    """The time of a call, and how far the processes that it was read in lie apart."""
+    text = f"{result.case.allocator}: {seconds_text(result.seconds, seconds_noise(result))} a call"
+    readings = result.processes
+    if len(readings) > 1:
+        seconds = [reading.seconds for reading in readings]
+        launches = len({reading.launch for reading in readings})
+        text += f"; {len(readings)} processes of {launches} launches read {seconds_text(min(seconds), 0)} to {seconds_text(max(seconds), 0)}"
+    faults = [reading.page_faults for reading in readings if reading.page_faults]
+    if faults:
+        text += f", {count_text(min(faults))} to {count_text(max(faults))} page faults"
+    placebos = [reading.placebo for reading in readings if reading.placebo is not None]
+    if len(placebos) > 1:
+        text += f"; the control read {ratio_text(min(placebos))} to {ratio_text(max(placebos))}"
+    return [text]
+
+
+def _after_switch(run: Run, result: Result) -> list[str]:
+    """What the first call after other work takes in each mode, such as an evaluation step between training steps, against tracked's."""
+    group = {other.case.mode: other.after_switch_seconds for other in run.results if other.case.group == result.case.group}
+    tracked = group.get("tracked")
+    if result.after_switch_seconds is None:
+        return []
+    texts = [
+        f"{mode} {seconds_text(seconds)}{f' ({ratio_text(tracked / seconds)} times as fast)' if tracked and mode != 'tracked' else ''}"
+        for mode, seconds in group.items()
+        if seconds
+    ]
+    steady = (
+        f"a loop is steady after {result.washout_calls} calls"
+        if result.washout_calls
+        else "a loop is steady from the first call on"
+    )
+    return [f"  the first call after other work: {', '.join(texts)}; {steady}"]

@@ -4,23 +4,38 @@ from __future__ import annotations
 
 import math
 
+import pandas as pd
+
 MISSING = "-"
+NOT_KNOWN = "not known"
+
+_WIDE = 0.3
+"""Intervals with a wider half than this fraction are shown by their ends."""
+_HOPELESS = 20
+"""An interval whose ends are so many times apart tells nothing."""
+_FINEST = 1e-3
+"""No ratio is shown finer."""
+_UNKNOWN_NOISE = 0.05
+"""Taken for the noise of a time that a single process read: two digits, as separate readings of one loop differ by up to a fifth."""
+_SECOND_UNITS = (("s", 1.0), ("ms", 1e3), ("us", 1e6), ("ns", 1e9))
+_NEARLY_ONE, _NEARLY_1024 = 0.9995, 1023.5
+"""What is shown as 1 or as 1024 goes to the larger unit."""
 
 
-def seconds_text(seconds: float | None, relative_noise: float | None) -> str:
-    """A time in ns, us, ms or s, to the first digit that `relative_noise` (a fraction of the value) leaves certain."""
-    if seconds is None:
+def seconds_text(seconds: float | None, noise: float | None = None) -> str:
+    """A time in ns, us, ms or s: to the digit in which `noise` (a fraction of it) begins, three digits at most."""
+    if pd.isna(seconds):
         return MISSING
-    if seconds == 0:
-        return "0 s"
-    unit, factor = _second_unit(seconds)
+    unit, factor = _second_unit(abs(seconds))
     value = seconds * factor
-    return f"{_rounded(value, value * relative_noise if relative_noise else value / 100)} {unit}"
+    known = _UNKNOWN_NOISE if pd.isna(noise) else min(max(noise, 1e-9), 1.0)
+    finest = 10.0 ** (math.floor(math.log10(abs(value) or 1.0)) - 2)
+    return f"{_to_digit_of(value, max(abs(value) * known, finest))} {unit}"
 
 
 def bytes_text(size: int | None) -> str:
     """Bytes in B, KiB, MiB or GiB: whole bytes below 1 KiB, else three digits or more."""
-    if size is None:
+    if pd.isna(size):
         return MISSING
     value = float(size)
     for unit in ("B", "KiB", "MiB"):
@@ -30,75 +45,56 @@ def bytes_text(size: int | None) -> str:
     return f"{_three_digits(value)} GiB"
 
 
-def ratio_text(ratio: float | None, low: float | None = None, high: float | None = None) -> str:
-    """A ratio to the digit that its interval leaves certain; to two decimals where it has none."""
-    if ratio is None:
-        return MISSING
-    if low is None or high is None:
-        return f"{ratio:.2f}"
-    return _rounded(ratio, (high - low) / 2)
-
-
 def speedup_text(estimate: float | None, low: float | None, high: float | None) -> str:
-    """`1.26 ±0.02`: a ratio and the wider half of its interval, both to the digit in which that half begins; `±?` if that is 10 times the ratio."""
-    if estimate is None or low is None or high is None:
-        return ratio_text(estimate)
-    noise = max(high - estimate, estimate - low)
-    if noise >= _HOPELESS * estimate:
-        return f"{estimate:.1g} ±?"
-    return f"{_rounded(estimate, noise)} ±{_rounded(noise, noise)}"
+    """`1.26 ±0.02`: a ratio and the wider half of its 99 % interval; `1.1 to 9.7` where that is wide, `not known` where it tells nothing."""
+    if pd.isna(estimate) or pd.isna(low) or pd.isna(high) or high / low > _HOPELESS:
+        return NOT_KNOWN
+    if max(high / estimate - 1, 1 - low / estimate) > _WIDE:
+        return f"{_two_digits(low)} to {_two_digits(high)}"
+    half = max(high - estimate, estimate - low, _FINEST)
+    return f"{_to_digit_of(estimate, half)} ±{_to_digit_of(half, half)}"
+
+
+def ratio_text(ratio: float | None) -> str:
+    """A ratio of exact figures, such as of bytes: two decimals."""
+    return MISSING if pd.isna(ratio) else f"{ratio:.2f}" if ratio < 100 else f"{ratio:.3g}"
 
 
 def difference_text(estimate: float, low: float, high: float) -> str:
-    """`121 ±4 ns`: a difference of times and the wider half of its interval, in the estimate's unit, to the digit in which that half begins."""
-    noise = max(high - estimate, estimate - low)
-    unit, factor = _second_unit(max(abs(estimate), noise))
-    return f"{_rounded(estimate * factor, noise * factor)} ±{_rounded(noise * factor, noise * factor)} {unit}"
+    """`121 ±4 ns`: a difference of times and the wider half of its interval, in one unit, to the digit in which that half begins."""
+    if not all(map(math.isfinite, (estimate, low, high))):
+        return NOT_KNOWN
+    half = max(high - estimate, estimate - low, abs(estimate) * _FINEST)
+    unit, factor = _second_unit(max(abs(estimate), half))
+    return f"{_to_digit_of(estimate * factor, half * factor)} ±{_to_digit_of(half * factor, half * factor)} {unit}"
 
 
 def count_text(count: float | None) -> str:
     """A mean count: whole from 10 on, to one decimal below."""
-    if count is None:
+    if pd.isna(count):
         return MISSING
-    return f"{count:,.0f}" if count >= 10 else f"{round(count, 1):g}"
+    return f"{count:,.0f}" if count >= 9.95 else f"{count:.1f}".removesuffix(".0")
 
 
 def percent_text(fraction: float) -> str:
     return f"{100 * fraction:.1f} %"
 
 
-def interval_text(low: float | None, high: float | None) -> str:
-    """Both ends of an interval to the same digit."""
-    if low is None or high is None:
-        return MISSING
-    return f"[{_rounded(low, (high - low) / 2)}, {_rounded(high, (high - low) / 2)}]"
-
-
-def relative_noise(low: float | None, high: float | None) -> float | None:
-    """Half the width of a ratio's interval over its middle."""
-    if low is None or high is None or low + high <= 0:
-        return None
-    return (high - low) / (high + low)
-
-
-_HOPELESS = 10
-"""A ratio that may be so many times larger is not known at all."""
-
-_NEARLY_ONE, _NEARLY_1024 = 0.9995, 1023.5
-"""What is shown as 1 or as 1024 goes to the larger unit."""
-
-_SECOND_UNITS = (("s", 1.0), ("ms", 1e3), ("us", 1e6), ("ns", 1e9))
-
-
 def _second_unit(seconds: float) -> tuple[str, float]:
-    chosen = ((unit, factor) for unit, factor in _SECOND_UNITS if seconds * factor >= _NEARLY_ONE)
-    return next(chosen, _SECOND_UNITS[-1])
+    fitting = ((unit, factor) for unit, factor in _SECOND_UNITS if seconds * factor >= _NEARLY_ONE)
+    return next(fitting, _SECOND_UNITS[-1])
 
 
-def _rounded(value: float, noise: float) -> str:
-    """`value` up to the digit in which `noise` begins, with at most four decimals."""
-    digits = 4 if noise <= 0 else min(4, -math.floor(math.log10(noise)))
-    return f"{round(value, digits):.{max(0, digits)}f}"
+def _to_digit_of(value: float, noise: float) -> str:
+    """`value` rounded to the digit in which `noise` begins."""
+    if abs(value) >= 1e9 or noise < 1e-9:
+        return f"{value:.2g}"
+    decimals = -math.floor(math.log10(noise))
+    return f"{round(value, decimals):.{max(0, decimals)}f}"
+
+
+def _two_digits(value: float) -> str:
+    return f"{float(f'{value:.2g}'):g}"
 
 
 def _three_digits(value: float) -> str:

@@ -1,117 +1,101 @@
-"""What a run tells about its machine and its conditions, and what it could not measure. Run in, texts and tables out."""
+"""What a run says of its machine: its name, a line that identifies the run, all facts as pairs, and in what two runs differ."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from analysis.figures import bytes_text, count_text
-from analysis.render import Column, Section, Table
-from benchmarks.record import Case, Row
+from analysis.figures import MISSING, bytes_text
 
 if TYPE_CHECKING:
-    from analysis.load import Run
+    from analysis.read import Run
 
-CASE = ("scenario", "model", "size", "device", "dtype", "allocator", "mode")
-_TITLES = {"wall": "whole run", "measured": "of it timing", "budget": "budget per group"}
-_SHOWN_APART = ("meters", "warnings", "command")
-
-
-def when(run: Run) -> str:
-    """`22 November 2026, 23:34 UTC`; what stands in the file where that is no time."""
-    try:
-        return f"{datetime.fromisoformat(run.saved_at or ''):%-d %B %Y, %H:%M %Z}".strip()
-    except ValueError:
-        return run.saved_at or "time unknown"
+_IN_NOTES = ("warnings", "meters")
+_UNITS = {"_seconds": "s", "_percent": "%", "_celsius": "°C"}
+_LONGEST = 60
 
 
-def identity(run: Run, rows: Sequence[Row]) -> list[str]:
-    """Machine, time, build and commit, in a few words each; without what is not known."""
-    machines, builds, threads = (
-        list(dict.fromkeys(row[name] for row in rows if row[name])) for name in ("machine", "torch", "threads")
-    )
-    told = (
-        " and ".join(machines),
-        when(run),
-        *(f"torch {build}" for build in builds),
-        *(f"{number} thread{'' if number == 1 else 's'}" for number in threads),
-        f"run {run.name}",
+def device_name(machine: Mapping[str, Any], device: str) -> str:
+    """The accelerator's name for its cases, else the processor's and how many cores it has. `machine` is a file's machine_info."""
+    facts = machine.get("gradtax", {}).get("devices", {}).get(device, {})
+    if device != "cpu" and facts.get("name"):
+        return str(facts["name"])
+    processor = machine.get("cpu", {})
+    name = processor.get("brand_raw") or machine.get("processor") or machine.get("machine")
+    cores = facts.get("cores") or processor.get("count")
+    return ", ".join([*([str(name)] if name else []), *([f"{cores} cores"] if cores else [])])
+
+
+def identity(run: Run) -> str:
+    """Machine, build, threads, time, run and commit in one line, without what is not known."""
+    facts = run.machine.get("gradtax", {})
+    devices = dict.fromkeys(device_name(run.machine, result.case.device) for result in run.results)
+    threads = facts.get("threads")
+    known = (
+        " and ".join(filter(None, devices)),
+        f"torch {facts['torch']}" if facts.get("torch") else "",
+        f"{threads} thread{'' if threads == 1 else 's'}" if threads else "",
+        run.saved_at[:16].replace("T", " "),
+        f"run {run.name}" if run.name else "",
         f"commit {run.commit}" if run.commit else "",
     )
-    return [text for text in told if text]
+    return ", ".join(filter(None, known))
 
 
-def warnings(run: Run) -> list[str]:
-    """What harmed the measurement, and where its meters disagree."""
-    told = run.conditions.get("warnings")
-    found = [str(one) for one in told] if isinstance(told, list) else []
-    return [*found, *(f"meters disagree: {words}" for words in run.broken_invariants)]
+def facts(run: Run) -> dict[str, str]:
+    """Name and text of what identifies the machine and the build, then of what varies from run to run. Without what is not known."""
+    blocks = run.conditions.get("meters", [])
+    right = sum(block.get("within_tolerance") is True for block in blocks)
+    varying = {name: value for name, value in run.conditions.items() if name not in _IN_NOTES}
+    texts = _identifying(run.machine) | dict(_flat(varying))
+    if blocks:
+        texts["memory meters"] = (
+            f"{right} of {len(blocks)} blocks of known size read right; a meter that is off gives no figure"
+        )
+    return {name: text for name, text in texts.items() if text}
 
 
-def conditions_table(run: Run) -> Table:
-    """Name and value: what identifies the machine and the build, then what varies from run to run. Without what is not known."""
-    machine, ours = run.machine_info, run.machine_info.get("gradtax")
-    cpu = machine.get("cpu")
-    brand = (cpu.get("brand_raw"), cpu.get("hz_advertised_friendly")) if isinstance(cpu, dict) else ()
-    system = (machine.get(name) for name in ("system", "release", "machine"))
-    command = run.conditions.get("command")
-    lines = {
-        "cpu": ", ".join(str(one) for one in brand if one),
-        "system": " ".join(str(one) for one in system if one),
+def differs(base: Run, head: Run) -> list[str]:
+    """A line for each fact in which machine, build or commit differ: `torch: 2.13.0+cpu -> 2.14.0+cpu`."""
+    one, other = ({"commit": run.commit, **_identifying(run.machine)} for run in (base, head))
+    names = dict.fromkeys([*one, *other])
+    values = {name: (one.get(name) or MISSING, other.get(name) or MISSING) for name in names}
+    return [f"{name}: {_cut(was)} -> {_cut(now)}" for name, (was, now) in values.items() if was != now]
+
+
+def _identifying(machine: Mapping[str, Any]) -> dict[str, str]:
+    processor = machine.get("cpu", {})
+    return {
+        "processor": str(processor.get("brand_raw") or ""),
+        "system": " ".join(str(machine[name]) for name in ("system", "release", "machine") if machine.get(name)),
         "python": str(machine.get("python_version") or ""),
-        **dict(_lines(ours if isinstance(ours, dict) else {})),
-        "command": " ".join(str(word) for word in command) if isinstance(command, list) else "",
-        **dict(_lines({name: value for name, value in run.conditions.items() if name not in _SHOWN_APART})),
-        "memory meters": _meters(run.conditions.get("meters")),
-        "benchmarks of other tests": f"{run.foreign} skipped" if run.foreign else "",
-        "file": str(run.path),
+        **dict(_flat(machine.get("gradtax", {}))),
     }
-    rows = [[name, text] for name, text in lines.items() if text]
-    return Table([Column("what", text=True), Column("value", text=True)], (), [Section("", (), rows)])
 
 
-def unmeasured_table(run: Run) -> Table:
-    """A row per case without figures, and one per figure that was withheld, each with its reason."""
-    rows = [[*_fields(one.case), one.status, one.reason] for one in run.unmeasured]
-    for result in run.results:
-        rows += [[*_fields(result.case), f"withheld: {name}", reason] for name, reason in result.memory.unavailable.items()]
-    columns = [Column(title, text=True) for title in (*CASE, "what happened", "reason")]
-    return Table(columns, (), [Section("", (), rows)] if rows else [])
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Name and text of each fact; what lies inside another is called by both names, and a unit leaves the name for the text."""
+    for key, value in values.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            yield from _flat(value, "" if key == "devices" else f"{name} ")
+        else:
+            unit = next((ending for ending in (*_UNITS, "_bytes") if name.endswith(ending) and type(value) in (int, float)), "")
+            yield name.removesuffix(unit).replace("_", " "), _text(value, unit)
 
 
-def _fields(case: Case) -> list[str]:
-    return [getattr(case, name) for name in CASE]
-
-
-def _lines(facts: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Name and text of each fact; a fact inside another has both names. Units are those that end the names."""
-    for name, value in facts.items():
-        title = f"{prefix}{name}".replace("_", " ")
-        if isinstance(value, dict):
-            yield from _lines(value, "" if name == "devices" else f"{title} ")
-        elif isinstance(value, list):
-            yield title, ", ".join(str(one) for one in value)
-        elif value is not None:
-            yield _with_unit(title, value)
-
-
-def _with_unit(title: str, value: Any) -> tuple[str, str]:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if isinstance(value, int) and number and title.endswith(" bytes"):
-        return title.removesuffix(" bytes"), bytes_text(value)
-    for ending, unit in ((" seconds", "s"), (" percent", "%"), (" celsius", "°C")):
-        if number and title.endswith(ending):
-            name = title.removesuffix(ending)
-            return _TITLES.get(name, name), f"{value:.4g} {unit}"
-    if isinstance(value, bool):
-        return title, "yes" if value else "no"
-    return title, f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _meters(readings: Any) -> str:
-    """How many known blocks the memory meters read as they should."""
-    if not isinstance(readings, list) or not readings:
+def _text(value: Any, unit: str) -> str:
+    if value is None:
         return ""
-    held = [one for one in readings if isinstance(one, dict) and one.get("within_tolerance")]
-    return f"{count_text(len(held))} of {count_text(len(readings))} known blocks read within the meter's tolerance"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list):
+        return " ".join(map(str, value))
+    if unit == "_bytes":
+        return bytes_text(int(value))
+    number = f"{value:.4g}" if isinstance(value, float) else str(value)
+    return f"{number} {_UNITS[unit]}" if unit else number
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."

@@ -1,172 +1,122 @@
-"""`summarise --by`: geometric means of one metric as a table, a row per value, a column per mode. Frame in, Table out."""
+"""Means of one metric over many runs, by what is asked for. Frame in, frame or table out."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import fields
-from types import MappingProxyType
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from dataclasses import replace
 
-from analysis.allocators import TITLES
-from analysis.figures import MISSING, percent_text, ratio_text, speedup_text
-from analysis.render import Column, Section, Table
-from benchmarks.record import CONTEXT, DEFAULT, OPERATORS, RESIDENT, Memory, Row, Unmeasured
+import numpy as np
+import pandas as pd
 
-if TYPE_CHECKING:
-    import pandas as pd
+from analysis.cases import CASE, JOB, TRACKED, is_context, memory, timed
+from analysis.figures import MISSING, NOT_KNOWN, ratio_text, speedup_text
+from analysis.render import UNCLEAR, Table
+from benchmarks.intervals import t_quantile, verdict
+from benchmarks.record import Interval
 
-BY = ("model", "size", "mode", "scenario", "device", "dtype", "allocator", "run", "machine", "torch", "commit", "threads")
-TIMES = ("speedup", "seconds", "device_seconds")
-EXACT = ("page_faults", *(one.name for one in fields(Memory) if "int" in str(one.type)))
-METRICS = (*TIMES, *EXACT)
-
-APART = ("scenario", "device", "dtype", "allocator")
-"""What is never averaged together: each has a section of its own, unless it is asked for by name."""
-
-ALLOCATOR_TITLES: Mapping[str, str] = MappingProxyType({name: f"{title} ({name})" for name, title in TITLES.items()})
+BYTE_METRICS = ("peak_tensor_bytes", "held_tensor_bytes", "saved_bytes")
+METRICS = ("speedup", *BYTE_METRICS)
+_MOST_COLUMNS = 4
+_APART = ("scenario", "device", "dtype", "execution", "allocator")
+"""What is never averaged together, unless it is asked for by name."""
 
 
-def means_table(
-    frame: pd.DataFrame, by: Sequence[str], metric: str = "speedup", unmeasured: Sequence[Unmeasured] = ()
-) -> Table:
-    """`frame` holds `summarise.needed_columns` of one run or more; `by` are names of BY, `metric` is one of METRICS."""
-    from analysis import load, summarise
+def needed_columns(metric: str) -> list[str]:
+    """What `means` reads of a frame, beside the columns that tell runs apart."""
+    timing = ["speedup", "speedup_low", "speedup_high", "trusted"]
+    return [*CASE, *(timing if metric == "speedup" else dict.fromkeys(["peak_tensor_bytes", metric]))]
 
-    if not frame.empty:
-        frame = frame[~(frame["scenario"].eq(OPERATORS) & frame["model"].eq(CONTEXT))]
-    if frame.empty:
-        return Table([], (), [], _lost(unmeasured))
-    every = summarise.ratios(frame, metric)
-    if _is_memory(metric) and "allocator" not in by:  # measured once for both, one of which may lack the case
-        known_first = every.iloc[every["ratio"].isna().argsort(kind="stable")]
-        every = known_first.drop_duplicates(["run", *(name for name in summarise.CASE if name != "allocator")])
-    rows = every[every["ratio"].notna() & (every["trusted"].astype(bool) | (metric not in TIMES))]
-    apart = [name for name in APART if name not in by and not (name == "allocator" and _is_memory(metric))]
+
+def means(frame: pd.DataFrame, by: Sequence[str], metric: str = "speedup") -> pd.DataFrame:
+    """A row per value of `by` and mode, in scenarios, devices and so on of its own: `ratio low high cases runs`.
+
+    The speedup's is a geometric mean, of a case over runs first. That of bytes is the sum of the modes' over the sum of tracked's, because
+    bytes can be 0; NaN where tracked has none.
+    """
+    apart = [name for name in _APART if name not in by and not (name == "allocator" and metric != "speedup")]
     keys = list(dict.fromkeys([*apart, *by, "mode"]))
-    cells = load.rows_of(summarise.means(rows, keys))
-    return Table(
-        columns=_columns(cells, by, metric),
-        key_titles=tuple(apart),
-        sections=_sections(cells, apart, by, metric),
-        notes=[*_definitions(frame, metric), *_left_out(every, metric), *_kernels(rows), *_spread(rows), *_lost(unmeasured)],
-        raw=[_raw(cell, keys, metric) for cell in cells],
+    return _mean_speedups(timed(frame), keys) if metric == "speedup" else _byte_ratios(frame, keys, metric)
+
+
+def _byte_ratios(frame: pd.DataFrame, keys: list[str], metric: str) -> pd.DataFrame:
+    known = memory(frame[~is_context(frame)].reset_index(drop=True))
+    on = ["run", *JOB]
+    tracked = known.loc[known["mode"].eq(TRACKED), [*on, metric]].rename(columns={metric: "tracked"})
+    both = known[known["mode"].ne(TRACKED)].merge(tracked, on=on, validate="many_to_one").dropna(subset=[metric, "tracked"])
+    both = both.assign(case=both.groupby(list(JOB), sort=False).ngroup())
+    sums = both.groupby(keys, sort=False, dropna=False).agg(
+        mode_bytes=(metric, "sum"), tracked_bytes=("tracked", "sum"), cases=("case", "nunique"), runs=("run", "nunique")
     )
+    ratio = sums["mode_bytes"].astype(float) / sums["tracked_bytes"].astype(float).replace(0.0, np.nan)
+    return sums.assign(ratio=ratio, low=np.nan, high=np.nan)[["ratio", "low", "high", "cases", "runs"]].reset_index()
 
 
-def _is_memory(metric: str) -> bool:
-    return metric in EXACT and metric != "page_faults"
+def _mean_speedups(rows: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
+    """Geometric means with the 99 % interval for these cases, not for others.
+
+    Errors of different cases are independent: half-widths add as squares. Runs of a case differ by more than their own intervals may
+    say, so the half-width is never below Student's t over the runs' scatter (degrees of freedom: Welch and Satterthwaite).
+    """
+    logs = np.log(rows[["speedup", "speedup_low", "speedup_high"]].to_numpy(float))
+    squares = rows.assign(centre=logs[:, 0], below=(logs[:, 0] - logs[:, 1]) ** 2, above=(logs[:, 2] - logs[:, 0]) ** 2)
+    names = list(dict.fromkeys([*keys, *CASE]))
+    cases = squares.groupby(names, sort=False, dropna=False).agg(
+        centre=("centre", "mean"),
+        scatter=("centre", "var"),
+        n=("centre", "size"),
+        below=("below", "mean"),
+        above=("above", "mean"),
+    )
+    variance = (cases["scatter"] / cases["n"]).fillna(0.0)
+    cases = cases.assign(
+        variance=variance, share=variance**2 / (cases["n"] - 1).clip(lower=1),
+        below=cases["below"] / cases["n"], above=cases["above"] / cases["n"],
+    )  # fmt: skip
+    whole = cases.groupby(keys, sort=False, dropna=False).agg(
+        centre=("centre", "mean"), cases=("centre", "size"), runs=("n", "max"), variance=("variance", "sum"), share=("share", "sum"),
+        below=("below", "sum"), above=("above", "sum"),
+    )  # fmt: skip
+    scatter = _half_widths(whole["variance"], whole["share"])
+    low, high = (np.maximum(np.sqrt(whole[side]), scatter) / whole["cases"] for side in ("below", "above"))
+    with np.errstate(over="ignore"):
+        ends = {"ratio": np.exp(whole["centre"]), "low": np.exp(whole["centre"] - low), "high": np.exp(whole["centre"] + high)}
+    return whole.assign(**ends)[["ratio", "low", "high", "cases", "runs"]].reset_index()
 
 
-def _modes(cells: Sequence[Row]) -> list[str]:
-    return list(dict.fromkeys(cell["mode"] for cell in cells))
+def _half_widths(variance: pd.Series[float], share: pd.Series[float]) -> pd.Series[float]:
+    """Student's t times the root of `variance`, with variance**2 / `share` degrees of freedom; 0 where there is no scatter."""
+    degrees = (variance**2 / share).where(share > 0)
+    return (degrees.map(t_quantile, na_action="ignore").astype(float) * np.sqrt(variance)).fillna(0.0)
 
 
-def _columns(cells: Sequence[Row], by: Sequence[str], metric: str) -> list[Column]:
-    """Of many modes the terminal leaves the last out first."""
-    names = [Column(name, text=True) for name in by]
-    if "mode" in by:
-        return [*names, Column(metric), Column("lowest"), Column("highest"), Column("cases")]
-    modes = _modes(cells)
-    return [*names, *(Column(mode, optional=len(modes) - number) for number, mode in enumerate(modes)), Column("cases")]
+def means_tables(found: pd.DataFrame, by: Sequence[str], metric: str = "speedup") -> list[Table]:
+    """`found` is of `means`. A table for each scenario, device and so on; in it a column per mode, or if there are many, a row."""
+    ranks = [pd.factorize(found[name])[0] for name in by]
+    found = found.iloc[np.lexsort(ranks[::-1])] if ranks else found
+    figures = found[["ratio", "low", "high"]].itertuples(index=False, name=None)
+    cells = found.assign(text=[_speedup_text(*row) if metric == "speedup" else ratio_text(row[0]) for row in figures])
+    apart = [name for name in found.columns[: found.columns.get_loc("mode")] if name not in by]
+    groups = cells.groupby(apart, sort=False) if apart else [((), cells)]
+    tables = [Table(_cells(rows, by, metric), [], ", ".join([metric, *map(str, key)])) for key, rows in groups]
+    return [*tables[:-1], replace(tables[-1], notes=[_DEFINITIONS.get(metric, _OF_BYTES)])] if tables else []
 
 
-def _sections(cells: Sequence[Row], apart: Sequence[str], by: Sequence[str], metric: str) -> list[Section]:
-    """Rows in the order in which each value was first met, the first of `by` before the second."""
-    ranks = {name: {value: number for number, value in enumerate(dict.fromkeys(cell[name] for cell in cells))} for name in by}
-    sections: dict[tuple[str, ...], dict[tuple[str, ...], dict[str, Row]]] = {}
-    for cell in sorted(cells, key=lambda cell: [ranks[name][cell[name]] for name in by]):
-        section = sections.setdefault(tuple(cell[name] for name in apart), {})
-        section.setdefault(tuple(MISSING if cell[name] is None else str(cell[name]) for name in by), {})[cell["mode"]] = cell
-    return [
-        Section(
-            ", ".join(ALLOCATOR_TITLES.get(value, value) for value in key),
-            key,
-            [[*values, *_figures(found, None if "mode" in by else _modes(cells), metric)] for values, found in lines.items()],
-        )
-        for key, lines in sections.items()
-    ]
+_DEFINITIONS = {
+    "speedup": "speedup: tracked's time over the mode's, geometric mean over cases (of a case over its runs first), 99 % interval; ~: partly inside 1 ±1 %"
+}
+_OF_BYTES = "bytes: the sum of the mode's over the sum of tracked's; below 1 is less than tracked"
 
 
-def _figures(found: Mapping[str, Row], modes: Sequence[str] | None, metric: str) -> list[str]:
-    """One row's cells: a mean per mode and their number of cases, or that of its one mode with its outermost single ratios."""
-    if modes is None:
-        (one,) = found.values()
-        return [_mean(one, metric), ratio_text(one["lowest"]), ratio_text(one["highest"]), str(one["cases"])]
-    numbers = sorted({cell["cases"] for cell in found.values()})
-    span = str(numbers[0]) if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]}"
-    return [*(_mean(found[mode], metric) if mode in found else MISSING for mode in modes), span]
+def _speedup_text(estimate: float, low: float, high: float) -> str:
+    text = speedup_text(estimate, low, high)
+    is_unclear = text != NOT_KNOWN and verdict(Interval(estimate, low, high)) == "unclear"
+    return f"{UNCLEAR}{text}" if is_unclear else text
 
 
-def _mean(cell: Row, metric: str) -> str:
-    """Times to the digit that their noise leaves certain; only the speedup's interval is one of pairs, and shown."""
-    text = speedup_text if metric == "speedup" else ratio_text
-    ends = (cell["low"], cell["high"]) if metric in TIMES else (None, None)
-    return (text(cell["ratio"], *ends) if cell["ratio"] else "0") + ("*" if cell["other_kernels"] else "")
-
-
-def _raw(cell: Row, keys: Sequence[str], metric: str) -> Row:
-    figures: Row = {name: cell[name] for name in ("ratio", "lowest", "highest", "cases", "other_kernels")}
-    ends = {name: cell[name] if metric == "speedup" else None for name in ("low", "high")}
-    return {**{name: cell[name] for name in keys}, "metric": metric, **figures, **ends}
-
-
-def _definitions(frame: pd.DataFrame, metric: str) -> list[str]:
-    what = {name: [str(one) for one in frame[name].unique()] for name in (*APART, "run")}
-    runs = f"{len(what['run']):,} run{'s' if len(what['run']) > 1 else ''}"
-    measured = "; ".join([runs, *(", ".join(what[name]) for name in APART)])
-    mean = "geometric mean over cases (of a case first over its runs)" if len(what["run"]) > 1 else "geometric mean over cases"
-    if metric == "speedup":
-        told = f"speedup: tracked's time over the mode's, {mean}, ± the wider half of its 99 % interval; above 1: faster"
-    else:
-        told = f"{metric}: the mode's over tracked's, {mean}; below 1: less than tracked"
-    meanings = {
-        RESIDENT: "while the allocator keeps its pages",
-        DEFAULT: "with the allocator left as it is, a process per mode",
-    }
-    allocators = [] if _is_memory(metric) else [f"{TITLES[name]}: {meanings[name]} ({name})" for name in what["allocator"] if name in meanings]  # fmt: skip
-    return [f"measured: {measured}", told, *allocators]
-
-
-def _left_out(every: pd.DataFrame, metric: str) -> list[str]:
-    untrusted = ~every["trusted"].astype(bool) & (metric in TIMES)
-    missing = every["ratio"].isna() & ~untrusted
-    zero = every["ratio"].eq(0)
-    notes = []
-    if untrusted.any():
-        notes.append(f"left out, for their group is untrusted: {untrusted.sum():,} of {len(every):,} cases")
-    if missing.any():
-        notes.append(
-            f"left out, for there is no ratio (not measured, or 0 of tracked): {missing.sum():,} of {len(every):,} cases"
-        )
-    if zero.any():
-        notes.append(f"0 in {zero.sum():,} of {len(every):,} cases: a mean is 0 where all are, else that of the others")
-    return notes
-
-
-def _kernels(rows: pd.DataFrame) -> list[str]:
-    other = rows[rows["same_kernels"].eq(False)]
-    names = ", ".join(other["model"].unique())
-    return [f"*: other kernels than tracked in some of the cases, so not tracking alone ({names})"] if len(other) else []
-
-
-def _spread(rows: pd.DataFrame) -> list[str]:
-    """How far runs of the same case lie apart."""
-    from analysis import summarise
-
-    cases = summarise.repeats(rows[rows["ratio"] > 0], ())
-    cases = cases[cases["deviation"].notna()].sort_values("deviation", ascending=False)
-    if cases.empty:
-        return []
-    (worst,) = cases.head(1).to_dict("records")
-    name = " ".join(worst[field] for field in ("model", "size", "mode", "allocator"))
-    middle, most = percent_text(cases["deviation"].median()), percent_text(worst["deviation"])
-    return [f"between runs of the same case: standard deviation {middle} in the median case, {most} in the worst ({name})"]
-
-
-def _lost(unmeasured: Sequence[Unmeasured]) -> list[str]:
-    if not unmeasured:
-        return []
-    numbers = Counter(one.status for one in unmeasured)
-    texts = ", ".join(f"{number:,} {status}" for status, number in numbers.items())
-    return [f"not measured: {texts}; `summarise RUN` of a single run tells the cases and reasons"]
+def _cells(rows: pd.DataFrame, by: Sequence[str], metric: str) -> pd.DataFrame:
+    names = [name for name in by if name != "mode"]
+    if "mode" in by or not names or len(rows["mode"].unique()) > _MOST_COLUMNS:
+        return rows[[*names, "mode", "text", "cases", "runs"]].rename(columns={"text": metric}).astype(str)
+    wide = rows.set_index([*names, "mode"])["text"].unstack("mode", fill_value=MISSING, sort=False)  # noqa: PD010 - pivot sorts
+    counts = rows.groupby(names, sort=False, dropna=False)[["cases", "runs"]].max()
+    return wide.join(counts).rename_axis(columns=None).reset_index().astype(str)

@@ -1,238 +1,228 @@
-"""One table, every format: terminal text, Markdown, CSV, LaTeX, JSON and HTML. Texts in, text out; needs no pandas."""
+"""Tables in every format. Views are for people and hold texts; csv and json hold the figures of a frame."""
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 import re
-import textwrap
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from html import escape
-from types import MappingProxyType
+from csv import QUOTE_NONNUMERIC
+from dataclasses import dataclass, field
+from functools import cache
 
-from benchmarks.record import Row
+import jinja2
+import pandas as pd
+import rich.box
+import rich.table
+from markupsafe import Markup
+from rich.cells import cell_len
+from rich.console import Console, RenderableType
+from rich.padding import Padding
+from rich.text import Text
 
 WIDTH = 100
-"""Columns that the terminal text keeps to."""
+"""Columns that the terminal text keeps to, piped or not."""
+
+WIDEST_TEXT = 40
+"""No column of texts is wider on the terminal."""
+
+UNCLEAR = "~"
+"""Begins a cell whose interval lies partly inside 1 ±1 %. A terminal dims it."""
+
+_FIGURE = re.compile(r"~?[+-]?\d.*|-|not known|")
 
 
-@dataclass(frozen=True, slots=True)
-class Column:
-    """`text` is aligned left. The terminal may leave `optional` columns out, the lowest number first; 0 stays."""
-
-    title: str
-    text: bool = False
-    optional: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Section:
-    """Rows under one heading. `key` names the section in formats that have no headings, one value per Table.key_titles."""
-
-    heading: str
-    key: tuple[str, ...]
-    rows: list[list[str]]
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Table:
-    """Sections of rows of texts, and notes that stand below. `raw` are the same rows as figures, for machines."""
+    """Texts in rows and columns, a title above and notes below.
 
-    columns: list[Column]
-    key_titles: tuple[str, ...]
-    sections: list[Section]
+    A named index holds labels: the terminal shows them as a heading where they change, other formats as columns. Columns whose cells
+    all begin with a figure are aligned right. A title of several lines is one line in formats other than the terminal's.
+    """
+
+    cells: pd.DataFrame
     notes: list[str] = field(default_factory=list)
-    raw: list[Row] = field(default_factory=list)
+    title: str = ""
+
+    @property
+    def labels(self) -> int:
+        """How many of the columns are labels, which stand first."""
+        return sum(name is not None for name in self.cells.index.names)
+
+    @property
+    def flat(self) -> pd.DataFrame:
+        """All columns, the labels too."""
+        return self.cells.reset_index() if self.labels else self.cells
+
+    @property
+    def columns(self) -> list[str]:
+        return [" ".join(str(name).split()) for name in self.flat.columns]
+
+    @property
+    def rows(self) -> list[list[str]]:
+        rows: list[list[str]] = self.flat.to_numpy(dtype=object).tolist()
+        return rows
+
+    @property
+    def figures(self) -> list[bool]:
+        """Which columns hold figures."""
+        columns = zip(*self.rows, strict=True) if self.rows else [()] * len(self.columns)
+        are_figures = [bool(texts) and all(_FIGURE.fullmatch(text) for text in texts) for texts in columns]
+        return [number >= self.labels and is_figure for number, is_figure in enumerate(are_figures)]
 
 
-_ALWAYS_SHOWN = ("model", "size")
-_SHORT_TITLE = len("per call")
-"""Titles up to this long are not broken."""
+def rendered(tables: Sequence[Table], frame: pd.DataFrame, format_: str = "terminal", *, colour: bool = False) -> str:
+    """The tables, or for csv and json the figures of `frame`, without a line end behind."""
+    if format_ in FIGURES:
+        return FIGURES[format_](frame)
+    if format_ == "terminal":
+        return "\n\n".join(filter(None, (terminal(table, colour=colour) for table in tables)))
+    return "\n\n".join(filter(None, (VIEWS[format_](table) for table in tables)))
 
 
-def terminal(table: Table) -> str:
-    """Plain text in at most 100 columns; no colours, no cursor movement. Says which columns it leaves out for that."""
-    table = _printable(table)
-    kept = _that_fit(table)
-    columns, rows = [table.columns[number] for number in kept], [row for section in table.sections for row in section.rows]
-    widths = [_width(table, number) for number in kept]
-    needed = sum(widths) + len(widths) - 1
-    gap = "  " if needed + len(widths) + 1 <= WIDTH else " "
-    indent = "  " if needed + 2 <= WIDTH else ""
-    lines = [_line(titles, widths, columns, gap, indent) for titles in _wrapped_titles(columns, widths)] if rows else []
-    for section in table.sections:
-        lines += ["", *(_shortened(line) for line in section.heading.splitlines())]
-        lines += [_line([row[number] for number in kept], widths, columns, gap, indent) for row in section.rows]
-    notes = list(table.notes)
-    if len(kept) < len(table.columns) and rows:
-        left_out = ", ".join(column.title for number, column in enumerate(table.columns) if number not in kept)
-        notes.append(f"left out to fit {WIDTH} columns: {left_out}; the other formats show everything")
-    wrapped = [line for note in notes for line in textwrap.wrap(note, WIDTH, subsequent_indent="  ")]
-    return "\n".join([*lines, *([""] if lines and notes else []), *wrapped])
+def terminal(table: Table, *, colour: bool = False) -> str:
+    """Text in at most 100 columns. With `colour`, what is unclear is dimmed."""
+    console = Console(file=io.StringIO(), width=WIDTH, force_terminal=colour, color_system="standard" if colour else None,
+                      highlight=False, legacy_windows=False, no_color=not colour)  # fmt: skip
+    parts = [_printed(console, Text(table.title, style="bold"))] if table.title else []
+    parts += ["\n".join(_with_headings(console, table))] if table.rows else []
+    notes = [Padding(Text("\n").join(_wrapped(console, note)), 0) for note in table.notes]
+    parts += [*([""] if parts and notes else []), *(_printed(console, note) for note in notes)]
+    return "\n".join(parts)
 
 
-def _width(table: Table, number: int) -> int:
-    """As wide as the figures: a title that is longer breaks at its spaces."""
-    cells = (row[number] for section in table.sections for row in section.rows)
-    return max((len(text) for text in (*cells, *_wrapped(table.columns[number].title, _SHORT_TITLE))), default=0)
+def _printed(console: Console, text: RenderableType) -> str:
+    with console.capture() as captured:
+        console.print(text)
+    return "\n".join(line.rstrip() for line in captured.get().rstrip("\n").split("\n"))
 
 
-def _that_fit(table: Table) -> list[int]:
-    """The numbers of the columns that the terminal has room for."""
-    kept = list(range(len(table.columns)))
-    for number in sorted(kept, key=lambda number: table.columns[number].optional):
-        if sum(_width(table, one) + 1 for one in kept) - 1 > WIDTH and table.columns[number].optional:
-            kept.remove(number)
-    return kept
+def _wrapped(console: Console, note: str) -> list[Text]:
+    """The note in lines, all but the first indented."""
+    first, *rest = Text(note).wrap(console, WIDTH - 2)
+    return [first, *(Text("  ").append_text(line) for line in rest)]
 
 
-def _wrapped_titles(columns: Sequence[Column], widths: Sequence[int]) -> list[list[str]]:
-    """The lines of the header; a title that needs fewer of them stands at the bottom."""
-    wrapped = [_wrapped(column.title, width) for column, width in zip(columns, widths, strict=True)]
-    height = max(map(len, wrapped))
-    padded = [[""] * (height - len(lines)) + lines for lines in wrapped]
-    return [[lines[number] for lines in padded] for number in range(height)]
+def _with_headings(console: Console, table: Table) -> list[str]:
+    """The lines of the table, and above each row whose labels differ from those before, the labels as a heading."""
+    tight = _grid(table, 1, _room_for_texts(table))
+    unbounded = console.options.update(width=100 * WIDTH)
+    grids = (_grid(table, gap, WIDEST_TEXT) for gap in (2, 1))
+    grid = next((grid for grid in grids if console.measure(grid, options=unbounded).maximum <= WIDTH), tight)
+    lines = _printed(console, grid).split("\n")
+    top = len(lines) - len(table.rows)
+    shown, above = lines[:top], [""] * table.labels
+    for row, line in zip(table.rows, lines[top:], strict=True):
+        if row[: table.labels] != above:
+            above = row[: table.labels]
+            heading = "   ".join(
+                [above[0], *(f"{text} {name}" for text, name in zip(above[1:], table.columns[1:], strict=False) if text)]
+            )
+            shown += ["", _printed(console, Text(heading, no_wrap=True, overflow="ellipsis"))]
+        shown.append(line)
+    return shown
 
 
-def _wrapped(title: str, width: int) -> list[str]:
-    return textwrap.wrap(title, max(1, width), break_long_words=False, break_on_hyphens=False)
+def _room_for_texts(table: Table) -> int:
+    """How wide each column of texts may be so that no figure is cut."""
+    columns = list(zip(*([*table.flat.columns], *table.rows), table.figures, strict=False))[table.labels :]
+    figures = [max(cell_len(line) for text in texts for line in text.split("\n")) for *texts, is_figure in columns if is_figure]
+    room = WIDTH - sum(figures) - len(columns)
+    return max(room // max(len(columns) - len(figures), 1), 5)
 
 
-def _line(cells: Sequence[str], widths: Sequence[int], columns: Sequence[Column], gap: str, indent: str = "") -> str:
-    padded = [
-        cell.ljust(width) if column.text else cell.rjust(width)
-        for cell, width, column in zip(cells, widths, columns, strict=True)
-    ]
-    return (indent + gap.join(padded)).rstrip()
-
-
-def _shortened(line: str) -> str:
-    return line if len(line) <= WIDTH else f"{line[: WIDTH - 3]}..."
+def _grid(table: Table, gap: int, widest: int) -> rich.table.Table:
+    """A line for each row. Texts are cut at `widest`."""
+    grid = rich.table.Table(box=None, padding=(0, gap, 0, 0), pad_edge=False, header_style="", show_edge=False)
+    for title, is_figure in list(zip(table.flat.columns, table.figures, strict=True))[table.labels :]:
+        grid.add_column(
+            Text(title), justify="right" if is_figure else "left", vertical="bottom", no_wrap=True, overflow="ellipsis",
+            max_width=None if is_figure else widest,
+        )  # fmt: skip
+    for row in table.rows:
+        grid.add_row(*(Text(text, style="dim" if text.startswith(UNCLEAR) else "") for text in row[table.labels :]))
+    return grid
 
 
 def markdown(table: Table) -> str:
-    """A GitHub table with figures aligned right."""
-    table = _printable(table)
-    columns, flat = _flat(table)
-    rows = [[_markdown_escaped(cell) for cell in row] for row in flat]
-    titles = [_markdown_escaped(column.title) for column in columns]
-    widths = [max(3, *(len(row[number]) for row in [titles, *rows])) for number in range(len(columns))]
-    rule = ["-" * width if column.text else "-" * (width - 1) + ":" for width, column in zip(widths, columns, strict=True)]
-    body = [_line(row, widths, columns, " | ").strip() for row in [titles, rule, *rows]]
-    lines = [f"| {line.ljust(sum(widths) + 3 * (len(widths) - 1))} |" for line in body]
-    return "\n".join([*([*lines, ""] if rows else []), *(f"- {_markdown_escaped(note)}" for note in table.notes)])
-
-
-def latex(table: Table) -> str:
-    """A booktabs tabular; needs `\\usepackage{booktabs}`."""
-    table = _printable(table)
-    columns, flat = _flat(table)
-    alignment = "".join("l" if column.text else "r" for column in columns)
-    rows = [[column.title for column in columns], *flat]
-    joined = (" & ".join(_latex_escaped(cell) for cell in row) for row in rows)
-    lines = [
-        f"{{}}{line} \\\\" if line.startswith(("[", "*")) else f"{line} \\\\" for line in joined
-    ]  # or the \\\\ before would take them
-    notes = [f"% {note}" for note in table.notes]
-    begin, end = [rf"\begin{{tabular}}{{{alignment}}}", r"\toprule"], [r"\bottomrule", r"\end{tabular}"]
-    return "\n".join([*([*begin, lines[0], r"\midrule", *lines[1:], *end] if flat else []), *notes])
-
-
-def comma_separated(table: Table) -> str:
-    """The figures themselves: seconds and bytes, unrounded, a column per field."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(table.raw[0]) if table.raw else list(table.key_titles), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(table.raw)
-    return text.getvalue().rstrip("\n")
-
-
-def json_list(table: Table) -> str:
-    """A JSON list of the figures themselves: seconds and bytes, unrounded."""
-    return json.dumps(table.raw, indent=2)
-
-
-def html(table: Table) -> str:
-    """A `<table>` with a body per section, and the notes as a list. No styles: cells with figures have the class `figure`."""
-    table = _printable(table)
-    classes = ["" if column.text else ' class="figure"' for column in table.columns]
-    titles = (f'<th scope="col"{mark}>{escape(one.title)}</th>' for one, mark in zip(table.columns, classes, strict=True))
-    lines = ["<table>", f"<thead><tr>{''.join(titles)}</tr></thead>"] if any(one.rows for one in table.sections) else []
-    end = ["</table>"] if lines else []
-    for section in table.sections if lines else ():
-        heading = "<br>".join(escape(line.strip()) for line in section.heading.splitlines())
-        lines += ["<tbody>", *([f'<tr><th colspan="{len(classes)}" scope="rowgroup">{heading}</th></tr>'] if heading else [])]
-        for row in section.rows:
-            cells = (f"<td{mark}>{escape(cell)}</td>" for cell, mark in zip(row, classes, strict=True))
-            lines.append(f"<tr>{''.join(cells)}</tr>")
-        lines.append("</tbody>")
-    notes = ["<ul>", *(f"<li>{escape(note)}</li>" for note in table.notes), "</ul>"] if table.notes else []
-    return "\n".join([*lines, *end, *notes])
-
-
-FORMATS: Mapping[str, Callable[[Table], str]] = MappingProxyType(
-    {"terminal": terminal, "markdown": markdown, "csv": comma_separated, "latex": latex, "json": json_list, "html": html}
-)
-
-
-def rendered(tables: Sequence[Table], format_: str) -> str:
-    """Several tables one below the other; the formats for machines hold one list of figures. Raises KeyError for an unknown format."""
-    if format_ in ("csv", "json"):
-        return FORMATS[format_](replace(tables[0], raw=[row for table in tables for row in table.raw]))
-    return "\n\n".join(FORMATS[format_](table) for table in tables)
-
-
-def _printable(table: Table) -> Table:
-    """The table with every text on one line and without characters that would steer a terminal; names come from files."""
-
-    def plain(text: str) -> str:
-        return "".join(one if one.isprintable() else " " if one.isspace() else "\ufffd" for one in text)
-
-    return Table(
-        [replace(column, title=plain(column.title)) for column in table.columns],
-        table.key_titles,
-        [
-            Section(
-                "\n".join(map(plain, section.heading.splitlines())),
-                tuple(map(plain, section.key)),
-                [[plain(cell) for cell in row] for row in section.rows],
-            )
-            for section in table.sections
-        ],
-        [plain(note) for note in table.notes],
-        table.raw,
-    )
-
-
-def _flat(table: Table) -> tuple[list[Column], list[list[str]]]:
-    """The table without headings: the keys that tell sections apart become columns."""
-    differing = [
-        number
-        for number, title in enumerate(table.key_titles)
-        if title in _ALWAYS_SHOWN or len({section.key[number] for section in table.sections}) > 1
-    ]
-    columns = [*(Column(table.key_titles[number], text=True) for number in differing), *table.columns]
-    rows = [[*(section.key[number] for number in differing), *row] for section in table.sections for row in section.rows]
-    return columns, rows
+    """A GitHub table with figures aligned right, and the notes as a list."""
+    rows = [[_markdown_escaped(text) for text in row] for row in (table.columns, *table.rows)]
+    widths = [max(3, *map(len, column)) for column in zip(*rows, strict=True)]
+    rule = [f"{'-' * (width - 1)}{':' if is_figure else '-'}" for width, is_figure in zip(widths, table.figures, strict=True)]
+    lines = []
+    for row in (rows[0], rule, *rows[1:]):
+        cells = zip(row, widths, table.figures, strict=True)
+        padded = (text.rjust(width) if is_figure else text.ljust(width) for text, width, is_figure in cells)
+        lines.append(f"| {' | '.join(padded)} |")
+    title = f"**{_markdown_escaped(table.title)}**" if table.title else ""
+    notes = "\n".join(f"- {_markdown_escaped(note)}" for note in table.notes)
+    return "\n\n".join(filter(None, (title, "\n".join(lines) if table.rows else "", notes)))
 
 
 def _markdown_escaped(text: str) -> str:
-    """Only what would be read as markup: underscores inside a word and brackets without a link are left as they are."""
-    text = re.sub(r"([\\|*`<~$]|&(?=#?\w+;)|\](?=\())", r"\\\1", text)
+    """What would be read as markup, as a link or as a mention; underscores inside a word and brackets without a link stay."""
+    text = re.sub(r"([\\|*`<~$]|&(?=#?\w+;)|\](?=[(\[:]))", r"\\\1", text)
+    text = re.sub(r":(?=//)|(?<=www)\.|@(?=\w)", lambda found: f"&#{ord(found[0])};", text)
     return re.sub(r"(?<![^\W_])_+|_+(?![^\W_])", lambda found: r"\_" * len(found[0]), text)
 
 
-def _latex_escaped(text: str) -> str:
-    special = {
-        "\\": r"\textbackslash{}",
-        "~": r"\textasciitilde{}",
-        "^": r"\textasciicircum{}",
-        "<": r"\textless{}",
-        ">": r"\textgreater{}",
-        "|": r"\textbar{}",
-        "`": r"\textasciigrave{}",
-        "±": r"$\pm$",
-    }
-    return "".join(special.get(character, f"\\{character}" if character in "&%$#_{}" else character) for character in text)
+def latex(table: Table) -> str:
+    """A booktabs tabular; needs `\\usepackage{booktabs}`. Title and notes are comments."""
+    alignment = "".join("r" if is_figure else "l" for is_figure in table.figures)
+    body = (
+        table.flat.set_axis(table.columns, axis=1).to_latex(escape=True, index=False, column_format=alignment)
+        if table.rows
+        else ""
+    )
+    body = re.sub(r"^(?=[\[*])", "{}", body, flags=re.MULTILINE)  # or the \\ of the line before would take them as its argument
+    comments = [f"% {text}" for text in (table.title, *table.notes) if text]
+    return "\n".join(filter(None, [body.rstrip().replace("±", r"$\pm$"), *comments]))
+
+
+_HTML = """\
+{% if table.title %}<h3>{{ table.title }}</h3>
+{% endif %}{% if table.rows %}{% set figures = table.figures %}<table>
+<thead><tr>
+{%- for name in table.columns %}<th scope="col"{{ figure if figures[loop.index0] }}>{{ name }}</th>{% endfor -%}
+</tr></thead>
+<tbody>
+{% for row in table.rows %}<tr>
+{%- for text in row %}<td{{ (unclear if text.startswith("~") else figure) if figures[loop.index0] }}>{{ text }}</td>{% endfor -%}
+</tr>
+{% endfor %}</tbody>
+</table>
+{% endif %}{% if table.notes %}<ul>
+{% for note in table.notes %}<li>{{ note }}</li>
+{% endfor %}</ul>
+{% endif %}"""
+
+
+def html(table: Table) -> str:
+    """A fragment without styles: cells with figures have the class `figure`, unclear ones `unclear` too."""
+    return _template().render(table=table, figure=Markup(' class="figure"'), unclear=Markup(' class="figure unclear"')).rstrip()
+
+
+@cache
+def _template() -> jinja2.Template:
+    return jinja2.Environment(autoescape=True).from_string(_HTML)
+
+
+def comma_separated(frame: pd.DataFrame) -> str:
+    """Seconds and bytes, unrounded, a column per field; texts are quoted, and those that a spreadsheet would compute begin with `'`."""
+    plain = frame.map(lambda value: _one_text(value) if isinstance(value, list | dict | str) else value, na_action="ignore")
+    return plain.to_csv(index=False, quoting=QUOTE_NONNUMERIC, lineterminator="\n").rstrip("\n")
+
+
+def _one_text(value: object) -> str:
+    text = value if isinstance(value, str) else json.dumps(value)
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
+
+
+def json_list(frame: pd.DataFrame) -> str:
+    """A list of objects: seconds and bytes, unrounded, null for what is missing."""
+    plain = frame.astype(object).where(frame.notna(), None)
+    return json.dumps(plain.to_dict("records"), indent=2)
+
+
+VIEWS: Mapping[str, Callable[[Table], str]] = {"terminal": terminal, "markdown": markdown, "latex": latex, "html": html}
+FIGURES: Mapping[str, Callable[[pd.DataFrame], str]] = {"csv": comma_separated, "json": json_list}

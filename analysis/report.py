@@ -1,182 +1,137 @@
-"""The report: the whole answer as one page that needs nothing else, or as Markdown to paste. Runs in, text out."""
+"""A run as one page that needs nothing else, or as Markdown to paste. Run in, file out."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
 import os
-import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from types import MappingProxyType
 
+import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from analysis import advise, claims, compare, javascript, machine, render
-from analysis import charts as drawing
-from analysis.cases import cases
-from analysis.footer import footer
-from analysis.load import Run, rows_of
+from analysis import charts, claims, machine, render
+from analysis.advise import advise, answer
+from analysis.cases import CASE
+from analysis.figures import bytes_text, count_text, seconds_text
+from analysis.notes import notes
+from analysis.read import AnalysisError, Run
 from analysis.render import Table
-from analysis.summarise import summarise
-from analysis.tables import summary_tables
-from benchmarks.record import Row
+from analysis.summarise import seconds_texts, speedup_texts, summary
 
 TITLE = "What gradient tracking costs"
-MARKS = MappingProxyType({".html": '<meta name="generator" content="gradtax">', ".md": "<!-- written by gradtax -->"})
-"""What tells a report of each format from other files, which are not overwritten."""
-
-CHARTS = MappingProxyType(
-    {
-        "speedup": "Speedup, with 99 % intervals",
-        "heaps": "As shipped, heap by heap",
-        "memory": "Peak memory against size",
-        "saved": "Saved bytes by module",
-        "theory": "Theory against measurement",
-        "placebo": "Placebo readings",
-    }
-)
-"""The sections of charts in their order, by the first word of the charts' names."""
+FORMATS = (".html", ".md")
 
 _HERE = Path(__file__).parent
-_WHERE_MARKS_ARE = 2000
-"""Bytes from the beginning of a file."""
+_FIGURES = {
+    "per call": "seconds",
+    "speedup": "speedup",
+    "verdict": "verdict",
+    "first after a switch": "after_switch_seconds",
+    "page faults": "page_faults",
+    "peak": "peak_tensor_bytes",
+    "held": "held_tensor_bytes",
+    "saved": "saved_bytes",
+    "resident": "peak_rss_bytes",
+}
+"""Columns of the table of all cases, and the columns of the frame that they show and sort by."""
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
-    """What the report tells of one run."""
+def write(run: Run, path: Path, pictures: Path | None = None) -> list[Path]:
+    """Writes the report to `path`, as its ending says, and the charts to the folder `pictures`. Returns the paths.
 
-    run: Run
-    rows: list[Row]
-    identity: list[str]
-    advice: list[advise.Advice]
-    claims: list[claims.Claim]
-    warnings: list[str]
-    conditions: Table
-    unmeasured: Table
-    notes: list[str]
-
-
-def _part(run: Run) -> Part:
-    rows = rows_of(summarise(run.frame))
-    return Part(
-        run=run,
-        rows=rows,
-        identity=machine.identity(run, rows),
-        advice=advise.advise(rows, run.unmeasured, run.conditions),
-        claims=claims.claims(rows, run.unmeasured),
-        warnings=machine.warnings(run),
-        conditions=machine.conditions_table(run),
-        unmeasured=machine.unmeasured_table(run),
-        notes=footer(rows, ()),
-    )
-
-
-class ReportError(Exception):
-    """What is wrong with the place or the runs of a report, and the next step."""
-
-
-def write(runs: Sequence[Run], path: Path, folder: Path | None = None) -> list[str]:
-    """Writes the report to `path`, as its ending says, and the charts as pictures to `folder`. Returns what was written, for people.
-
-    Raises ReportError before anything is written where there is nothing to tell, or `path` cannot or should not be written.
+    Raises AnalysisError where a place cannot be written. A report that was there stays whole until the new one is complete.
     """
-    _check(runs, path)
-    pictures: list[Path] = []
+    if path.suffix not in FORMATS:
+        raise AnalysisError(f"{path}: its ending says the format, so {' or '.join(FORMATS)} is expected")
     try:
-        if folder:
-            for run in runs:
-                where = folder if len(runs) == 1 else folder / re.sub(r"\W+", "-", run.name)
-                pictures += drawing.write(drawing.charts(run), where)
-            pictures += drawing.write(drawing.comparison_charts(runs), folder)
-        links = [os.path.relpath(one, path.parent) for one in pictures if one.suffix == ".svg"]
-        path.write_text(page(runs) if path.suffix == ".html" else markdown(runs, links), encoding="utf-8")
+        written = charts.write(run, pictures) if pictures else []
+        links = [os.path.relpath(picture, path.parent) for picture in written if picture.suffix == ".svg"]
+        _write_whole(path, page(run) if path.suffix == ".html" else markdown(run, links))
     except OSError as error:
-        raise ReportError(f"{error.filename}: cannot be written: {error.strerror}; name another place") from error
-    charts = [f"charts: {folder} ({len(pictures)} pictures)"] if folder else []
-    return [*charts, f"report: {path}"]
+        raise AnalysisError(f"{error.filename}: cannot be written: {error.strerror}; name another place") from error
+    return [*written, path]
 
 
-def _check(runs: Sequence[Run], path: Path) -> None:
-    for run in runs:
-        if not run.results and not run.unmeasured:
-            raise ReportError(f"{run.path}: holds no results of this suite; `pytest --benchmark` makes a run that does")
-    mark = MARKS.get(path.suffix)
-    if mark is None:
-        raise ReportError(f"-o {path}: its ending says the format, {' or '.join(MARKS)}")
-    if not path.parent.is_dir():
-        raise ReportError(f"-o {path}: there is no folder {path.parent}; make it first")
-    if path.exists() and (not path.is_file() or mark.encode() not in path.read_bytes()[:_WHERE_MARKS_ARE]):
-        raise ReportError(f"-o {path}: is there already and is no report of this suite; remove it, or name another")
-
-
-def page(runs: Sequence[Run]) -> str:
-    """One self-contained HTML page: no request leaves it, and no script runs in it but its own two."""
-    javascript.begin()
+def page(run: Run) -> str:
+    """One HTML page. Nothing is fetched, and no script runs but the one that sorts the table of all cases."""
     environment = Environment(
         autoescape=True, loader=FileSystemLoader(_HERE), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters["html"] = lambda table: Markup(render.html(table))  # noqa: S704 - render.html escapes every cell
-    parts = [_part(run) for run in runs]
-    charts = _charts(parts)
-    scripts = [*([javascript.bundle()] if charts else []), (_HERE / "report.js").read_text(encoding="utf-8")]
-    return environment.get_template("report.html.jinja").render(
+    environment.filters["digest"] = _digest
+    environment.filters["html"] = lambda table: Markup(render.html(replace(table, title="")))  # noqa: S704 - it escapes
+    sentences = answer(run)
+    return environment.get_template("page.html.jinja").render(
         title=TITLE,
-        mark=Markup(MARKS[".html"]),  # noqa: S704 - a constant
-        parts=parts,
-        charts=charts,
-        headings=CHARTS,
-        comparison=Markup(_comparison(runs, "html")),  # noqa: S704 - escaped by render.html
-        compared=drawing.comparison_charts(runs),
-        cases=cases([row for part in parts for row in part.rows]),
-        scripts=[Markup(script) for script in scripts],  # noqa: S704 - ours, without any text of a run
-        hashes=[base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts],
+        name=run.name,
+        identity=machine.identity(run),
+        answer=sentences,
+        advice=[text for text in advise(run) if text not in sentences],
+        charts=charts.charts(run),
+        notes=notes(run, most=None),
+        tables=_tables(run),
+        cases=_cases(run.frame),
+        style=Markup((_HERE / "page.css").read_text(encoding="utf-8")),  # noqa: S704 - ours, without any text of a run
+        script=Markup((_HERE / "page.js").read_text(encoding="utf-8")),  # noqa: S704 - the same
     )
 
 
-def markdown(runs: Sequence[Run], pictures: Sequence[str] = ()) -> str:
-    """The same as one document to paste. `pictures` are links to its charts."""
-    parts = [_part(run) for run in runs]
+def markdown(run: Run, links: Sequence[str] = ()) -> str:
+    """The same as one document, with the summary instead of all cases. `links` are paths of pictures of its charts."""
     sections = {
-        "The answer": _each(parts, lambda part: f"{_escaped(', '.join(part.identity))}\n\n{advise.as_markdown(part.advice)}"),
-        "What the guide claims": _each(parts, lambda part: render.markdown(claims.claims_table(part.claims))),
-        "Charts": "\n\n".join(f"![{Path(link).stem}](<{link}>)" for link in pictures),
-        "Every mode": _each(parts, lambda part: render.rendered(summary_tables(part.rows), "markdown")),
-        "Comparison": _comparison(runs, "markdown"),
-        "Machine and conditions": _each(parts, lambda part: f"{_bullets(part.warnings)}\n\n{render.markdown(part.conditions)}"),
-        "What could not be measured": _each(parts, lambda part: render.markdown(part.unmeasured)),
+        "The answer": "\n\n".join(map(_escaped, advise(run))),
+        "Charts": "\n\n".join(f"![{Path(link).stem}](<{link}>)" for link in links),
+        "Figures": "\n\n".join(map(render.markdown, summary(run))),
+        **{table.title: render.markdown(replace(table, title="")) for table in _tables(run)},
     }
-    told = (f"## {title}\n\n{text.strip()}" for title, text in sections.items() if text.strip())
-    return "\n\n".join([MARKS[".md"], f"# {TITLE}", *told])
+    parts = (f"## {heading}\n\n{text}" for heading, text in sections.items() if text)
+    return "\n\n".join([f"# {TITLE}", _escaped(machine.identity(run)), *parts]) + "\n"
 
 
-def _each(parts: Sequence[Part], text: Callable[[Part], str]) -> str:
-    """`text` of every run, under its name where there are several."""
-    if len(parts) == 1:
-        return text(parts[0])
-    return "\n\n".join(f"### {_escaped(part.run.name)}\n\n{told.strip()}" for part in parts if (told := text(part)).strip())
+def _tables(run: Run) -> Iterator[Table]:
+    """What stands between the figures' notes and all cases."""
+    yield from claims.tables(run)
+    yield Table(pd.DataFrame(machine.facts(run).items(), columns=["fact", "value"]), title="Machine and conditions")
+    missing = [[str(each.case), each.status, each.reason] for each in run.unmeasured]
+    if missing:
+        yield Table(pd.DataFrame(missing, columns=["case", "status", "reason"]), title="What could not be measured")
+
+
+def _cases(frame: pd.DataFrame) -> tuple[Table, list[list[object]]]:
+    """The table of all cases, and what its cells sort by, empty where nothing was measured."""
+    telling = [name for name in CASE if name in ("model", "size", "mode") or len(frame[name].unique()) > 1]
+    texts = frame[telling].assign(
+        **{
+            "per call": seconds_texts(frame),
+            "speedup": speedup_texts(frame),
+            "verdict": frame["verdict"].where(frame["trusted"].astype(bool), "untrusted"),
+            "first after a switch": frame["after_switch_seconds"].map(seconds_text),
+            "page faults": frame["page_faults"].map(count_text),
+            **{title: frame[_FIGURES[title]].map(bytes_text) for title in ("peak", "held", "saved", "resident")},
+        }
+    )
+    values = frame[[*telling, *_FIGURES.values()]].astype(object)
+    return Table(texts), values.where(values.notna(), "").to_numpy().tolist()
+
+
+def _write_whole(path: Path, text: str) -> None:
+    """Through a file beside it, so that nobody reads half a report. Raises OSError."""
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        part.write_text(text, encoding="utf-8")
+        part.replace(path)
+    except OSError:
+        part.unlink(missing_ok=True)
+        raise
+
+
+def _digest(text: str) -> str:
+    """What a content security policy calls a script or a style."""
+    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
 
 
 def _escaped(text: str) -> str:
-    return _bullets([text]).removeprefix("- ")
-
-
-def _bullets(texts: Sequence[str]) -> str:
-    return render.markdown(Table([], (), [], notes=list(texts)))
-
-
-def _comparison(runs: Sequence[Run], format_: str) -> str:
-    """Of the first run with the others; nothing where there are no others."""
-    return compare.shown(compare.compare(runs[0], runs[1:]), format_) if len(runs) > 1 else ""
-
-
-def _charts(parts: Sequence[Part]) -> dict[str, list[tuple[Part, drawing.Chart]]]:
-    """The charts of every run by section; none without charts."""
-    found: dict[str, list[tuple[Part, drawing.Chart]]] = {kind: [] for kind in CHARTS}
-    for part in parts:
-        for chart in drawing.charts(part.run):
-            found.setdefault(chart.name.partition("-")[0], []).append((part, chart))
-    return {kind: drawn for kind, drawn in found.items() if drawn}
+    return render.markdown(Table(pd.DataFrame(), notes=[text])).removeprefix("- ")

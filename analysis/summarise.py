@@ -1,135 +1,271 @@
-"""Frame to frame: what a report shows of a run, and the means of many."""
+"""A run as tables: what fits one screen, and everything."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
+from typing import Any
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+import pandas as pd
 
-    import pandas as pd
+from analysis.cases import JOB, TRACKED, each, is_context, labels, memory, timed
+from analysis.figures import (
+    MISSING,
+    bytes_text,
+    count_text,
+    difference_text,
+    seconds_text,
+    speedup_text,
+)
+from analysis.notes import notes
+from analysis.read import Run
+from analysis.render import Table
+from benchmarks.intervals import geometric_mean
+from benchmarks.record import AS_SHIPPED, CASE, FORWARD, OPERATORS, PAGES_KEPT, Interval
 
-GROUP = ["scenario", "model", "size", "device", "dtype", "allocator"]
-CASE = [*GROUP, "mode"]
+_MODES_SHOWN = 3
+"""Columns of speedups that fit one screen beside the others."""
 
-
-def needed_columns(by: Sequence[str], metric: str) -> list[str]:
-    """What `ratios` and `means` read of a frame, so that the rest of thousands of runs need not be kept."""
-    return list(dict.fromkeys([*CASE, "run", *by, metric, "speedup", "speedup_low", "speedup_high", "trusted", "same_kernels"]))
-
-
-def ratios(frame: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """The cases but `tracked`, with `ratio`: the speedup, or else `metric` over that of tracked in the same group and run.
-
-    NaN where either is missing or tracked's is 0. `below` and `above` are how far the ends of the speedup's interval are from it, as
-    differences of logarithms: the noise of every ratio of times, NaN for other metrics, which are exact counts.
-    """
-    import numpy as np
-
-    is_tracked = frame["mode"].eq("tracked")
-    rows = frame[~is_tracked]
-    if metric != "speedup":
-        tracked = frame.loc[is_tracked, ["run", *GROUP, metric]].rename(columns={metric: "tracked"})
-        rows = rows.merge(tracked, on=["run", *GROUP], how="left", validate="many_to_one")
-    number = {
-        name: rows[name].to_numpy(dtype=float, na_value=np.nan)
-        for name in (metric, "speedup", "speedup_low", "speedup_high", "tracked")
-        if name in rows
-    }
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = (
-            number[metric]
-            if metric == "speedup"
-            else number[metric] / np.where(number["tracked"] > 0, number["tracked"], np.nan)
-        )
-    timed = metric.endswith(("speedup", "seconds"))
-    return rows.assign(
-        ratio=ratio,
-        below=np.log(number["speedup"] / number["speedup_low"]) if timed else np.nan,
-        above=np.log(number["speedup_high"] / number["speedup"]) if timed else np.nan,
-    )
+_SAME = "="
+"""Stands for a figure as shipped of a job that does not fault: that with pages kept serves for both."""
 
 
-def repeats(rows: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
-    """Of `ratios` above 0: a row per case and value of `keys`, with what its n runs say together.
-
-    `logarithm` is the mean of their logarithms, `deviation` the standard deviation (NaN for one run). `below` and `above` are the 99 %
-    half-widths that this mean has if nothing but the runs' own noise differs: the root of the sum of their squares, over n.
-    """
-    import numpy as np
-
-    names = list(dict.fromkeys([*keys, *CASE]))
-    squares = rows.assign(logarithm=np.log(rows["ratio"]), below=rows["below"] ** 2, above=rows["above"] ** 2)
-    groups = squares.groupby(names, sort=False, dropna=False)
-    found = groups.agg(
-        logarithm=("logarithm", "mean"), deviation=("logarithm", "std"), n=("logarithm", "size"),
-        below=("below", "mean"), above=("above", "mean"),
-    )  # fmt: skip
-    own = {side: np.sqrt(found[side] / found["n"]) for side in ("below", "above")}
-    return found.assign(**own).reset_index()
+def overview(run: Run) -> list[Table]:
+    """What fits one screen: a row per model and size, a row per scenario, and the most important notes."""
+    frame = run.frame[~is_context(run.frame)]
+    is_forward = frame["scenario"].eq(FORWARD)
+    return _with_notes([*_forward_overview(frame[is_forward]), *_scenarios_overview(frame[~is_forward])], notes(run))
 
 
-def means(rows: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
-    """The geometric mean of `ratios` per value of `keys`: over a case's runs first, then over cases, so that each case weighs the same.
-
-    `low` and `high` are its 99 % interval for these cases, not for others. Errors of different cases are independent, so the half-width is
-    the root of the sum of squares of `repeats`, over the number of cases. Runs differ by more than their rounds show, so it is never below
-    what that spread gives: Student's t times the root of the sum of deviation**2 / n, over the number of cases, with the degrees of freedom
-    of Welch and Satterthwaite (1946, Biometrics Bulletin 2). Of one case that is the interval of statistics.combine.
-    `lowest` and `highest` are the outermost single ratios, `cases` how many cases are averaged. A mean of nothing but zeros is 0; beside
-    others zeros have no logarithm and are left out. `other_kernels`: whether any of the cases ran other kernels than tracked.
-    """
-    import numpy as np
-
-    cases = repeats(rows[rows["ratio"] > 0], keys)
-    variance = (cases["deviation"] ** 2 / cases["n"]).fillna(0.0)
-    found = (
-        cases.assign(
-            below=cases["below"] ** 2,
-            above=cases["above"] ** 2,
-            variance=variance,
-            share=variance**2 / (cases["n"] - 1).clip(lower=1),
-        )
-        .groupby(list(keys), sort=False, dropna=False)
-        .agg(
-            logarithm=("logarithm", "mean"), below=("below", "mean"), above=("above", "mean"), n=("logarithm", "size"),
-            variance=("variance", "sum"), share=("share", "sum"),
-        )
-    )  # fmt: skip
-    every = rows.assign(other_kernels=rows["same_kernels"].eq(False), case=rows.groupby(CASE, sort=False).ngroup()).groupby(
-        list(keys), sort=False, dropna=False
-    )
-    whole = every.agg(
-        lowest=("ratio", "min"), highest=("ratio", "max"), cases=("case", "nunique"), other_kernels=("other_kernels", "any")
-    ).join(found)
-    spread = _t99_half_widths(whole["variance"], whole["share"])
-    below, above = (np.maximum(np.sqrt(whole[side] * whole["n"]), spread) / whole["n"] for side in ("below", "above"))
-    return whole.assign(
-        cases=whole["n"].fillna(whole["cases"]).astype(int),
-        ratio=np.exp(whole["logarithm"]).fillna(0.0),
-        low=np.exp(whole["logarithm"] - below),
-        high=np.exp(whole["logarithm"] + above),
-    ).reset_index()[[*keys, "ratio", "low", "high", "lowest", "highest", "cases", "other_kernels"]]
+def summary(run: Run) -> list[Table]:
+    """Everything: a row per case, and all notes."""
+    frame = run.frame
+    is_forward, is_operator = frame["scenario"].eq(FORWARD), frame["scenario"].eq(OPERATORS)
+    tables = [
+        *_forward(frame[is_forward], run),
+        *_steps(frame[~is_forward & ~is_operator]),
+        *_operators(frame[is_operator & ~is_context(frame)]),
+        *_contexts(frame[is_context(frame)]),
+    ]
+    return _with_notes(tables, notes(run, most=None))
 
 
-def _t99_half_widths(variance: pd.Series[float], share: pd.Series[float]) -> pd.Series[float]:
-    """Student's t times the root of `variance`, whose degrees of freedom are variance**2 / `share`; 0 where there is no spread."""
-    import numpy as np
+def figures(run: Run) -> pd.DataFrame:
+    """The run's frame with `status` and `reason`, and behind it a row for each case that could not be measured."""
+    frame = run.frame.astype({"trusted": "boolean", **dict.fromkeys(("washout_calls", "steps", "processes"), "Int64")})
+    measured = frame.assign(status="measured", reason="")
+    lost = pd.DataFrame([{**asdict(one.case), "status": one.status, "reason": one.reason} for one in run.unmeasured])
+    whole = pd.concat([measured, lost.reindex(columns=measured.columns).astype(measured.dtypes.to_dict())], ignore_index=True)
+    return whole[[*CASE, "status", "reason", *(name for name in frame.columns if name not in CASE)]]
 
-    from benchmarks.statistics import t99
 
-    degrees = (variance**2 / share).where(share > 0)
-    return (degrees.map(t99, na_action="ignore").astype(float) * np.sqrt(variance)).fillna(0.0)
+def _with_notes(tables: list[Table], texts: list[str]) -> list[Table]:
+    return [*tables[:-1], replace(tables[-1], notes=[*tables[-1].notes, *texts])] if tables else [Table(pd.DataFrame(), texts)]
 
 
-def summarise(frame: pd.DataFrame) -> pd.DataFrame:
-    """The main table: groups in the order in which they were measured, tracked first in each; the columns of `frame`."""
+def speedup_texts(frame: pd.DataFrame) -> pd.Series[str]:
+    """Each row's speedup: `~` before what is unclear, `?` where the control failed, `*` behind where other kernels ran."""
+    texts = []
+    for row in each(frame):
+        text = "1" if row.mode == TRACKED else speedup_text(row.speedup, row.speedup_low, row.speedup_high)
+        mark = "" if text[0] not in "0123456789" else "?" if not row.trusted else "~" if row.verdict == "unclear" else ""
+        texts.append(f"{mark}{text}{'*' if row.same_kernels is False else ''}")
+    return pd.Series(texts, index=frame.index, dtype="str")
+
+
+def seconds_texts(frame: pd.DataFrame) -> pd.Series[str]:
+    texts = [seconds_text(*row) for row in zip(frame["seconds"], frame["seconds_noise"], strict=True)]
+    return pd.Series(texts, index=frame.index, dtype="str")
+
+
+def _of_one_allocator(frame: pd.DataFrame) -> pd.DataFrame:
+    """Rows with pages kept where a job has them, else those as shipped."""
+    is_kept = frame["allocator"].eq(PAGES_KEPT)
+    return frame[is_kept | ~is_kept.groupby([frame[name] for name in JOB]).transform("any")]
+
+
+def _titled(text: str, frame: pd.DataFrame) -> str:
+    """`text` with what all rows have in common, such as `(cpu, float32, pages_kept)`."""
+    common = [str(frame[name].iloc[0]) for name in ("device", "dtype", "allocator") if len(frame[name].unique()) == 1]
+    return f"{text} ({', '.join(common)})" if common else text
+
+
+def _by_mode(frame: pd.DataFrame, texts: pd.Series[str], index: Sequence[str] = JOB) -> pd.DataFrame:
+    """A row per job, a column per mode, both in the order of the frame."""
+    cells = frame.assign(text=texts).set_index([*index, "mode"])["text"]
+    return cells.unstack("mode", fill_value=MISSING, sort=False)  # noqa: PD010 - pivot_table would sort
+
+
+def _forward_overview(frame: pd.DataFrame) -> Iterator[Table]:
     if frame.empty:
-        return frame
-    order = frame.groupby(GROUP, sort=False).ngroup()
-    baseline_last = frame["mode"].ne("tracked")
-    return (
-        frame.assign(_order=order, _rest=baseline_last)
-        .sort_values(["_order", "_rest"], kind="stable")
-        .drop(columns=["_order", "_rest"])
+        return
+    rows = _of_one_allocator(frame)
+    speedups, seconds = _by_mode(rows, speedup_texts(rows)), _by_mode(rows, seconds_texts(rows))
+    known = memory(frame)
+    peaks = _by_mode(known, known["peak_tensor_bytes"].map(bytes_text)).reindex(speedups.index)
+    names = labels(rows, JOB).groupby([rows[name] for name in JOB], sort=False).first()
+    others = [str(mode) for mode in speedups.columns if mode != TRACKED]
+    shown = [mode for mode in (TRACKED, _switch(others)) if mode in peaks]
+    cells = {
+        "model": names,
+        "tracked": seconds.get(TRACKED, pd.Series(MISSING, seconds.index)),
+        **{mode: speedups[mode] for mode in others[:_MODES_SHOWN]},
+        **{f"peak\n{mode}": peaks[mode].fillna(MISSING) for mode in shown},
+    }
+    more = [f"more modes, which `summarise` shows: {', '.join(others[_MODES_SHOWN:])}"] if others[_MODES_SHOWN:] else []
+    yield Table(pd.DataFrame(cells).reset_index(drop=True), more, _titled("forward passes, speedup over tracked", rows))
+
+
+def _switch(modes: Sequence[str]) -> str:
+    """The mode that stands for switching tracking off; chosen by name, because the fastest of noisy figures is too fast."""
+    return "no_grad" if "no_grad" in modes else next(iter(modes), "")
+
+
+def _scenarios_overview(frame: pd.DataFrame) -> Iterator[Table]:
+    if frame.empty:
+        return
+    rows = _of_one_allocator(frame)
+    is_operator = rows["scenario"].eq(OPERATORS)
+    texts = rows.assign(
+        name=labels(rows, JOB), per_call=seconds_texts(rows), text=speedup_texts(rows), growth=_growth(rows).map(bytes_text),
+        peak=rows["peak_tensor_bytes"].map(bytes_text),
+    )  # fmt: skip
+    lines = []
+    for _, group in texts[~is_operator].groupby(list(JOB), sort=False):
+        by_mode = {row.mode: row for row in each(group)}
+        mode = _switch([name for name in by_mode if name != TRACKED])
+        pair = by_mode.get(TRACKED), by_mode.get(mode)
+        lines.append([
+            group["name"].iloc[0], _cell(pair[0], "per_call"), mode or MISSING, _cell(pair[1], "text"),
+            *(_cell(row, column) for column in ("peak", "growth") for row in pair),
+        ])  # fmt: skip
+    lines += _mean_operator(rows[is_operator])
+    titles = [
+        "scenario",
+        "tracked",
+        "mode",
+        "speedup",
+        "peak\ntracked",
+        "peak\nof mode",
+        "per step\ntracked",
+        "per step\nof mode",
+    ]
+    yield Table(
+        pd.DataFrame(lines, columns=titles), [], "scenarios, speedup over tracked; per step: what stays in memory of each step"
     )
+
+
+def _cell(row: Any, column: str) -> str:
+    return MISSING if row is None else str(getattr(row, column))
+
+
+def _growth(frame: pd.DataFrame) -> pd.Series[int]:
+    """Bytes that each further step leaves in memory, of tensors and of all else in the heap, whose noise may be below 0."""
+    tensors, others = frame["held_bytes_per_step"], frame["heap_bytes_per_step"]
+    return tensors.fillna(others * 0).add(others.fillna(0)).clip(lower=0)
+
+
+def _mean_operator(rows: pd.DataFrame) -> list[list[str]]:
+    evidence = timed(rows)
+    evidence = evidence[evidence["mode"].eq(_switch(list(evidence["mode"])))]
+    if evidence.empty:
+        return []
+    mean = geometric_mean([Interval(row.speedup, row.speedup_low, row.speedup_high) for row in each(evidence)])
+    text = speedup_text(mean.estimate, mean.low, mean.high)
+    return [[f"operators (mean of {len(evidence)})", MISSING, str(evidence["mode"].iloc[0]), text, *[MISSING] * 4]]
+
+
+def _forward(frame: pd.DataFrame, run: Run) -> Iterator[Table]:
+    """A row per job and mode, the two allocators side by side."""
+    if frame.empty:
+        return
+    keys = [*JOB, "mode"]
+    allocators = [name for name in (PAGES_KEPT, AS_SHIPPED) if name in set(frame["allocator"])]
+    lines = memory(frame).reset_index(drop=True)
+    cells = pd.DataFrame({"mode": lines["mode"]})
+    for allocator in allocators:
+        rows = frame[frame["allocator"].eq(allocator)]
+        timing = rows[keys].assign(
+            seconds=seconds_texts(rows), speedup=speedup_texts(rows), faults=rows["page_faults"].map(count_text)
+        )
+        beside = lines[keys].merge(timing, on=keys, how="left", validate="one_to_one")
+        missing = _missing_as_shipped(lines, run) if allocator == AS_SHIPPED else MISSING
+        titles = (f"{allocator}\nper call", f"{allocator}\nspeedup") if len(allocators) > 1 else ("per call", "speedup")
+        cells[titles[0]], cells[titles[1]] = (beside[name].fillna(missing) for name in ("seconds", "speedup"))
+        if allocator == AS_SHIPPED:
+            cells["faults"] = beside["faults"].fillna(missing)
+    cells = cells.assign(**_accelerator(lines), **_memory(lines))
+    labelled = pd.MultiIndex.from_arrays(
+        [labels(lines, JOB), lines["parameters"].map("{:,}".format)], names=["model", "parameters"]
+    )
+    same = (cells == _SAME).any(axis=None)
+    legend = [f"{_SAME}: no page faults, so the figure of {PAGES_KEPT} serves for both"] if same else []
+    yield Table(cells.set_axis(labelled), legend, _titled("forward passes, speedup over tracked", frame))
+
+
+def _missing_as_shipped(lines: pd.DataFrame, run: Run) -> pd.Series[str]:
+    """What stands where there is no figure as shipped: none was needed, or none could be measured."""
+    lost = {
+        tuple(getattr(one.case, name) for name in (*JOB, "mode")) for one in run.unmeasured if one.case.allocator == AS_SHIPPED
+    }
+    cases = lines[[*JOB, "mode"]].itertuples(index=False, name=None)
+    return pd.Series([MISSING if case in lost else _SAME for case in cases], index=lines.index, dtype="str")
+
+
+def _accelerator(lines: pd.DataFrame) -> dict[str, pd.Series[str]]:
+    """The other two clocks, where there are such."""
+    if lines["host_seconds"].isna().all():
+        return {}
+    clocks = {name: lines[f"{name}_seconds"].map(lambda seconds: seconds_text(seconds, 0.01)) for name in ("host", "busy")}
+    return clocks | {"bound by": lines["bound_by"].fillna(MISSING)}
+
+
+def _memory(lines: pd.DataFrame) -> dict[str, pd.Series[str]]:
+    resident = lines["peak_rss_bytes"].fillna(lines["peak_reserved_bytes"])
+    on_device = lines["peak_reserved_bytes"].notna().any()
+    columns = {"peak": lines["peak_tensor_bytes"], "saved": lines["saved_bytes"], "reserved" if on_device else "RSS": resident}
+    return {name: sizes.map(bytes_text) for name, sizes in columns.items()}
+
+
+def _steps(frame: pd.DataFrame) -> Iterator[Table]:
+    """A row per case of what takes steps: loops and training."""
+    if frame.empty:
+        return
+    sizes = {
+        "peak": frame["peak_tensor_bytes"], "saved,\nall steps": frame["saved_bytes"], "held": frame["held_tensor_bytes"],
+        "left by\neach step": _growth(frame),
+    }  # fmt: skip
+    cells = pd.DataFrame({"mode": frame["mode"], "per call": seconds_texts(frame), "speedup": speedup_texts(frame)})
+    cells = cells.assign(**{title: column.map(bytes_text) for title, column in sizes.items()})
+    steps = frame["steps"].map(lambda number: str(number) if number > 1 else "")
+    labelled = pd.MultiIndex.from_arrays([labels(frame), steps], names=["scenario", "steps a call"])
+    yield Table(cells.set_axis(labelled), [], _titled("scenarios, speedup over tracked", frame))
+
+
+def _operators(frame: pd.DataFrame) -> Iterator[Table]:
+    """A row per operator, a column per mode with the time of one call; what tracked takes longer than no_grad stands behind."""
+    for key, rows in frame.groupby(["device", "dtype", "execution", "allocator"], sort=False):
+        calls = rows.assign(seconds=rows["seconds"] / rows["steps"])
+        cells = _by_mode(calls, seconds_texts(calls), ["model", "size"])
+        costs = {row.model: _cost(row) for row in each(calls[calls["mode"].eq("no_grad")])}
+        cells["tracking costs"] = [costs.get(model, MISSING) for model, _ in cells.index]
+        shown = cells.droplevel("size").rename_axis(index=None, columns=None).reset_index(names="operator")
+        yield Table(shown, [], f"operators, time of one call ({', '.join(map(str, key))})")
+
+
+def _cost(row: Any) -> str:
+    """tracked - mode = mode * (speedup - 1), at the ends of the speedup's interval too."""
+    ends = (getattr(row, f"speedup{end}") for end in ("", "_low", "_high"))
+    cost = difference_text(*(row.seconds * (ratio - 1) for ratio in ends))
+    return f"{'' if row.trusted else '?'}{cost}{'*' if row.same_kernels is False else ''}"
+
+
+def _contexts(frame: pd.DataFrame) -> Iterator[Table]:
+    for key, rows in frame[frame["speedup_low"].notna()].groupby(["device", "dtype", "execution", "allocator"], sort=False):
+        calls = rows[rows["mode"].ne(TRACKED)]
+        texts = {}
+        for row in each(calls):
+            ends = (row.seconds * (1 - ratio) / row.steps for ratio in (row.speedup, row.speedup_high, row.speedup_low))
+            texts[row.mode] = difference_text(*ends)
+        if texts:
+            yield Table(pd.DataFrame([texts]), [], f"entering and leaving, bare loop taken off ({', '.join(map(str, key))})")

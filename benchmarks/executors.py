@@ -8,7 +8,8 @@ from typing import Protocol
 
 from benchmarks.failure import Failure
 from benchmarks.group import measure
-from benchmarks.measure.known_blocks import METERS, Reading, distrusted, try_meters, withheld
+from benchmarks.measure.known_blocks import distrusted, try_meters
+from benchmarks.measure.memory import METERS, withheld
 from benchmarks.plan import Job
 from benchmarks.record import GroupResult
 from benchmarks.workers import Workers
@@ -25,7 +26,6 @@ class Here:
 
     workers: Workers
     measure: Callable[[Job, Workers], Iterator[GroupResult]] = measure
-    readings: list[Reading] = field(default_factory=list)
     _reasons: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def results(self, jobs: Iterable[Job]) -> Iterator[GroupResult]:
@@ -41,7 +41,6 @@ class Here:
             readings = self.workers.run(try_meters, job.device, job.effort.threads, self.workers.fresh)
         except Failure as failure:
             return dict.fromkeys(METERS, f"its meter could not be tried: {failure.status}: {failure.reason}")
-        self.readings += readings
         return distrusted(readings)
 
 

@@ -45,11 +45,7 @@ def paired_ratio(baseline_seconds: Sequence[float], seconds: Sequence[float]) ->
     are from the same round. Raises ValueError if the lengths differ, there are fewer than MIN_ROUNDS, or a time is not positive and finite.
     """
     log_ratios = _log_ratios(baseline_seconds, seconds)
-    return _ratio(log_ratios, correlation_time(log_ratios))
-
-
-def _ratio(log_ratios: Floats, correlation: float) -> Interval:
-    low, high = order_statistics(log_ratios, correlation)
+    low, high = order_statistics(log_ratios, correlation_time(log_ratios))
     return Interval(float(np.exp(np.median(log_ratios))), math.exp(low), math.exp(high))
 
 
@@ -62,16 +58,21 @@ def combined_ratio(pairs: Sequence[tuple[Sequence[float], Sequence[float]]]) -> 
     """baseline / other from the rounds of one process or several; `pairs` holds what `paired_ratio` takes, of each.
 
     Of several: Student's t over their medians, but never narrower than their own rounds allow, each taken as independent: how they are
-    correlated shows between processes. With fewer than MIN_ROUNDS in a process there is no such floor. Raises ValueError for no process,
-    and as `paired_ratio` does for a single one.
+    correlated shows between processes. Raises ValueError for no process, and as `paired_ratio` does for a single one.
     """
     if len(pairs) == 1:
         return paired_ratio(*pairs[0])
     whole = across([median_ratio(*pair) for pair in pairs])
-    if min(len(seconds) for _, seconds in pairs) < MIN_ROUNDS:
-        return whole
-    own = geometric_mean([_ratio(_log_ratios(*pair), correlation=1.0) for pair in pairs])
-    return Interval(whole.estimate, min(whole.low, own.low), max(whole.high, own.high))
+    errors = [median_error(np.log(baseline) - np.log(seconds)) for baseline, seconds in pairs]
+    least = t_quantile(math.inf) * math.sqrt(sum(error**2 for error in errors)) / len(errors)
+    low, high = whole.estimate * math.exp(-least), whole.estimate * math.exp(least)
+    return Interval(whole.estimate, min(whole.low, low), max(whole.high, high))
+
+
+def median_error(values: Floats) -> float:
+    """The standard error of the median of independent `values`, shape (n,), were they normal with their median deviation."""
+    deviation = 1.4826 * float(np.median(np.abs(values - np.median(values))))
+    return math.sqrt(math.pi / 2) * deviation / math.sqrt(values.size)
 
 
 def across(ratios: Sequence[float]) -> Interval:
@@ -97,9 +98,7 @@ def geometric_mean(intervals: Sequence[Interval]) -> Interval:
     return Interval(math.exp(centre), math.exp(centre - below), math.exp(centre + above))
 
 
-def quotient(
-    one: Interval, other: Interval, processes: tuple[int, int] = (0, 0), comparisons: int = 1
-) -> Interval:
+def quotient(one: Interval, other: Interval, processes: tuple[int, int] = (0, 0), comparisons: int = 1) -> Interval:
     """one / other with its 99 % interval: the one rule for whether two speedups differ.
 
     `processes` are how many each rests on (0: unknown, taken as many). Degrees of freedom by Welch and Satterthwaite; with several

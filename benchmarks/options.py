@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from benchmarks.models import DTYPES, MODELS, SIZES
@@ -55,13 +55,18 @@ class RunOptions:
     execution: tuple[str, ...] = (EAGER,)
     allocator: tuple[str, ...] | None = None
     in_process: bool = False
-    effort: Effort = Effort()
+    effort: Effort = field(default_factory=Effort)
 
 
 def add_options(add: Callable[..., Any]) -> None:
     """Defines the command line by calls of `add`, which takes what `ArgumentParser.add_argument` does."""
     effort = Effort()
-    add("--models", metavar="NAMES", type=names_of(MODELS), help=f"built-in models, comma-separated: {', '.join(MODELS)} (default: all)")
+    add(
+        "--models",
+        metavar="NAMES",
+        type=names_of(MODELS),
+        help=f"built-in models, comma-separated: {', '.join(MODELS)} (default: all)",
+    )
     add("--model", metavar="SPEC", action="append", default=[], dest="own_models",
         help="your own model, path/to/file.py:function or package.module:function; the function takes no arguments, or `size`, and "
         "returns (module, inputs). Repeatable. The built-in models then run only with --models")  # fmt: skip
@@ -72,12 +77,26 @@ def add_options(add: Callable[..., Any]) -> None:
         help="one more mode: tracked, but parameters whose name matches, such as encoder.*, do not require grad. Repeatable")  # fmt: skip
     add("--scenarios", metavar="NAMES", type=names_of(SCENARIOS), help=f"how models are run: {', '.join(SCENARIOS)} (default: all, each with "
         "small models of its own; forward alone where --models, --model or --sizes are given)")  # fmt: skip
-    add("--device", metavar="NAMES", type=names, help="cpu, cuda or cuda:N (default: the accelerator if there is one, else cpu)")
+    add(
+        "--device", metavar="NAMES", type=names, help="cpu, cuda or cuda:N (default: the accelerator if there is one, else cpu)"
+    )
     add("--dtype", metavar="NAMES", type=names_of(DTYPES), default=("float32",), help=f"{', '.join(DTYPES)} (default: float32)")
-    add("--execution", metavar="NAMES", type=names_of(EXECUTIONS), default=(EAGER,), help=f"{', '.join(EXECUTIONS)} (default: {EAGER})")
+    add(
+        "--execution",
+        metavar="NAMES",
+        type=names_of(EXECUTIONS),
+        default=(EAGER,),
+        help=f"{', '.join(EXECUTIONS)} (default: {EAGER})",
+    )
     add("--allocator", metavar="NAMES", type=names_of(ALLOCATORS), help="how memory is kept while timing on a CPU: pages_kept (tracking "
         "itself) or as_shipped (page faults included) (default: both, as_shipped for forward passes that fault)")  # fmt: skip
-    add("--threads", metavar="N", type=whole_from(1), default=effort.threads, help="threads that torch computes with (default: %(default)s)")
+    add(
+        "--threads",
+        metavar="N",
+        type=whole_from(1),
+        default=effort.threads,
+        help="threads that torch computes with (default: %(default)s)",
+    )
     add("--budget", metavar="SECONDS", type=number_above_0(), default=effort.budget,
         help="timing per group at most (default: %(default)g)")  # fmt: skip
     add("--precision", metavar="FRACTION", type=number_above_0(below=1), default=effort.precision,
@@ -156,5 +175,3 @@ def _pattern(text: str) -> str:
     if not text:
         raise argparse.ArgumentTypeError("an empty pattern matches nothing; name parameters, such as encoder.*")
     return text
-
-

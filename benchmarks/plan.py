@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import multiprocessing
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 import torch
 
 from benchmarks import allocator
-from benchmarks.device import default_device, device_named
+from benchmarks.device import DeviceError, default_device, device_named
 from benchmarks.failure import Failure
 from benchmarks.models import MODELS, OWN_SIZE, Source, Workload, own
 from benchmarks.modes import DEFAULT_MODES, MODES, Step, freezing, is_freezing
@@ -19,18 +20,30 @@ from benchmarks.scenarios import SCENARIOS, Scenario
 from benchmarks.workers import Workers
 
 
+class Builds(Protocol):
+    """Where a workload comes from; can be sent to another process, unless it is a module that is there already."""
+
+    @property
+    def model(self) -> str: ...
+
+    @property
+    def size(self) -> str: ...
+
+    def workload(self, device: str, dtype: str) -> Workload: ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
     """A group without its allocator: all that a process anywhere needs. Examined once, timed once per allocator."""
 
     scenario: str
-    source: Source
+    source: Builds
     device: str
     dtype: str
     execution: str = EAGER
     modes: tuple[str, ...]
     allocators: tuple[str, ...] = (PAGES_KEPT,)
-    effort: Effort = Effort()
+    effort: Effort = field(default_factory=Effort)
 
     def __str__(self) -> str:
         return f"{self.scenario} {self.source.model} {self.source.size} {self.device} {self.dtype}"
@@ -73,7 +86,10 @@ def plan(options: RunOptions, own_sources: Sequence[Source] = ()) -> list[Job]:
     """The jobs in the order in which they are measured. Raises OptionError where the options leave nothing, or cannot be had here."""
     devices = options.device or (default_device(),)
     for name in devices:
-        why = device_named(name).unavailable()
+        try:
+            why = device_named(name).unavailable()
+        except DeviceError as error:
+            raise OptionError(f"--device {error}") from error
         if why is not None:
             raise OptionError(f"--device {name}: {why}; --device cpu works everywhere")
     _check(options, devices)
@@ -90,7 +106,9 @@ def plan(options: RunOptions, own_sources: Sequence[Source] = ()) -> list[Job]:
         for execution in options.execution
     ]  # fmt: skip
     if not jobs:
-        chosen = [f"--{name} {','.join(value)}" for name in ("scenarios", "sizes", "modes") if (value := getattr(options, name))]
+        chosen = [
+            f"--{name} {','.join(value)}" for name in ("scenarios", "sizes", "modes") if (value := getattr(options, name))
+        ]
         raise OptionError(f"nothing to measure: {' '.join(chosen)} have nothing in common; leave one of them out")
     return jobs
 
@@ -106,7 +124,7 @@ def modes_of(scenario: Scenario, options: RunOptions) -> tuple[str, ...]:
 def own_sources(options: RunOptions, workers: Workers) -> tuple[list[Source], list[str]]:
     """What the user's models come in, each function tried in a worker, and the modules that importing them loads.
 
-    Raises own.ModelError for a SPEC that is none, or whose function is not there.
+    Raises own.ModelError for a SPEC that is none, or whose function does not suit.
     """
     sources: list[Source] = []
     preload: list[str] = []
@@ -116,13 +134,15 @@ def own_sources(options: RunOptions, workers: Workers) -> tuple[list[Source], li
         if name in taken:
             raise OptionError(f"--model {spec}: {taken[name]} already names a model {name}; rename one of the functions")
         taken[name] = f"--model {spec}"
+        chosen = options.sizes or DEFAULT_SIZES
         try:
-            sized, imported = workers.run(own.probe, spec)
-        except Failure as failure:
-            raise own.ModelError(f"{spec}: could not be imported: {failure.reason}") from failure
-        sizes = (options.sizes or DEFAULT_SIZES) if sized else (OWN_SIZE,)
-        sources += [Source(name, size, spec) for size in sizes]
-        preload += imported
+            probe = workers.run(own.probe, spec, chosen[0])
+        except Failure as failure:  # it hangs, crashes or has no memory: the arms will say so, by name
+            probe = own.Probe(sized=failure.status == "out_of_memory")
+        if probe.fault is not None:
+            raise own.ModelError(probe.fault)
+        sources += [Source(name, size, spec) for size in (chosen if probe.sized else (OWN_SIZE,))]
+        preload += probe.imports
     return sources, preload
 
 
@@ -132,7 +152,9 @@ def _check(options: RunOptions, devices: Sequence[str]) -> None:
     if options.in_process and AS_SHIPPED in (options.allocator or ()):
         raise OptionError(f"--allocator {AS_SHIPPED}: needs a process per arm; leave out --in-process, or choose {PAGES_KEPT}")
     if options.allocator == (AS_SHIPPED,) and any(name != "cpu" for name in devices):
-        raise OptionError(f"--allocator {AS_SHIPPED}: an accelerator's caching allocator is {PAGES_KEPT}; choose that, or --device cpu")
+        raise OptionError(
+            f"--allocator {AS_SHIPPED}: an accelerator's caching allocator is {PAGES_KEPT}; choose that, or --device cpu"
+        )
 
 
 def _scenarios(options: RunOptions) -> tuple[str, ...]:

@@ -22,14 +22,23 @@ class Run:
         Raises KeyError for a case that no group has.
         """
         while case.group not in self.groups:
-            group = next(self._coming, None)
-            if group is None:
+            if not self._take():
                 raise KeyError(str(case))
-            self.groups[group.group] = group
         group = self.groups[case.group]
         timed = {one.result.case: one for one in group.timed}
         unmeasured = {one.case: one for one in group.unmeasured}
         return timed.get(case) or unmeasured.get(case)
+
+    def take_all(self) -> None:
+        """Has everything measured that is left."""
+        while self._take():
+            pass
+
+    def _take(self) -> bool:
+        group = next(self._coming, None)
+        if group is not None:
+            self.groups[group.group] = group
+        return group is not None
 
     @property
     def results(self) -> list[Result]:
@@ -39,11 +48,15 @@ class Run:
     def unmeasured(self) -> list[Unmeasured]:
         return [one for group in self.groups.values() for one in group.unmeasured]
 
+    @property
+    def meters_disagree(self) -> list[str]:
+        return disagreements(self.results)
+
     def top_level(self, conditions: dict[str, Any]) -> dict[str, Any]:
         """The saved run's top-level key `gradtax`: what was not measured, and what varies from run to run."""
         return {
             "schema": SCHEMA,
             "unmeasured": [to_json(one) for one in self.unmeasured],
-            "meters_disagree": disagreements(self.results),
+            "meters_disagree": self.meters_disagree,
             "conditions": conditions,
         }

@@ -33,7 +33,7 @@ LAUNCHES = 4
 """Fork servers whose workers take turns. Workers of one share its address-space layout and agree with each other more than launches do."""
 
 _START_SECONDS = 120.0
-_PRELOADED = ("torch", "benchmarks.measure.alternating")
+_PRELOADED = ("torch", "benchmarks.measure.examine", "benchmarks.measure.known_blocks")
 _PR_SET_PDEATHSIG = 1
 _LAST_WORDS_BYTES = 64 * 1024
 
@@ -111,7 +111,9 @@ class Launches:
         ours, theirs = self._context.Pipe()
         last_words, dying = self._context.Pipe(duplex=False)
         running = self._context.RawValue(ctypes.c_int, -1)
-        process = self._context.Process(target=_live, args=(life, theirs, dying, running, tuple(arms), call), name="gradtax worker")
+        process = self._context.Process(
+            target=_live, args=(life, theirs, dying, running, tuple(arms), call), name="gradtax worker"
+        )
         worker = _Worker(process, ours, last_words, self._timeout_seconds, lambda: _name(arms, running.value))
         try:
             with _forked_by(self._servers[launch % LAUNCHES]), _main_not_imported():

@@ -1,36 +1,52 @@
-"""Small results and saved runs for tests of the modules that read them."""
+"""Small results, runs and saved files for tests of what reads them."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.record import Case, Contract, Interval, Kernels, Memory, ModelFacts, Result, Unmeasured, to_json
-from benchmarks.statistics import verdict
+from analysis.read import Run
+from benchmarks import intervals
+from benchmarks.record import (
+    CASE,
+    SCHEMA,
+    Case,
+    Contract,
+    Interval,
+    Kernels,
+    Memory,
+    ModelFacts,
+    ProcessReading,
+    Result,
+    Unmeasured,
+    to_json,
+)
 
+PLACEBO = Interval(1.001, 0.996, 1.006)
+_CASE = Case(
+    scenario="forward", model="mlp", size="tiny", device="cpu", dtype="float32", execution="eager", allocator="pages_kept",
+    mode="tracked",
+)  # fmt: skip
 _TRACKED = Result(
-    case=Case("forward", "mlp", "tiny", "cpu", "float32", "resident", "tracked"),
+    case=_CASE,
     seconds=125e-6,
     speedup=Interval(1.0, 1.0, 1.0),
     verdict="baseline",
-    placebo=Interval(1.001, 0.996, 1.006),
+    placebo=PLACEBO,
     trusted=True,
+    resolution=0.006,
+    washout_calls=2,
+    after_switch_seconds=150e-6,
     page_faults=0.0,
-    memory=Memory(10240, 8192, 8192, 4096, None, "kernel"),
+    memory=Memory(peak_tensor_bytes=10240, held_tensor_bytes=8192, saved_bytes=8192, graph_nodes=20),
     contract=Contract(holds=True),
     kernels=Kernels(same_as_tracked=True),
     model=ModelFacts(16640, 66560, ["float32[8, 64]"]),
 )
-_NO_GRAD = {
-    "seconds": 100e-6,
-    "speedup": Interval(1.25, 1.24, 1.26),
-    "verdict": "faster",
-    "memory": Memory(4096, 4096, 0, 0, None, "kernel"),
-}
+_UNTRACKED_MEMORY = Memory(peak_tensor_bytes=4096, held_tensor_bytes=4096, saved_bytes=0, graph_nodes=0)
 
 
 def environment(**changes: str) -> dict[str, str]:
@@ -38,60 +54,102 @@ def environment(**changes: str) -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_XDIST")} | changes
 
 
-def make_result(mode: str = "no_grad", *, case: dict[str, str] | None = None, **changes: Any) -> Result:
-    """A result of `mode`; `case` changes fields of the case (`{"model": "lstm"}`), `changes` those of the result."""
-    figures = changes if mode == "tracked" else _NO_GRAD | changes
-    return replace(_TRACKED, case=replace(_TRACKED.case, mode=mode, **(case or {})), **figures)
+def case(mode: str = "tracked", **fields: str) -> Case:
+    return replace(_CASE, mode=mode, **fields)
 
 
-def make_group(**case: str) -> list[Result]:
-    return [make_result("tracked", case=case), make_result(case=case)]
-
-
-def make_timings(
-    allocator: str,
-    seconds: float,
-    speedups: dict[str, Interval],
-    faults: dict[str, float],
+def result(
+    mode: str = "no_grad",
+    speedup: float | Interval | None = 1.25,
     *,
-    model: str = "mlp",
+    tracked_seconds: float = 125e-6,
+    memory: Memory | dict[str, Any] | None = None,
     **changes: Any,
-) -> list[Result]:
-    """tracked, at `seconds` per call, and the modes of `speedups`; `faults` are page faults per call, by mode."""
-    case = {"model": model, "allocator": allocator}
-    tracked = make_result("tracked", case=case, seconds=seconds, page_faults=faults.get("tracked", 0.0), **changes)
-    others = [
-        make_result(
-            mode, case=case, seconds=seconds / speedup.estimate, speedup=speedup,
-            verdict=verdict(speedup), page_faults=faults.get(mode, 0.0), **changes,
-        )
-        for mode, speedup in speedups.items()
-    ]  # fmt: skip
-    return [tracked, *others]
+) -> Result:
+    """A result of `mode`; `changes` are fields of its case (`model="lstm"`) or of the result.
+
+    `speedup` is an interval, or a number that is read to 1 %, or None where tracked gave no time; seconds and verdict follow from it.
+    `memory` may hold changes only. `model` is a name, or the result's ModelFacts.
+    """
+    case_fields = {name: changes.pop(name) for name in CASE if isinstance(changes.get(name), str)}
+    figures: dict[str, Any] = {"seconds": tracked_seconds}
+    if mode != "tracked":
+        ratio = Interval(speedup, speedup * 0.99, speedup * 1.01) if isinstance(speedup, float | int) else speedup
+        figures = {
+            "speedup": ratio,
+            "seconds": tracked_seconds / ratio.estimate if ratio else tracked_seconds,
+            "verdict": intervals.verdict(ratio, changes.get("resolution", 0.006)) if ratio else "unclear",
+            "memory": _UNTRACKED_MEMORY,
+        }
+    made = replace(_TRACKED, case=case(mode, **case_fields), **{**figures, **changes})
+    if memory is not None:
+        made = replace(made, memory=memory if isinstance(memory, Memory) else replace(made.memory, **memory))
+    return made if "processes" in changes else replace(made, processes=_processes(made))
 
 
-def saved_run(
-    path: Path, results: Iterable[Result] = (), unmeasured: Iterable[Unmeasured] = (), foreign: int = 0, **facts: Any
-) -> Path:
+def _processes(made: Result) -> list[ProcessReading]:
+    """Four processes that read the same within half a per cent."""
+    speedup = made.speedup.estimate if made.speedup else None
+    placebo = made.placebo.estimate if made.placebo else None
+    return [
+        ProcessReading(number % 2, 60, made.seconds * spread, speedup and speedup * spread, placebo, made.page_faults)
+        for number, spread in enumerate((0.998, 1.001, 1.002, 0.999))
+    ]
+
+
+def group(speedups: dict[str, float | Interval] | None = None, **changes: Any) -> list[Result]:
+    """tracked, and a result for each of `speedups` (by default no_grad at 1.25)."""
+    chosen = {"no_grad": 1.25} if speedups is None else speedups
+    return [result("tracked", **changes), *(result(mode, speedup, **changes) for mode, speedup in chosen.items())]
+
+
+def unmeasured(
+    mode: str = "inference_mode", status: Any = "unsupported", reason: str = "it cannot", **fields: str
+) -> Unmeasured:
+    return Unmeasured(case(mode, **fields), status, reason)
+
+
+def run(*results: Result, **changes: Any) -> Run:
+    """A run as conftest makes one, of `results` or of one group."""
+    machine = {
+        "cpu": {"brand_raw": "Some CPU", "count": 2},
+        "gradtax": {"torch": "2.13.0", "threads": 1, "devices": {"cpu": {"cores": 2}}},
+    }
+    facts = {"name": "0001", "saved_at": "2026-11-22T19:08:56+00:00", "commit": "abcdef12", "machine": machine}
+    return Run(list(results) or group(), **{**facts, **changes})
+
+
+def saved(path: Path, measured: Run | None = None, foreign: int = 0) -> Path:
     """Writes a run as pytest-benchmark saves it, after `foreign` benchmarks of other tests, and returns `path`.
 
-    `facts` are what identifies the machine and the build, such as `torch="2.13.0"`.
+    A folder gets the file `0001_run.json`.
     """
-    benchmarks = [saved_benchmark("test_other", {"note": "not ours"}) for _ in range(foreign)]
-    benchmarks += [saved_benchmark(f"test_case[{result.case}]", to_json(result)) for result in results]
-    run = {
-        "machine_info": {"node": "here", "cpu": {"brand_raw": "Some CPU", "count": 2}, "gradtax": facts},
-        "commit_info": {"id": "unknown"},
-        "benchmarks": benchmarks,
-        "datetime": "2026-11-22T19:08:56+00:00",
-        "version": "5.3.1",
-        "gradtax": {"schema": 1, "unmeasured": [to_json(one) for one in unmeasured], "conditions": {"command": []}},
-    }
+    if path.is_dir():
+        path /= "0001_run.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(run))
+    path.write_text(json.dumps(saved_json(run() if measured is None else measured, foreign)), encoding="utf-8")
     return path
 
 
-def saved_benchmark(name: str, extra_info: Any) -> dict[str, Any]:
+def saved_json(measured: Run, foreign: int = 0) -> dict[str, Any]:
+    """What `saved` writes, for tests that change something in it."""
+    benchmarks = [_benchmark("test_other", {"note": "not ours"}) for _ in range(foreign)]
+    benchmarks += [_benchmark(f"test_case[{one.case}]", to_json(one)) for one in measured.results]
+    return {
+        "machine_info": {"node": "here", **measured.machine},
+        "commit_info": {"id": measured.commit, "dirty": False},
+        "benchmarks": benchmarks,
+        "datetime": measured.saved_at,
+        "version": "5.3.1",
+        "gradtax": {
+            "schema": SCHEMA,
+            "unmeasured": [to_json(one) for one in measured.unmeasured],
+            "meters_disagree": measured.meters_disagree,
+            "conditions": measured.conditions,
+        },
+    }
+
+
+def _benchmark(name: str, extra_info: Any) -> dict[str, Any]:
     stats = {"min": 1e-4, "median": 1.2e-4, "rounds": 2, "data": [1e-4, 1.4e-4], "iterations": 3}
     return {"group": None, "name": name, "fullname": f"test_x.py::{name}", "extra_info": extra_info, "stats": stats}

@@ -23,6 +23,7 @@ import torch
 
 from benchmarks.device import Device
 from benchmarks.failure import Failure
+from benchmarks.intervals import median_error
 from benchmarks.modes import Step
 from benchmarks.workers import note_arm
 
@@ -37,6 +38,9 @@ LONGEST_WASHOUT_SECONDS = 2.5e-3
 
 OUTLASTING_CALL_SECONDS = 5e-3
 """A call that lasts so long outlasts any carry-over, and gets no washout."""
+
+_UNSEEN = 2
+"""Where noise hides the carry-over, so that little of it can be left after two calls."""
 
 _FEWEST_SURVEY_ROUNDS = 10
 _SLOWEST_FADING = 0.9
@@ -164,7 +168,9 @@ def warm_up(rounds: _Rounds, limits: Limits, clock: Clock) -> float:
             history.setdefault(name, []).append(block.seconds)
         number, elapsed = len(next(iter(history.values()))), clock() - begin
         stationary = number >= _WARM_ROUNDS and not any(_still_falling(seconds) for seconds in history.values())
-        if number >= _WARM_ROUNDS and (elapsed >= limits.longest_warm_seconds or (stationary and elapsed >= limits.warm_seconds)):
+        if number >= _WARM_ROUNDS and (
+            elapsed >= limits.longest_warm_seconds or (stationary and elapsed >= limits.warm_seconds)
+        ):
             return min(min(seconds) for seconds in history.values())
 
 
@@ -197,12 +203,11 @@ def washout_of(candidates: Sequence[int], log_ratios: npt.NDArray[np.float64]) -
     """
     differences = log_ratios[:, -1:, :] - log_ratios[:, :-1, :]
     middles = np.median(differences, axis=0)
-    deviations = 1.4826 * np.median(abs(differences - middles), axis=0)
-    errors = 1.2533 * np.maximum(deviations, 1e-12) / math.sqrt(len(log_ratios))
-    worst = int(np.argmax(abs(middles[0]) / errors[0]))
-    missing, error = float(middles[0, worst]), float(errors[0, worst])
+    errors = np.array([median_error(column) for column in differences[:, 0, :].T])
+    worst = int(np.argmax(abs(middles[0]) / np.maximum(errors, 1e-12)))
+    missing, error = float(middles[0, worst]), float(errors[worst])
     if abs(missing) <= max(PLATEAU, 2 * error):
-        return 1
+        return _UNSEEN
     later = np.array(candidates[1:-1])
     shares = np.linspace(0.0, _SLOWEST_FADING, 91)
     misfits = ((middles[1:, worst] - missing * shares[:, None] ** later) ** 2).sum(axis=1)

@@ -97,17 +97,31 @@ def load(spec: str) -> OwnModel:
     return OwnModel(spec, function, sized=any(p.name == "size" for p in parameters))
 
 
-def imports_of(spec: str, size: str) -> list[str]:
-    """Modules of installed packages that building the model imports, in the order in which they are done: a launch of workers can import
-    them once for all.
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """What a worker found of a user's function before anything is planned.
 
-    Raises ModelError as building it does. The user's own files are not among them: each worker reads those anew.
+    `imports` are modules of installed packages that building the model imported, in that order, so that a launch of workers can import them
+    once: the user's own files are not among them, each worker reads those anew. `fault` says what is wrong, None where nothing is.
     """
+
+    sized: bool = False
+    imports: tuple[str, ...] = ()
+    fault: str | None = None
+
+
+def probe(spec: str, size: str) -> Probe:
+    """Imports the function and builds the model once, in `size` if it takes one."""
     before = set(sys.modules)
-    load(spec).workload(size)
+    try:
+        model = load(spec)
+        model.workload(size)
+    except ModelError as error:
+        return Probe(fault=str(error))
     installed = tuple({sysconfig.get_path("purelib"), sysconfig.get_path("platlib")})
     modules = {name: module for name, module in sys.modules.items() if name not in before and isinstance(module, ModuleType)}
-    return [name for name, module in modules.items() if str(vars(module).get("__file__")).startswith(installed)]
+    imports = [name for name, module in modules.items() if str(vars(module).get("__file__")).startswith(installed)]
+    return Probe(model.sized, tuple(imports))
 
 
 @contextmanager

@@ -1,0 +1,121 @@
+"""What a mode gives against tracked: its ratio of times pooled over groups, and its bytes beside tracked's. For `advise` and `claims`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import pandas as pd
+
+from analysis.cases import JOB, TRACKED, against, labels, memory, timed
+from analysis.figures import percent_text, speedup_text
+from benchmarks.intervals import geometric_mean, resolution, verdict
+from benchmarks.record import PAGES_KEPT, Interval, Verdict
+
+SWITCHES = ("no_grad", "inference_mode", "set_grad_enabled", "no_grad_decorator", "detached_parameters", "frozen")
+"""Modes in which nothing is tracked at all, the one to speak of first."""
+
+PEAK, HELD, SAVED = "peak_tensor_bytes", "held_tensor_bytes", "saved_bytes"
+
+_NO_BOUND = 0.3
+"""An interval that reaches farther than this from 1 says nothing of a difference."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gain:
+    """A ratio of times as geometric mean over groups, and how far the mean of their controls reaches from 1."""
+
+    ratio: Interval
+    resolution: float
+    groups: int
+
+    @property
+    def verdict(self) -> Verdict:
+        return verdict(self.ratio, self.resolution)
+
+    @property
+    def differs(self) -> bool:
+        return self.verdict in ("faster", "slower")
+
+    @property
+    def figure(self) -> str:
+        return speedup_text(self.ratio.estimate, self.ratio.low, self.ratio.high)
+
+    @property
+    def bound(self) -> str:
+        """How large a difference can have been overlooked."""
+        reach = max(resolution(self.ratio), self.resolution)
+        return f"no difference above {percent_text(reach)} found" if reach < _NO_BOUND else "the times scatter too much to tell"
+
+    def told(self, mode: str, other: str = TRACKED) -> str:
+        """A clause such as `no_grad is 1.26 ±0.02 times as fast as tracked`."""
+        if self.differs:
+            return f"{mode} is {self.figure} times as fast as {other}"
+        level = "as fast as" if self.verdict == "same" else "not told apart from"
+        return f"{mode} is {level} {other}, {self.bound}"
+
+
+def pooled(rows: pd.DataFrame, column: str = "speedup") -> Gain | None:
+    """The mean over the rows that have the interval `column`; None where none has, or a mean is beyond what a float holds."""
+    known = rows[rows[f"{column}_low"].notna() & rows["placebo_low"].notna()]
+    try:
+        return Gain(
+            geometric_mean(_intervals(known, column)), resolution(geometric_mean(_intervals(known, "placebo"))), len(known)
+        )
+    except (ValueError, OverflowError):
+        return None
+
+
+def _intervals(rows: pd.DataFrame, column: str) -> list[Interval]:
+    ends = rows[[column, f"{column}_low", f"{column}_high"]]
+    return [Interval(*map(float, row)) for row in ends.itertuples(index=False)]
+
+
+def by_mode(rows: pd.DataFrame) -> dict[str, Gain]:
+    """The gain of each mode that has one."""
+    return {str(mode): gain for mode, mine in rows.groupby("mode", sort=False) if (gain := pooled(mine))}
+
+
+def by_size(mine: pd.DataFrame) -> str:
+    """`, 1.2 for tiny models and 1.1 for medium models`: over the models that were measured in all sizes; empty where there are none."""
+    sized = mine[mine.groupby("model")["size"].transform("nunique") > 1]
+    sizes = list(dict.fromkeys(sized["size"]))
+    sized = sized[sized.groupby("model")["size"].transform("nunique") == len(sizes)]
+    ends = {size: gain for size in sizes[:1] + sizes[-1:] if (gain := pooled(sized[sized["size"].eq(size)]))}
+    return f", {' and '.join(f'{gain.figure} for {size} models' for size, gain in ends.items())}" if len(ends) == 2 else ""
+
+
+def evidence_of(rows: pd.DataFrame) -> pd.DataFrame:
+    """Of the timed rows those with pages kept, where what is left is tracking itself; as shipped where only that was timed."""
+    evidence = timed(rows)
+    kept = evidence[evidence["allocator"].eq(PAGES_KEPT)]
+    return kept if len(kept) else evidence
+
+
+def switch_of(rows: pd.DataFrame) -> str:
+    """The mode to speak of where tracking is switched off; empty where there is none."""
+    return next((mode for mode in SWITCHES if rows["mode"].eq(mode).any()), "")
+
+
+def beside_tracked(rows: pd.DataFrame, mode: str, figure: str = PEAK) -> pd.DataFrame:
+    """Columns `name own tracked`: bytes of `mode` and of tracked, a row per job where both are known, tracked's largest first."""
+    both = against(memory(rows), on=JOB)
+    both = both[both["mode"].eq(mode) & both[figure].notna() & both[f"{figure}_base"].notna()]
+    found = pd.DataFrame({"name": labels(rows, JOB)[both.index], "own": both[figure], "tracked": both[f"{figure}_base"]})
+    return found.sort_values("tracked", ascending=False, kind="stable")
+
+
+def lower(bytes_beside: pd.DataFrame) -> pd.DataFrame:
+    return bytes_beside[bytes_beside["own"] < bytes_beside["tracked"]]
+
+
+def higher(bytes_beside: pd.DataFrame) -> pd.DataFrame:
+    return bytes_beside[bytes_beside["own"] > bytes_beside["tracked"]]
+
+
+def few(names: Iterable[str], shown: int = 3) -> str:
+    """`a, b and 2 more`."""
+    distinct = list(dict.fromkeys(names))
+    if len(distinct) > shown:
+        distinct = [*distinct[: shown - 1], f"{len(distinct) - shown + 1} more"]
+    return " and ".join([", ".join(distinct[:-1]), distinct[-1]] if len(distinct) > 1 else distinct)
