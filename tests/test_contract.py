@@ -323,7 +323,7 @@ def test_a_model_that_uses_torch_func_is_observed_without_what_it_saves() -> Non
 
 def test_what_cannot_be_put_back_does_not_hide_the_error() -> None:
     module: Any = Net()
-    module.register_buffer("count", torch.zeros(1))
+    module.register_buffer("count", torch.zeros(2))
 
     def lose() -> None:
         with preserved(module):

@@ -21,6 +21,7 @@ from benchmarks.measure.known_blocks import (
     readings,
     try_meters,
 )
+from benchmarks.measure.memory import measure_memory
 from benchmarks.measure.saved import record_saved
 from benchmarks.record import Kernels, Memory, Result
 from benchmarks.workers import Launches
@@ -48,11 +49,10 @@ def test_in_a_worker_of_its_own_resident_memory_is_read_too() -> None:
 @pytest.mark.parametrize("meter", EXACT)
 @pytest.mark.parametrize("neighbour", [*EXACT, "nothing"])
 def test_a_meter_that_reads_its_neighbour_is_found_out(meter: str, neighbour: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    measure = known_blocks.measure_memory
-
     def confused(*args: Any, **kwargs: Any) -> Memory:
-        found = measure(*args, **kwargs)
-        return replace(found, **{meter: 0 if neighbour == "nothing" else getattr(found, neighbour)})
+        found = measure_memory(*args, **kwargs)
+        changes: dict[str, Any] = {meter: 0 if neighbour == "nothing" else getattr(found, neighbour)}
+        return replace(found, **changes)
 
     monkeypatch.setattr(known_blocks, "measure_memory", confused)
     monkeypatch.setattr(known_blocks, "BLOCKS_BYTES", (MIB,))
@@ -158,9 +158,9 @@ def test_autocast_keeps_its_copies_under_no_grad_only() -> None:
 
 
 def test_workspaces_that_a_library_need_not_write_explain_resident_memory_of_every_mode() -> None:
-    short = {"peak_tensor_bytes": 10 * MIB, "held_tensor_bytes": 2 * MIB, "peak_rss_bytes": 3 * MIB}
+    short = Memory(peak_tensor_bytes=10 * MIB, held_tensor_bytes=2 * MIB, peak_rss_bytes=3 * MIB)
     for opaque, told in ((7 * MIB, []), (2 * MIB, ["tracked", "no_grad"])):
-        results = [result(mode, memory=Memory(**short)) for mode in ("tracked", "no_grad")]
+        results = [result(mode, memory=short) for mode in ("tracked", "no_grad")]
         tracked = replace(results[0], memory=replace(results[0].memory, opaque_saved_bytes=opaque))
         assert [words.split(": ")[1].split()[0] for words in disagreements([tracked, results[1]])] == told
 
