@@ -45,8 +45,8 @@ class Measurement:
     def __repr__(self) -> str:
         from analysis import read, render, summarise  # pandas takes a second, which measuring need not wait for
 
-        tables = summarise.summary(read.Run(self.results, self.unmeasured, self.meters_disagree))
-        return render.FORMATS["terminal"](tables)
+        run = read.Run(self.results, self.unmeasured, self.meters_disagree)
+        return render.rendered(summarise.summary(run), run.frame)
 
 
 @dataclass(frozen=True, slots=True)

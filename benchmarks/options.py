@@ -29,7 +29,7 @@ class Effort:
     """How hard to try, the same for every job of a run."""
 
     threads: int = 1
-    budget: float = 12.0
+    budget: float = 8.0
     """Seconds of timing per group at most, washouts included."""
     precision: float = 0.02
     """Processes are added while an interval is wider than this fraction of its estimate."""
@@ -112,14 +112,9 @@ def add_options(add: Callable[..., Any]) -> None:
 
 def parsed(values: Any) -> RunOptions:
     """The options from a namespace that `add_options` has filled."""
-    return RunOptions(
-        effort=Effort(**{name: getattr(values, name) for name in Effort.__slots__}),
-        **{
-            name: tuple(value) if isinstance(value := getattr(values, name), list) else value
-            for name in RunOptions.__slots__
-            if name != "effort"
-        },
-    )
+    chosen: dict[str, Any] = {name: getattr(values, name) for name in RunOptions.__slots__ if name != "effort"}
+    chosen |= {name: tuple(value) for name, value in chosen.items() if isinstance(value, list)}
+    return RunOptions(**chosen, effort=Effort(**{name: getattr(values, name) for name in Effort.__slots__}))
 
 
 def names(text: str) -> tuple[str, ...]:
