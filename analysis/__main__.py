@@ -159,10 +159,10 @@ def advise(run: RunName = "latest") -> None:
     help="Common statements on gradient tracking, each tested on this run.\n\nExample: python -m analysis claims latest"
 )
 def claims(run: RunName = "latest", format_: FormatName = Format.terminal) -> None:
-    from analysis.claims import claims
+    from analysis.claims import claims, tables
 
-    table = claims(_read(run))
-    _print([table], table.cells, format_)
+    found = _read(run)
+    _print(tables(found), claims(found), format_)
 
 
 @app.command(help="Where the bytes go that a mode saves for backward: by module, by operator.\n\n"
@@ -175,7 +175,8 @@ def explain(
 ) -> None:
     from analysis.explain import explain
 
-    typer.echo(explain(_read(run), model=model, size=size, mode=mode))
+    wanted = {name: value for name, value in (("model", model), ("size", size), ("mode", mode)) if value}
+    typer.echo("\n\n".join(explain(_read(run), wanted)))
 
 
 @app.command(help="The whole answer as a page that needs no network, or as Markdown.\n\n"
