@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from analysis.cases import JOB, TRACKED, seconds_noise
 from analysis.figures import bytes_text, count_text, ratio_text, seconds_text
@@ -16,9 +16,11 @@ _BAR_WIDTH = 24
 _PATH_WIDTH = WIDTH - _BAR_WIDTH - 22
 
 
-def explain(run: Run, *, model: str = "", size: str = "", mode: str = TRACKED) -> str:
-    """A text for each case of the model, size and mode (empty: any), once for both allocators. Raises AnalysisError where there is none."""
-    wanted = {name: value for name, value in (("model", model), ("size", size), ("mode", mode)) if value}
+def explain(run: Run, wanted: Mapping[str, str]) -> list[str]:
+    """A text for each case with these fields (`{"model": "mlp", "mode": "tracked"}`), once for both allocators.
+
+    Raises AnalysisError where there is none.
+    """
     jobs: dict[tuple[str, ...], list[Result]] = {}
     for result in run.results:
         if all(getattr(result.case, name) == value for name, value in wanted.items()):
@@ -27,7 +29,7 @@ def explain(run: Run, *, model: str = "", size: str = "", mode: str = TRACKED) -
         asked = " ".join(f"--{name} {value}" for name, value in wanted.items())
         measured = ", ".join(sorted({f"{result.case.model} {result.case.size}" for result in run.results})) or "nothing"
         raise AnalysisError(f"{run.path or run.name}: no case with {asked} (measured there: {measured})")
-    return "\n\n".join("\n".join(_lines(run, results)) for results in jobs.values())
+    return ["\n".join(_lines(run, results)) for results in jobs.values()]
 
 
 def _lines(run: Run, results: Sequence[Result]) -> list[str]:
