@@ -46,7 +46,7 @@ def tables(run: Run) -> list[Table]:
     """The statements that the run tests, and how many it does not. Narrow enough for a terminal."""
     rows = claims(run)
     missing = rows["verdict"].eq(NOT_MEASURED)
-    notes = []
+    notes = ["in brackets: how many groups, or modes of groups, the run tested it on"]
     if missing.any():
         names = ", ".join(rows["claim"][missing])
         notes.append(f"{missing.sum()} not measured here ({names}): `pytest --benchmark --scenarios all` measures them")
@@ -60,15 +60,16 @@ def _memory(run: Run) -> Finding:
     mode = switch_of(forward_passes(run))
     reversed_ = higher(peaks)
     first = next(each(reversed_ if len(reversed_) else peaks))
-    evidence = f"peak {bytes_text(first.tracked)}, {mode} {bytes_text(first.own)}{' (reversed)' if len(reversed_) else ''}"
+    figures = f"peak {bytes_text(first.tracked)}, {mode} {bytes_text(first.own)}"
+    evidence = f"{figures} (reversed)" if len(reversed_) else figures
     return _counted(len(lower(peaks)), len(peaks)), evidence
 
 
 def _time(run: Run) -> Finding:
     forward = forward_passes(run)
     mode = switch_of(forward)
-    evidence = evidence_of(forward)
-    mine = evidence[evidence["mode"].eq(mode)]
+    timed = evidence_of(forward)
+    mine = timed[timed["mode"].eq(mode)]
     gain = pooled(mine)
     if gain is None:
         return _NOTHING
@@ -117,7 +118,9 @@ def _kept(run: Run, *, modes: Sequence[str], promises: Sequence[Promise], words:
 
 def _counted(holding: int, total: int) -> str:
     """Of groups, or of modes of groups."""
-    return f"holds ({total})" if holding == total else f"holds in {holding} of {total}" if holding else f"does not hold ({total})"
+    return (
+        f"holds ({total})" if holding == total else f"holds in {holding} of {total}" if holding else f"does not hold ({total})"
+    )
 
 
 _BLOCKS = ("no_grad", "inference_mode", "set_grad_enabled", "no_grad_decorator")

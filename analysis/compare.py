@@ -7,7 +7,7 @@ a byte is a change. What base measured and head did not is a loss: nothing shows
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,7 @@ from analysis.machine import differs
 from analysis.read import AnalysisError, Run
 from analysis.render import Table
 from benchmarks.intervals import MARGIN, quotient, verdict
-from benchmarks.record import AS_SHIPPED, CASE, GROUP, PAGES_KEPT, Interval
+from benchmarks.record import AS_SHIPPED, CASE, PAGES_KEPT, Interval
 
 COMPARED, NEW, VANISHED, UNMEASURED, COVERED = "compared", "new", "vanished", "no longer measured", "covered"
 """Status of a case. `covered`: head has no figure as shipped, and that with pages kept serves for both (its job does not fault)."""
@@ -54,7 +54,7 @@ class Limit:
 LIMITS = {"speedup": Limit(MARGIN), **dict.fromkeys(BYTES, Limit())}
 """What is allowed unless --allow says otherwise."""
 
-COLUMNS = ["case", "metric", "base", "head", "change"]
+COLUMNS = ["case", "mode", "metric", "base", "head", "change"]
 """Of tables of changes, all texts."""
 
 ALLOW_VANISHED = "vanished"
@@ -141,7 +141,7 @@ def byte_changes(changes: pd.DataFrame) -> pd.DataFrame:
 
 
 def regressions(changes: pd.DataFrame, limits: Mapping[str, Limit] = LIMITS) -> pd.DataFrame:
-    """What head lost beyond `limits`, a row of texts each: `case metric base head change allowed`.
+    """What head lost beyond `limits`, a row of texts each: COLUMNS and `allowed`.
 
     What is missing stands first, then speedups, then bytes, each with the worst first. Raises NothingInCommonError.
     """
@@ -163,7 +163,9 @@ def regressions(changes: pd.DataFrame, limits: Mapping[str, Limit] = LIMITS) -> 
 def gate_lines(changes: pd.DataFrame, found: pd.DataFrame) -> list[str]:
     """What the gate says: a line per regression, what it could not judge, and the result."""
     lines = [
-        " ".join(f"regressed: {row.case}: {row.metric} {row.base} -> {row.head} {row.change} (allowed: {row.allowed})".split())
+        " ".join(
+            f"regressed: {row.case} {row.mode}: {row.metric} {row.base} -> {row.head} {row.change} (allowed: {row.allowed})".split()
+        )
         for row in each(found)
     ]
     untrusted = int(changes["changed"].eq(UNTRUSTED).sum())
@@ -196,21 +198,18 @@ def limits_of(texts: Iterable[str]) -> dict[str, Limit]:
 def tables(base: Run, head: Run, changes: pd.DataFrame) -> list[Table]:
     """The headline and what differs between the runs; then what is missing, the speedups and the bytes that changed, the worst first."""
     notes = [f"{base.name} -> {head.name}: {headline(changes)}", *differs(base, head), *_remarks(changes)]
+    moved = changes[changes["changed"].isin(("slower", "faster"))]
     parts = {
-        "No longer there": _missing(changes),
-        "Speedups that changed, the worst first": _speedup_texts(
-            changes, changes[changes["changed"].isin(("slower", "faster"))]
-        ),
-        "Memory that changed, the worst first": _byte_texts(changes, byte_changes(changes)),
+        "No longer there": (_missing(changes), ["metric", "change"]),
+        "Speedups that changed, the worst first": (_speedup_texts(changes, moved), ["base", "head", "change"]),
+        "Memory that changed, the worst first": (_byte_texts(changes, byte_changes(changes)), COLUMNS[2:]),
     }
-    found = [Table(_texts(rows), title=title) for title, rows in parts.items() if rows]
-    return [Table(pd.DataFrame(), notes), *found]
-
-
-def _texts(rows: Sequence[tuple[str, ...]]) -> pd.DataFrame:
-    """The columns that say something."""
-    cells = pd.DataFrame(rows, columns=COLUMNS)
-    return cells[[name for name in COLUMNS if cells[name].any()]]
+    shown = [
+        Table(pd.DataFrame(rows, columns=COLUMNS)[["case", "mode", *columns]], title=title)
+        for title, (rows, columns) in parts.items()
+        if rows
+    ]
+    return [Table(pd.DataFrame(), notes), *shown]
 
 
 def headline(changes: pd.DataFrame) -> str:
@@ -254,20 +253,21 @@ def _remarks(changes: pd.DataFrame) -> list[str]:
 
 def _missing(changes: pd.DataFrame) -> list[tuple[str, ...]]:
     """Of each case that head has not, and of each figure that only base has."""
-    named = changes.assign(name=_names(changes))
+    named = changes.assign(name=labels(changes))
     gone, lost = named[named["status"].isin((VANISHED, UNMEASURED))], named[named["lost"].ne("")]
     return [
-        *((row.name, "case", "", "", f"{row.status} {row.reason}".strip()) for row in each(gone)),
-        *((row.name, row.lost, "", "", UNMEASURED) for row in each(lost)),
+        *((row.name, row.mode, "case", "", "", f"{row.status} {row.reason}".strip()) for row in each(gone)),
+        *((row.name, row.mode, row.lost, "", "", UNMEASURED) for row in each(lost)),
     ]
 
 
 def _speedup_texts(changes: pd.DataFrame, chosen: pd.DataFrame) -> list[tuple[str, ...]]:
     """Of the chosen rows, by the loss that is certain."""
-    named = chosen.assign(name=_names(changes)[chosen.index]).sort_values("change_high")
+    named = chosen.assign(name=labels(changes)[chosen.index]).sort_values("change_high")
     return [
         (
             row.name,
+            row.mode,
             "speedup",
             speedup_text(row.speedup_base, row.speedup_low_base, row.speedup_high_base),
             speedup_text(row.speedup_head, row.speedup_low_head, row.speedup_high_head),
@@ -278,13 +278,11 @@ def _speedup_texts(changes: pd.DataFrame, chosen: pd.DataFrame) -> list[tuple[st
 
 
 def _byte_texts(changes: pd.DataFrame, moved: pd.DataFrame) -> list[tuple[str, ...]]:
-    named = moved.assign(name=_names(changes, JOB)[moved.index].to_numpy())
-    return [(row.name, row.metric, bytes_text(row.base), bytes_text(row.head), f"{row.change:+,} B") for row in each(named)]
-
-
-def _names(changes: pd.DataFrame, fields: Sequence[str] = GROUP) -> pd.Series[str]:
-    """In as few words as tell all cases of both runs apart."""
-    return labels(changes, fields) + " " + changes["mode"]
+    named = moved.assign(name=labels(changes, JOB)[moved.index].to_numpy())
+    return [
+        (row.name, row.mode, row.metric, bytes_text(row.base), bytes_text(row.head), f"{row.change:+,} B")
+        for row in each(named)
+    ]
 
 
 def _count(number: int, noun: str) -> str:
