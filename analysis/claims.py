@@ -103,7 +103,9 @@ def _peaks(run: Run) -> pd.DataFrame:
 
 
 def _kept(run: Run, *, modes: Sequence[str], promises: Sequence[Promise], words: str) -> Finding:
-    """In how many jobs and `modes` these promises were kept: a measured one kept all, an unmeasured one names those that it broke."""
+    """In how many jobs and `modes` these promises were kept: a measured one kept all, an unmeasured one names those
+    that it broke.
+    """
     measured = int(memory(forward_passes(run))["mode"].isin(modes).sum())
     broken = {
         f"{gone.case.model} {gone.case.size} {gone.case.mode}"

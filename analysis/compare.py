@@ -1,7 +1,7 @@
 """Two runs side by side: what changed, by how much, whether that is more than chance, and which changes are losses.
 
-A speedup changed where the interval of head's over base's, widened for all comparisons at once, lies beyond the margin. Bytes are exact, so
-a byte is a change. What base measured and head did not is a loss: nothing shows that it did not get worse.
+A speedup changed where the interval of head's over base's, widened for all comparisons at once, lies beyond the margin.
+Bytes are exact, so a byte is a change. What base measured and head did not is a loss: nothing shows that it did not get worse.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ from benchmarks.intervals import MARGIN, quotient, verdict
 from benchmarks.record import AS_SHIPPED, CASE, PAGES_KEPT, Interval
 
 COMPARED, NEW, VANISHED, UNMEASURED, COVERED = "compared", "new", "vanished", "no longer measured", "covered"
-"""Status of a case. `covered`: head has no figure as shipped, and that with pages kept serves for both (its job does not fault)."""
+"""Status of a case. `covered`: head has no figure as shipped, and that with pages kept serves for both (its job does
+not fault).
+"""
 
 UNTRUSTED = "untrusted"
 
@@ -66,9 +68,10 @@ _UNITS = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 def compare(base: Run, head: Run) -> pd.DataFrame:
     """A row per case of either run, sorted by case; figures of the two carry the suffixes `_base` and `_head`.
 
-    `status` is one of the above and `reason` why head has no such case. `change`, `change_low`, `change_high` are head's speedup over base's, and
-    `changed` its verdict: `slower` where head gains less, `untrusted` where the control failed in either run. `NAME_bytes_change` are head's
-    bytes minus base's, `lost` names the figures that only base has, `same_work` whether parameters and inputs agree.
+    `status` is one of the above and `reason` why head has no such case. `change`, `change_low`, `change_high` are head's
+    speedup over base's, and `changed` its verdict: `slower` where head gains less, `untrusted` where the control failed in
+    either run. `NAME_bytes_change` are head's bytes minus base's, `lost` names the figures that only base has, `same_work`
+    whether parameters and inputs agree.
     """
     sides = [run.frame[[*CASE, *_FIGURES]].assign(timed=run.frame.index.isin(timed(run.frame).index)) for run in (base, head)]
     both = sides[0].merge(
@@ -114,7 +117,9 @@ def _quotient(row: Any, comparisons: int) -> Interval | None:
 
 
 def _with_reasons(both: pd.DataFrame, head: Run) -> pd.DataFrame:
-    """Tells cases that head tried but could not measure, and those that another figure of head covers, from those that vanished."""
+    """Tells cases that head tried but could not measure, and those that another figure of head covers, from those
+    that vanished.
+    """
     reasons = {tuple(getattr(gone.case, name) for name in CASE): f"{gone.status}: {gone.reason}" for gone in head.unmeasured}
     both["reason"] = [reasons.get(tuple(case), "") for case in both[list(CASE)].itertuples(index=False)]
     vanished = both["status"].eq(VANISHED)
@@ -176,7 +181,9 @@ def gate_lines(changes: pd.DataFrame, found: pd.DataFrame) -> list[str]:
 
 
 def limits_of(texts: Iterable[str]) -> dict[str, Limit]:
-    """LIMITS with what --allow says: `speedup=5%`, `peak_tensor_bytes=1MiB`, `saved_bytes=10%` or `vanished`. Raises CompareError."""
+    """LIMITS with what --allow says: `speedup=5%`, `peak_tensor_bytes=1MiB`, `saved_bytes=10%` or `vanished`. Raises
+    CompareError.
+    """
     limits = dict(LIMITS)
     for text in texts:
         name, _, amount = text.partition("=")
@@ -196,7 +203,9 @@ def limits_of(texts: Iterable[str]) -> dict[str, Limit]:
 
 
 def tables(base: Run, head: Run, changes: pd.DataFrame) -> list[Table]:
-    """The headline and what differs between the runs; then what is missing, the speedups and the bytes that changed, the worst first."""
+    """The headline and what differs between the runs; then what is missing, the speedups and the bytes that changed,
+    the worst first.
+    """
     notes = [f"{base.name} -> {head.name}: {headline(changes)}", *differs(base, head), *_remarks(changes)]
     moved = changes[changes["changed"].isin(("slower", "faster"))]
     parts = {

@@ -1,4 +1,6 @@
-"""Where one case's memory and time go: saved bytes by module, the graph, kernels, the first call after other work, its processes."""
+"""Where one case's memory and time go: saved bytes by module, the graph, kernels, the first call after other work,
+its processes.
+"""
 
 from __future__ import annotations
 
@@ -59,7 +61,9 @@ def _parts(memory: Memory) -> str:
 
 
 def _tree(parts: Iterable[SavedBy]) -> list[tuple[str, int]]:
-    """Every module on the way to a saver, indented below its parent, the largest first; names in brackets are no modules and stand last."""
+    """Every module on the way to a saver, indented below its parent, the largest first; names in brackets are no
+    modules and stand last.
+    """
     sizes: Counter[tuple[str, ...]] = Counter()
     for part in parts:
         path = tuple(part.name.split("."))
@@ -128,7 +132,9 @@ def _processes(result: Result) -> list[str]:
 
 
 def _after_switch(run: Run, result: Result) -> list[str]:
-    """What the first call after other work takes in each mode, such as an evaluation step between training steps, against tracked's."""
+    """What the first call after other work takes in each mode, such as an evaluation step between training steps,
+    against tracked's.
+    """
     group = {other.case.mode: other.after_switch_seconds for other in run.results if other.case.group == result.case.group}
     tracked = group.get(TRACKED)
     if result.after_switch_seconds is None:
