@@ -164,7 +164,7 @@ def spread(ratios: Sequence[float]) -> tuple[float, float]:
 
 def _table(readings: Mapping[tuple[str, str], Sequence[Ratios]]) -> Table:
     rows = []
-    for (condition, method), own in sorted(readings.items()):
+    for (condition, method), own in readings.items():
         mean, worst = spread([ratios[IDENTICAL_CODE] for ratios in own])
         costs = [ratios[COST] for ratios in own]
         signs = (f"{_signs(own, name)}/{len(own)}" for name in SHARES)
@@ -182,7 +182,7 @@ def _goals(readings: Mapping[tuple[str, str], Sequence[Ratios]], nulls: Sequence
     own_error, _ = spread([ratios[IDENTICAL_CODE] for ratios in suite[BESIDE]])
     for method, times in TIMES_BETTER.items():
         error, _ = spread([ratios[IDENTICAL_CODE] for ratios in readings[BESIDE, method]])
-        what = f"identical code beside a neighbour, error of {method} ({error:.2%}) over the suite's ({own_error:.2%})"
+        what = f"identical code beside a neighbour, {method}: {error:.2%} over the suite's {own_error:.2%}"
         yield Goal(what, error / own_error if own_error else math.inf, times, at_least=True, form=".1f")
     alone, beside = (statistics.geometric_mean(ratios[COST] for ratios in own) for own in suite.values())
     yield Goal(

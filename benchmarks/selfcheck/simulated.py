@@ -27,10 +27,11 @@ _BURSTS, _BURST_LENGTH = 0.05, 0.5
 
 @dataclass(slots=True)
 class Machine:
-    """Workers whose processes are simulated. `seed` draws other ones: every process and every launch has effects of its own.
+    """Workers whose processes are simulated; every process and every launch has effects of its own, and another `seed` draws other ones.
 
-    The first call after a switch takes `carry` of a tracked call longer, whatever its mode; of that a call leaves the share `fading` to the next.
-    Deviations are of logarithms: `noise` of blocks, `processes` and `launches` of speedups. `correlation` is that of an arm's neighbouring blocks.
+    The first call after a switch takes `carry` of a tracked call longer, whatever its mode; each call leaves `fading` of that to the next.
+    Deviations are of logarithms: `noise` of blocks, `processes` and `launches` of speedups. `correlation` is that of an arm's
+    neighbouring blocks.
     """
 
     carry: float = 0.3

@@ -105,9 +105,10 @@ def trueness(jobs: Sequence[Job], extent: Extent, preload: Sequence[str] = ()) -
     notes = (
         f"reference: {extent.repeats * extent.processes} processes from {extent.repeats} launches",
         f"blocks of {CALLS} calls after {UNTIMED} untimed ones; fewer where a call takes more than 5 ms",
-        f"suite: the mean of {extent.repeats} default measurements, each from launches of its own; held: intervals with the reference in them",
+        f"suite: the mean of {extent.repeats} default measurements, each from launches of its own",
+        "held: intervals of the suite with the reference in them",
         "processes: their deviation within a launch (physical pages, the noise of their rounds)",
-        "launches: what launches add to that (address-space layout; for the reference also the hour, as they come from different repeats)",
+        "launches: what they add to that (address-space layout; for the reference also the hour, as each repeat is a launch)",
         "repeats: the deviation of the suite's readings; what is more than processes and launches let expect is the hour's",
     )
     readings = {"cases": measured, "planted": planted_ratios}
