@@ -88,15 +88,25 @@ def test_processes_and_launches_of_the_simulated_machine_differ_as_much_as_it_sa
     for launch in range(200):
         for process in range(2):
             seconds = machine.time(("tracked", "no_grad"), limits, 2 * launch + process, launch).seconds
-            read.append((f"{launch}", seconds["tracked"][0] / seconds["no_grad"][0]))
-    within, between = trueness.deviations(read)
-    assert within == pytest.approx(0.01, rel=0.15)
-    assert between == pytest.approx(0.03, rel=0.15)
+            read.append(trueness.Process.of(f"{launch}", seconds["tracked"], seconds["no_grad"]))
+    assert trueness.deviations(read) == pytest.approx((0.0, 0.01, 0.03), rel=0.15)
+
+
+def test_what_rounds_explain_is_no_difference_between_processes() -> None:
+    machine = Machine(carry=0.0, noise=0.05, processes=0.01)
+    limits = Limits(rounds=30, seconds=0.0, warm_seconds=0.0, washout=0, calls=1)
+    seconds = [machine.time(("tracked", "no_grad"), limits, process).seconds for process in range(300)]
+    read = [trueness.Process.of(f"{number % 150}", one["tracked"], one["no_grad"]) for number, one in enumerate(seconds)]
+    rounds, processes, launches = trueness.deviations(read)
+    assert rounds == pytest.approx(0.05 * math.sqrt(math.pi / 30), rel=0.1)
+    assert processes < rounds
+    assert launches < 0.01
 
 
 def test_deviations_of_a_single_launch_or_of_launches_of_one_process_cannot_be_told() -> None:
-    assert all(map(math.isnan, trueness.deviations([("0", 1.1), ("0", 1.2)])))
-    assert all(map(math.isnan, trueness.deviations([("0", 1.1), ("1", 1.2)])))
+    for launch in "01":
+        read = [trueness.Process("0", 1.1, 0.0), trueness.Process(launch, 1.2, 0.0)]
+        assert all(map(math.isnan, trueness.deviations(read)[1:]))
 
 
 @pytest.mark.parametrize("share", [0.01, 0.02, 0.05])

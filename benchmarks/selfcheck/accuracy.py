@@ -1,7 +1,7 @@
 """`selfcheck accuracy`: how far identical code reads apart, and how small an effect is found, here and by other harnesses.
 
-The harnesses take turns, repeat by repeat, alone and beside a neighbour on the same core that computes for 0.3 to 1 s and rests as long:
-how calm a machine is depends on the hour, and a disturbance that one controls does not.
+The harnesses take turns, repeat by repeat, alone and beside a neighbour on the same core that computes for 0.3 to 1 s and
+rests as long: how calm a machine is depends on the hour, and a disturbance that one controls does not.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ while os.getppid() == parent:
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """How much is measured: repeats of all methods in both conditions, for so many seconds an arm; then null comparisons, `twins` at a time."""
+    """How much is measured: repeats of all methods in both conditions, for so many `seconds` an arm; then null comparisons."""
 
     repeats: int = 10
     seconds: float = 0.35
@@ -95,11 +95,11 @@ def accuracy(extent: Extent) -> Findings:
             begin("null comparisons, alone")
             nulls += _compare_identical(workers, extent)
     notes = (
-        f"tracked mlp tiny, one thread on one core; {len(ARMS)} arms for about {extent.seconds:g} s each; methods in turn, {extent.repeats} times",
+        f"tracked mlp tiny, one thread on one core; {len(ARMS)} arms for about {extent.seconds:g} s each; methods in turn",
         f"{SUITE}: {extent.effort.processes} processes, however wide its intervals are; the others as shipped",
         "identical: how far the ratio of two identical arms is from 1",
         "+1 %, +2 %, +5 %: repeats that read an arm with so much work added as slower",
-        f"null comparisons: the default procedure, alone, {extent.twins} identical arms against one tracked arm in each of {extent.null_groups} measurements",
+        f"null comparisons: default measurements, alone, each of {extent.twins} identical arms against one tracked arm",
     )  # fmt: skip
     saved = [{"condition": key[0], "method": key[1], "ratios": own} for key, own in readings.items()]
     return Findings([_table(readings)], notes, list(_goals(readings, nulls)), {"ratios": saved, "nulls": nulls})

@@ -86,7 +86,7 @@ def table(title: str, columns: Iterable[str], rows: Iterable[Sequence[str]]) -> 
 
 @contextmanager
 def progress(steps: int, seconds: float) -> Iterator[Callable[[str], None]]:
-    """A bar on stderr, after a line of how long so many steps will take. What is yielded is told what each step is, when it begins."""
+    """A bar on stderr, after a line of how long so many steps will take. What is yielded is told of each step when it begins."""
     console = Console(stderr=True)
     console.print(f"{steps} measurements, about {max(seconds / 60, 0.1):.1f} minutes", highlight=False)
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())

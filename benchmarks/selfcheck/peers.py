@@ -1,4 +1,4 @@
-"""Other harnesses as a user would run them: one arm after the other, each for the same seconds, the allocator as shipped, one thread."""
+"""Other harnesses as a user would run them: one arm after the other, each for the same seconds, with one thread."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_arm(benchmark, arm):
 
 
 def pytest_benchmark(arms: Sequence[str], seconds: float) -> dict[str, dict[str, float]]:
-    """Seconds of each arm by `median` and by `min`, in an empty folder, so that neither our options nor our conftest have a say.
+    """Seconds of each arm by `median` and by `min`, measured in an empty folder, without our options and our conftest.
 
     Raises RuntimeError if it fails.
     """
@@ -42,7 +42,9 @@ def pytest_benchmark(arms: Sequence[str], seconds: float) -> dict[str, dict[str,
                    f"--benchmark-max-time={seconds}", "--benchmark-json=run.json"]  # fmt: skip
         environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST")}
         environment["PYTHONPATH"] = str(_ROOT)
-        told = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)  # noqa: S603 - our own
+        told = subprocess.run(  # noqa: S603 - our own
+            command, cwd=folder, env=environment, capture_output=True, text=True, check=False
+        )
         if told.returncode:
             raise RuntimeError(f"pytest-benchmark ended with exit status {told.returncode}:\n{told.stdout}{told.stderr}")
         benchmarks = json.loads((folder / "run.json").read_text())["benchmarks"]

@@ -1,4 +1,4 @@
-"""Arms whose ratio is known beforehand: one model under several names, some with work added that is a known share of the call."""
+"""Arms whose ratio is known beforehand: one model under several names, to which some add a known share of its work."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ TRUTHS = {name: (name, BASE, 1 + share) for name, share in SHARES.items()} | {"x
 """The known ratios: the longer arm, the shorter one, and what their times have to each other."""
 
 _LEAST_EXTRA_SECONDS = 2e-6
-"""Every arm that spins, the base too, does so for at least so long: after a call of the model the first reads of the clock come from
-cold caches and take about 1 us, which is 1 % of a tiny model and would else be missing from the planted extra."""
+"""Every arm that spins, the base too, does so for at least so long: after a call of the model the first reads of the clock come
+from cold caches and take about 1 us, which is 1 % of a tiny model and would else be missing from the planted extra."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,8 +60,8 @@ def twice(step: Step) -> Step:
 def lengthened(step: Step, share: float, clock: Callable[[], float] = time.perf_counter) -> Step:
     """`step` made longer by `share` of what this very call took, the dropping of its output included.
 
-    The base is the same with a share of 0. What lies outside the two reads of the clock is the same in both, about 0.6 us, which makes
-    1.05 of a call of 100 us 1.0497.
+    The base is the same with a share of 0. What lies outside the two reads of the clock is the same in both, about 0.6 us,
+    which makes 1.05 of a call of 100 us 1.0497.
     """
 
     def call() -> None:

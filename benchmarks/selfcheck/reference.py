@@ -42,7 +42,7 @@ def _in_process(method: str, task: Callable[..., Any], *args: Any) -> Any:
 
 
 def loops(job: Job, seconds: float, seed: str) -> Readings:
-    """Loops in each mode, in an order drawn anew for every round, with one thread on one core and pages kept, for the life of this process."""
+    """Loops in each mode, in an order drawn anew for every round; one thread, one core and pages kept, from here on."""
     order = random.Random(seed)
     allocator.keep_pages()
     allocator.shift_heap(order)

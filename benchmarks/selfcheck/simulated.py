@@ -1,6 +1,7 @@
-"""A machine on which time passes by drawn numbers: calls pay for what ran before them, blocks are noisy, processes and launches differ.
+"""A machine of drawn numbers: calls pay for what ran before them, blocks are noisy, processes and launches differ.
 
-It stands in for workers, so that the suite's own procedure runs on it, from the washout to the interval, and the truth is known.
+It stands in for workers, so that the suite's own procedure runs on it, from the washout to the interval, and the truth is
+known.
 """
 
 from __future__ import annotations
@@ -27,9 +28,10 @@ _BURSTS, _BURST_LENGTH = 0.05, 0.5
 
 @dataclass(slots=True)
 class Machine:
-    """Workers whose processes are simulated; every process and every launch has effects of its own, and another `seed` draws other ones.
+    """Workers whose processes are simulated; each process and each launch has effects of its own, another `seed` other ones.
 
-    The first call after a switch takes `carry` of a tracked call longer, whatever its mode; each call leaves `fading` of that to the next.
+    The first call after a switch takes `carry` of a tracked call longer, whatever its mode; each call leaves `fading` of that
+    to the next.
     Deviations are of logarithms: `noise` of blocks, `processes` and `launches` of speedups. `correlation` is that of an arm's
     neighbouring blocks.
     """

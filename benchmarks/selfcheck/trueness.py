@@ -1,6 +1,7 @@
-"""`selfcheck trueness`: how far the suite's default measurement is from what a plain loop pays, and whether its intervals say so.
+"""`selfcheck trueness`: how far the suite's default measurement is from what a plain loop pays, and whether its intervals tell.
 
-The reference and the suite take turns, repeat by repeat, so that both meet the same hour. Each repeat of each case has launches of its own.
+The reference and the suite take turns, repeat by repeat, so that both meet the same hour. Each repeat of each case has launches
+of its own.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from rich.table import Table
 
 from benchmarks.group import _time as time_group
 from benchmarks.group import ratio_of
-from benchmarks.intervals import across, half_width, median_ratio
+from benchmarks.intervals import across, half_width, median_error, median_ratio
 from benchmarks.measure.timing import Timings
 from benchmarks.modes import TRACKED
 from benchmarks.options import Effort
@@ -41,14 +42,24 @@ class Extent:
 
     repeats: int = 5
     processes: int = 4
-    seconds: float = 0.8
+    seconds: float = 1.5
     effort: Effort = field(default_factory=Effort)
 
 
 QUICK = Extent(repeats=1, processes=2, seconds=0.02, effort=Effort(processes=2, budget=0.1))
 
-Processes = list[tuple[str, float]]
-"""What each process read, after the name of the launch that it came from."""
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """What one process read: a ratio, and the standard error of its logarithm by the process's own rounds. `launch` names where it came from."""
+
+    launch: str
+    ratio: float
+    error: float
+
+    @classmethod
+    def of(cls, launch: str, over: Sequence[float], under: Sequence[float]) -> Process:
+        return cls(launch, median_ratio(over, under), median_error(np.log(over) - np.log(under)))
 
 
 @dataclass(slots=True)
@@ -57,14 +68,14 @@ class Case:
 
     name: str
     mode: str
-    reference: Processes = field(default_factory=list)
+    reference: list[Process] = field(default_factory=list)
     suite: list[Interval] = field(default_factory=list)
-    processes: Processes = field(default_factory=list)
+    processes: list[Process] = field(default_factory=list)
     """The suite's, of all repeats."""
 
     @property
     def truth(self) -> Interval:
-        return across([ratio for _, ratio in self.reference])
+        return across([process.ratio for process in self.reference])
 
     @property
     def mean(self) -> float:
@@ -107,7 +118,7 @@ def trueness(jobs: Sequence[Job], extent: Extent, preload: Sequence[str] = ()) -
         f"blocks of {CALLS} calls after {UNTIMED} untimed ones; fewer where a call takes more than 5 ms",
         f"suite: the mean of {extent.repeats} default measurements, each from launches of its own",
         "held: intervals of the suite with the reference in them",
-        "processes: their deviation within a launch (physical pages, the noise of their rounds)",
+        "rounds: what the noise of its rounds lets a process deviate by; processes: what they add to it (physical pages)",
         "launches: what they add to that (address-space layout; for the reference also the hour, as each repeat is a launch)",
         "repeats: the deviation of the suite's readings; what is more than processes and launches let expect is the hour's",
     )
@@ -118,7 +129,7 @@ def trueness(jobs: Sequence[Job], extent: Extent, preload: Sequence[str] = ()) -
 def _read_reference(job: Job, cases: Sequence[Case], extent: Extent, repeat: int) -> None:
     processes = from_launch(job, extent.seconds, extent.processes, seed=repeat)
     for case in cases:
-        case.reference += [(f"{repeat}", median_ratio(one[TRACKED.name], one[case.mode])) for one in processes]
+        case.reference += [Process.of(f"{repeat}", one[TRACKED.name], one[case.mode]) for one in processes]
 
 
 def _read_suite(job: Job, cases: Sequence[Case], repeat: int, preload: Sequence[str]) -> None:
@@ -127,7 +138,7 @@ def _read_suite(job: Job, cases: Sequence[Case], repeat: int, preload: Sequence[
     for case in cases:
         case.suite.append(interval_of(timings, TRACKED.name, case.mode))
         case.processes += [
-            (f"{repeat} {one.launch}", median_ratio(one.seconds[TRACKED.name], one.seconds[case.mode])) for one in timings
+            Process.of(f"{repeat} {one.launch}", one.seconds[TRACKED.name], one.seconds[case.mode]) for one in timings
         ]
 
 
@@ -148,7 +159,7 @@ def interval_of(timings: Sequence[Timings], over: str, under: str) -> Interval:
 
 @contextmanager
 def fresh_launches(effort: Effort, preload: Sequence[str] = ()) -> Iterator[Launches]:
-    """Workers of servers that are started for this, ready when it begins, so that none imports meanwhile, and ended afterwards."""
+    """Workers of servers that are started for this, ready before it begins so that none imports meanwhile, and ended after it."""
     workers = Launches(effort.worker_timeout, preload)
     used = range(min(LAUNCHES, effort.processes))
     try:
@@ -165,23 +176,24 @@ def fresh_launches(effort: Effort, preload: Sequence[str] = ()) -> Iterator[Laun
                 server._stop()
 
 
-def deviations(processes: Processes) -> tuple[float, float]:
-    """Of speedups of one launch, and what launches add to it; nan where there is no telling.
+def deviations(processes: Sequence[Process]) -> tuple[float, float, float]:
+    """What rounds let the readings of processes deviate by, and what processes and launches add to it; nan where there is no telling.
 
     One-way random effects, groups of unequal size (Searle, Casella and McCulloch 1992, Variance components, section 3.6).
     """
     launches: dict[str, list[float]] = defaultdict(list)
-    for launch, ratio in processes:
-        launches[launch].append(math.log(ratio))
+    for process in processes:
+        launches[process.launch].append(math.log(process.ratio))
+    rounds = float(np.mean([process.error**2 for process in processes]))
     sizes = np.array([len(group) for group in launches.values()])
     n, k = int(sizes.sum()), len(launches)
     if k < 2 or n <= k:
-        return math.nan, math.nan
+        return math.sqrt(rounds), math.nan, math.nan
     means = np.array([np.mean(group) for group in launches.values()])
     within = sum(len(group) * float(np.var(group)) for group in launches.values()) / (n - k)
     between = float(sizes @ (means - sizes @ means / n) ** 2) / (k - 1)
     size = (n - float(sizes @ sizes) / n) / (k - 1)
-    return math.sqrt(within), math.sqrt(max(0.0, between - within) / size)
+    return math.sqrt(rounds), math.sqrt(max(0.0, within - rounds)), math.sqrt(max(0.0, between - within) / size)
 
 
 def _biases(cases: Sequence[Case]) -> Table:
@@ -199,11 +211,22 @@ def _biases(cases: Sequence[Case]) -> Table:
 def _scatter(cases: Sequence[Case]) -> Table:
     rows = []
     for case in cases:
-        of_process, of_launch = deviations(case.processes)
-        expected = math.hypot(of_launch / math.sqrt(LAUNCHES), of_process / math.sqrt(len(case.processes) / len(case.suite)))
-        figures = (*deviations(case.reference), of_process, of_launch, case.spread, expected)
+        rounds, own, launches = deviations(case.processes)
+        number = len(case.processes) / len(case.suite)
+        expected = math.sqrt(launches**2 / LAUNCHES + (own**2 + rounds**2) / number)
+        figures = (*deviations(case.reference), rounds, own, launches, case.spread, expected)
         rows.append((f"{case.name} {case.mode}", *(f"{figure:.2%}" for figure in figures)))
-    columns = ("deviation of", "reference: processes", "launches", "suite: processes", "launches", "repeats", "expected")
+    columns = (
+        "deviation by",
+        "reference: rounds",
+        "processes",
+        "launches",
+        "suite: rounds",
+        "processes",
+        "launches",
+        "repeats",
+        "expected",
+    )
     return table("Where readings scatter", columns, rows)
 
 
