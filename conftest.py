@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -162,7 +162,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     callspecs = (getattr(item, "callspec", None) for item in session.items)
     cases = {callspec.params["case"] for callspec in callspecs if callspec is not None}
     measuring.jobs = [job for job in (job.only(cases) for job in measuring.jobs) if job.cases]
-    measuring.begin(Progress(session.config, len(measuring.jobs)), check_only=_times_nothing(session.config))
+    measuring.begin(Progress(session.config, measuring.jobs), check_only=_times_nothing(session.config))
 
 
 def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
@@ -186,16 +186,17 @@ def result_of(request: pytest.FixtureRequest) -> Callable[[Case], Timed | Unmeas
 class Progress:
     """A line per job, and one for each case that could not be measured."""
 
-    def __init__(self, config: pytest.Config, total: int) -> None:
+    def __init__(self, config: pytest.Config, jobs: Sequence[plan.Job]) -> None:
         plugins = config.pluginmanager
         self._reporter: Any = plugins.get_plugin("terminalreporter")
         self._capture: Any = plugins.get_plugin("capturemanager")
-        self._total, self._begun, self._started = total, 0, time.monotonic()
+        self._shares = [job.share for job in jobs]
+        self._started = time.monotonic()
 
     def announced(self, jobs: Iterable[plan.Job]) -> Iterator[plan.Job]:
+        total = len(self._shares)
         for number, job in enumerate(jobs):
-            self._begun = number + 1
-            self._write(f"[{self._begun:{len(str(self._total))}}/{self._total}] {job}{self._left(number)}")
+            self._write(f"[{number + 1:{len(str(total))}}/{total}] {job}{self._left(number)}")
             yield job
 
     def shown(self, groups: Iterable[GroupResult]) -> Iterator[GroupResult]:
@@ -206,10 +207,10 @@ class Progress:
             yield result
 
     def _left(self, done: int) -> str:
-        """As long for each job as for those before, which says nothing before a few are done."""
+        """As long for each job's share as for those before, which says nothing before a few are done."""
         if done < 3:
             return ""
-        seconds = (time.monotonic() - self._started) / done * (self._total - done)
+        seconds = (time.monotonic() - self._started) / sum(self._shares[:done]) * sum(self._shares[done:])
         return f", about {seconds / 60:.0f} min left" if seconds >= 100 else f", about {seconds:.0f} s left"
 
     def _write(self, line: str) -> None:

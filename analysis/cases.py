@@ -100,6 +100,11 @@ def is_context(frame: pd.DataFrame) -> pd.Series[bool]:
     return frame["scenario"].eq(OPERATORS) & frame["model"].eq(CONTEXT)
 
 
+def other_kernels(frame: pd.DataFrame) -> pd.Series[bool]:
+    """Rows that are known to have run other kernels than tracked, so that they do not show tracking alone."""
+    return frame["same_kernels"].eq(other=False).fillna(value=False).astype(bool)
+
+
 def memory(frame: pd.DataFrame) -> pd.DataFrame:
     """One row per job and mode (and run): the first whose peak is known, else the first. The order and the index are the frame's."""
     known_first = frame.iloc[frame["peak_tensor_bytes"].isna().to_numpy().argsort(kind="stable")]

@@ -6,9 +6,22 @@ from collections.abc import Callable, Sequence
 
 import pandas as pd
 
-from analysis.cases import TRACKED, memory
+from analysis.cases import TRACKED, each, memory
 from analysis.figures import bytes_text
-from analysis.gains import HELD, PEAK, SAVED, beside_tracked, by_size, evidence_of, few, higher, lower, pooled, switch_of
+from analysis.gains import (
+    HELD,
+    PEAK,
+    SAVED,
+    beside_tracked,
+    by_size,
+    evidence_of,
+    forward_passes,
+    higher,
+    lower,
+    pooled,
+    switch_of,
+)
+from analysis.notes import few
 from analysis.read import Run
 from analysis.render import Table
 from benchmarks.record import FORWARD, Promise
@@ -16,45 +29,39 @@ from benchmarks.record import FORWARD, Promise
 GUIDE = "python -m benchmarks.guide"
 SHOWN, NOT_MEASURED = "shown there", "not measured"
 
+COLUMNS = ["claim", "statement", "verdict", "evidence"]
+
 Finding = tuple[str, str]
 """A verdict and what it rests on."""
 
 _NOTHING: Finding = (NOT_MEASURED, "")
 
 
-def claims(run: Run) -> pd.DataFrame:
-    """A row per statement: `claim statement verdict evidence`, all texts."""
-    rows = [(name, statement, *check(run)) for name, statement, check in _CLAIMS]
-    return pd.DataFrame(rows, columns=["claim", "statement", "verdict", "evidence"])
-
-
-def tables(run: Run) -> list[Table]:
-    """The statements that this run tests, and how many it does not."""
-    found = claims(run)
-    missing = found[found["verdict"].eq(NOT_MEASURED)]
-    shown = found.drop(missing.index).set_index("claim")
+def claims(run: Run) -> Table:
+    """A row per statement that the run tests, with its verdict; a note counts the others."""
+    rows = pd.DataFrame([(name, statement, *check(run)) for name, statement, check in _CLAIMS], columns=COLUMNS)
+    missing = rows["verdict"].eq(NOT_MEASURED)
     notes = [f"{SHOWN}: {GUIDE} runs it before your eyes"]
-    if len(missing):
-        names = ", ".join(missing["claim"])
-        notes.append(f"{len(missing)} not measured here ({names}); `pytest --benchmark --scenarios all` measures them")
-    return [Table(shown, notes, "Ten common statements, tested here")]
+    if missing.any():
+        names = ", ".join(rows["claim"][missing])
+        notes.append(f"{missing.sum()} not measured here ({names}): `pytest --benchmark --scenarios all` measures them")
+    return Table(rows[~missing], notes, "Ten common statements, tested here")
 
 
 def _memory(run: Run) -> Finding:
     peaks = _peaks(run)
     if peaks.empty:
         return _NOTHING
-    largest, reversed_ = peaks.to_dict("records")[:1], higher(peaks).to_dict("records")[:1]
     texts = [
-        f"{word} {bytes_text(row['tracked'])} tracked, {bytes_text(row['own'])} {switch_of(_forward(run))} ({row['name']})"
-        for word, rows in (("peak", largest), ("reversed:", reversed_))
-        for row in rows
+        f"{word} {bytes_text(row.tracked)} tracked, {bytes_text(row.own)} {switch_of(forward_passes(run))} ({row.name})"
+        for word, rows in (("peak", peaks), ("reversed:", higher(peaks)))
+        for row in each(rows.head(1))
     ]
     return _counted(len(lower(peaks)), len(peaks), "group"), "; ".join(texts)
 
 
 def _time(run: Run) -> Finding:
-    forward = _forward(run)
+    forward = forward_passes(run)
     mode = switch_of(forward)
     evidence = evidence_of(forward)
     mine = evidence[evidence["mode"].eq(mode)]
@@ -95,16 +102,14 @@ def _detached(run: Run) -> Finding:
 
 
 def _block_or_tensor(run: Run) -> Finding:
-    forward = _forward(run)
-    detached = beside_tracked(forward, "detach").set_index("name")
-    both = detached.join(_peaks(run).set_index("name"), rsuffix="_switched", how="inner")
+    forward = forward_passes(run)
+    both = beside_tracked(forward, "detach").merge(_peaks(run), on="name", suffixes=("", "_switched"))
     if both.empty:
         return _NOTHING
     holds = (both["own"] >= both["tracked"]) & (both["own_switched"] < both["tracked"])
     logging = beside_tracked(run.frame[run.frame["scenario"].eq("loss_logging")], "detach", HELD).head(1)
     tensors = [
-        f"; of a logged loss it holds {bytes_text(row['own'])} instead of {bytes_text(row['tracked'])}"
-        for row in logging.to_dict("records")
+        f"; of a logged loss it holds {bytes_text(row.own)} instead of {bytes_text(row.tracked)}" for row in each(logging)
     ]
     lowered = int((both["own"] < both["tracked"]).sum()), int((both["own_switched"] < both["tracked"]).sum())
     evidence = f"detach lowers the peak of {lowered[0]}, {switch_of(forward)} of {lowered[1]}{''.join(tensors)}"
@@ -125,12 +130,8 @@ _CLAIMS: Sequence[tuple[str, str, Callable[[Run], Finding]]] = (
 )
 
 
-def _forward(run: Run) -> pd.DataFrame:
-    return run.frame[run.frame["scenario"].eq(FORWARD)]
-
-
 def _peaks(run: Run) -> pd.DataFrame:
-    forward = _forward(run)
+    forward = forward_passes(run)
     return beside_tracked(forward, switch_of(forward), PEAK)
 
 
@@ -140,7 +141,7 @@ def _is_switch(mode: str) -> bool:
 
 def _kept(run: Run, concerns: Callable[[str], bool], promises: Sequence[Promise], words: str) -> Finding:
     """In how many jobs and modes these promises were kept: a measured one kept all, an unmeasured one names those that it broke."""
-    measured = int(memory(_forward(run))["mode"].map(concerns).sum())
+    measured = sum(concerns(mode) for mode in memory(forward_passes(run))["mode"])
     broken = {
         f"{gone.case.model} {gone.case.size} {gone.case.mode}"
         for gone in run.unmeasured
@@ -148,7 +149,8 @@ def _kept(run: Run, concerns: Callable[[str], bool], promises: Sequence[Promise]
     }
     if not measured + len(broken):
         return _NOTHING
-    return _counted(measured, measured + len(broken), "case"), f"{words}; not {few(sorted(broken))}" if broken else words
+    evidence = f"{words}; not {few(sorted(broken), joint=', ')}" if broken else words
+    return _counted(measured, measured + len(broken), "case"), evidence
 
 
 def _counted(holding: int, total: int, unit: str) -> str:

@@ -7,14 +7,15 @@ a byte is a change. What base measured and head did not is a loss: nothing shows
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
-from analysis.cases import JOB, labels, timed
+from analysis.cases import JOB, each, labels, timed
 from analysis.figures import bytes_text, percent_text, speedup_text
+from analysis.machine import differs
 from analysis.read import AnalysisError, Run
 from analysis.render import Table
 from benchmarks.intervals import MARGIN, quotient, verdict
@@ -91,25 +92,23 @@ def _speedup_changes(both: pd.DataFrame) -> pd.DataFrame:
     """Columns `change change_low change_high changed`; empty where a side has no speedup, or it is tracked's own."""
     known = both["timed_base"].eq(True) & both["timed_head"].eq(True)
     rows: dict[Any, tuple[Any, ...]] = {}
-    for index, row in zip(both.index[known], both[known].to_dict("records"), strict=True):
+    for row in each(both[known]):
         change = _quotient(row, comparisons=int(known.sum()))
-        rows[index] = (change.estimate, change.low, change.high, verdict(change)) if change else (None, None, None, "unclear")
-    found = pd.DataFrame.from_dict(rows, orient="index", columns=["change", "change_low", "change_high", "changed"]).reindex(
-        both.index
-    )
-    found = found.astype({"change": float, "change_low": float, "change_high": float, "changed": object})
+        rows[row.Index] = (change.estimate, change.low, change.high, verdict(change)) if change else (*[None] * 3, "unclear")
+    found = pd.DataFrame.from_dict(rows, orient="index", columns=["change", "change_low", "change_high", "changed"])
+    found = found.reindex(both.index).astype({"change": float, "change_low": float, "change_high": float, "changed": object})
     doubtful = ~known & both["speedup_base"].notna() & both["speedup_head"].notna() & both["mode"].ne("tracked")
     doubtful &= both["trusted_base"].eq(False) | both["trusted_head"].eq(False)
     found.loc[doubtful, "changed"] = UNTRUSTED
     return found
 
 
-def _quotient(row: Mapping[Hashable, Any], comparisons: int) -> Interval | None:
+def _quotient(row: Any, comparisons: int) -> Interval | None:
     """Head's speedup over base's; None beyond what a float holds, as files can say anything."""
-    head, base = (Interval(*(row[f"{name}_{side}"] for name in _SPEEDUP)) for side in ("head", "base"))
-    processes = int(row["processes_head"]), int(row["processes_base"])
+    head = Interval(row.speedup_head, row.speedup_low_head, row.speedup_high_head)
+    base = Interval(row.speedup_base, row.speedup_low_base, row.speedup_high_base)
     try:
-        return quotient(head, base, processes, comparisons)
+        return quotient(head, base, (int(row.processes_head), int(row.processes_base)), comparisons)
     except (OverflowError, ValueError):
         return None
 
@@ -165,7 +164,7 @@ def gate_lines(changes: pd.DataFrame, found: pd.DataFrame) -> list[str]:
     """What the gate says: a line per regression, what it could not judge, and the result."""
     lines = [
         " ".join(f"regressed: {row.case}: {row.metric} {row.base} -> {row.head} {row.change} (allowed: {row.allowed})".split())
-        for row in found.itertuples()
+        for row in each(found)
     ]
     untrusted = int(changes["changed"].eq(UNTRUSTED).sum())
     if untrusted:
@@ -196,7 +195,7 @@ def limits_of(texts: Iterable[str]) -> dict[str, Limit]:
 
 def tables(base: Run, head: Run, changes: pd.DataFrame) -> list[Table]:
     """The headline and what differs between the runs; then what is missing, the speedups and the bytes that changed, the worst first."""
-    notes = [f"{base.name} -> {head.name}: {headline(changes)}", *_differences(base, head), *_remarks(changes)]
+    notes = [f"{base.name} -> {head.name}: {headline(changes)}", *differs(base, head), *_remarks(changes)]
     parts = {
         "No longer there": _missing(changes),
         "Speedups that changed, the worst first": _speedup_texts(
@@ -211,7 +210,7 @@ def tables(base: Run, head: Run, changes: pd.DataFrame) -> list[Table]:
 def _texts(rows: Sequence[tuple[str, ...]]) -> pd.DataFrame:
     """The columns that say something."""
     cells = pd.DataFrame(rows, columns=COLUMNS)
-    return cells[[name for name in COLUMNS if cells[name].any()]].set_index("case")
+    return cells[[name for name in COLUMNS if cells[name].any()]]
 
 
 def headline(changes: pd.DataFrame) -> str:
@@ -256,53 +255,36 @@ def _remarks(changes: pd.DataFrame) -> list[str]:
 def _missing(changes: pd.DataFrame) -> list[tuple[str, ...]]:
     """Of each case that head has not, and of each figure that only base has."""
     named = changes.assign(name=_names(changes))
-    gone = named[named["status"].isin((VANISHED, UNMEASURED))].to_dict("records")
-    lost = named[named["lost"].ne("")].to_dict("records")
+    gone, lost = named[named["status"].isin((VANISHED, UNMEASURED))], named[named["lost"].ne("")]
     return [
-        *((row["name"], "case", "", "", f"{row['status']} {row['reason']}".strip()) for row in gone),
-        *((row["name"], row["lost"], "", "", UNMEASURED) for row in lost),
+        *((row.name, "case", "", "", f"{row.status} {row.reason}".strip()) for row in each(gone)),
+        *((row.name, row.lost, "", "", UNMEASURED) for row in each(lost)),
     ]
 
 
 def _speedup_texts(changes: pd.DataFrame, chosen: pd.DataFrame) -> list[tuple[str, ...]]:
     """Of the chosen rows, by the loss that is certain."""
     named = chosen.assign(name=_names(changes)[chosen.index]).sort_values("change_high")
-    rows: list[tuple[str, ...]] = []
-    for row in named.to_dict("records"):
-        base, head = (speedup_text(*(row[f"{name}_{side}"] for name in _SPEEDUP)) for side in ("base", "head"))
-        rows.append((row["name"], "speedup", base, head, speedup_text(row["change"], row["change_low"], row["change_high"])))
-    return rows
+    return [
+        (
+            row.name,
+            "speedup",
+            speedup_text(row.speedup_base, row.speedup_low_base, row.speedup_high_base),
+            speedup_text(row.speedup_head, row.speedup_low_head, row.speedup_high_head),
+            speedup_text(row.change, row.change_low, row.change_high),
+        )
+        for row in each(named)
+    ]
 
 
 def _byte_texts(changes: pd.DataFrame, moved: pd.DataFrame) -> list[tuple[str, ...]]:
     named = moved.assign(name=_names(changes, JOB)[moved.index].to_numpy())
-    return [
-        (row["name"], row["metric"], bytes_text(row["base"]), bytes_text(row["head"]), f"{row['change']:+,} B")
-        for row in named.to_dict("records")
-    ]
+    return [(row.name, row.metric, bytes_text(row.base), bytes_text(row.head), f"{row.change:+,} B") for row in each(named)]
 
 
 def _names(changes: pd.DataFrame, fields: Sequence[str] = GROUP) -> pd.Series[str]:
     """In as few words as tell all cases of both runs apart."""
     return labels(changes, fields) + " " + changes["mode"]
-
-
-def _differences(base: Run, head: Run) -> list[str]:
-    """A line for each fact in which the machines, builds or commits differ: `torch: 2.13.0+cpu -> 2.14.0+cpu`."""
-    facts = [{"commit": run.commit, **_facts(run.machine)} for run in (base, head)]
-    names = dict.fromkeys([*facts[0], *facts[1]])
-    return [
-        f"{name}: {facts[0].get(name, '-')} -> {facts[1].get(name, '-')}"
-        for name in names
-        if facts[0].get(name) != facts[1].get(name)
-    ]
-
-
-def _facts(machine: Mapping[str, Any]) -> dict[str, str]:
-    cpu = machine.get("cpu") or {}
-    flat = pd.json_normalize(machine.get("gradtax") or {}, sep=" ").to_dict("records")
-    facts = {"python": machine.get("python_version"), "CPU": cpu.get("brand_raw"), **(flat[0] if flat else {})}
-    return {str(name): str(value) for name, value in facts.items() if value is not None}
 
 
 def _count(number: int, noun: str) -> str:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import pandas as pd
 
 from analysis.cases import JOB, TRACKED, against, labels, memory, timed
 from analysis.figures import percent_text, speedup_text
+from analysis.read import Run
 from benchmarks.intervals import geometric_mean, resolution, verdict
-from benchmarks.record import PAGES_KEPT, Interval, Verdict
+from benchmarks.record import FORWARD, PAGES_KEPT, Interval, Verdict
 
 SWITCHES = ("no_grad", "inference_mode", "set_grad_enabled", "no_grad_decorator", "detached_parameters", "frozen")
 """Modes in which nothing is tracked at all, the one to speak of first."""
@@ -92,6 +92,10 @@ def evidence_of(rows: pd.DataFrame) -> pd.DataFrame:
     return kept if len(kept) else evidence
 
 
+def forward_passes(run: Run) -> pd.DataFrame:
+    return run.frame[run.frame["scenario"].eq(FORWARD)]
+
+
 def switch_of(rows: pd.DataFrame) -> str:
     """The mode to speak of where tracking is switched off; empty where there is none."""
     return next((mode for mode in SWITCHES if rows["mode"].eq(mode).any()), "")
@@ -111,11 +115,3 @@ def lower(bytes_beside: pd.DataFrame) -> pd.DataFrame:
 
 def higher(bytes_beside: pd.DataFrame) -> pd.DataFrame:
     return bytes_beside[bytes_beside["own"] > bytes_beside["tracked"]]
-
-
-def few(names: Iterable[str], shown: int = 3) -> str:
-    """`a, b and 2 more`."""
-    distinct = list(dict.fromkeys(names))
-    if len(distinct) > shown:
-        distinct = [*distinct[: shown - 1], f"{len(distinct) - shown + 1} more"]
-    return " and ".join([", ".join(distinct[:-1]), distinct[-1]] if len(distinct) > 1 else distinct)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.cases import JOB, TRACKED, each, is_context, labels, memory, timed
+from analysis.cases import JOB, TRACKED, each, is_context, labels, memory, other_kernels, timed
 from analysis.figures import (
     MISSING,
     bytes_text,
@@ -66,10 +66,10 @@ def _with_notes(tables: list[Table], texts: list[str]) -> list[Table]:
 def speedup_texts(frame: pd.DataFrame) -> pd.Series[str]:
     """Each row's speedup: `~` before what is unclear, `?` where the control failed, `*` behind where other kernels ran."""
     texts = []
-    for row in each(frame):
+    for row in each(frame.assign(others=other_kernels(frame))):
         text = "1" if row.mode == TRACKED else speedup_text(row.speedup, row.speedup_low, row.speedup_high)
         mark = "" if text[0] not in "0123456789" else "?" if not row.trusted else "~" if row.verdict == "unclear" else ""
-        texts.append(f"{mark}{text}{'*' if row.same_kernels is False else ''}")
+        texts.append(f"{mark}{text}{'*' if row.others else ''}")
     return pd.Series(texts, index=frame.index, dtype="str")
 
 
@@ -245,7 +245,7 @@ def _steps(frame: pd.DataFrame) -> Iterator[Table]:
 def _operators(frame: pd.DataFrame) -> Iterator[Table]:
     """A row per operator, a column per mode with the time of one call; what tracked takes longer than no_grad stands behind."""
     for key, rows in frame.groupby(["device", "dtype", "execution", "allocator"], sort=False):
-        calls = rows.assign(seconds=rows["seconds"] / rows["steps"])
+        calls = rows.assign(seconds=rows["seconds"] / rows["steps"], others=other_kernels(rows))
         cells = _by_mode(calls, seconds_texts(calls), ["model", "size"])
         costs = {row.model: _cost(row) for row in each(calls[calls["mode"].eq("no_grad")])}
         cells["tracking costs"] = [costs.get(model, MISSING) for model, _ in cells.index]
@@ -257,7 +257,7 @@ def _cost(row: Any) -> str:
     """tracked - mode = mode * (speedup - 1), at the ends of the speedup's interval too."""
     ends = (getattr(row, f"speedup{end}") for end in ("", "_low", "_high"))
     cost = difference_text(*(row.seconds * (ratio - 1) for ratio in ends))
-    return f"{'' if row.trusted else '?'}{cost}{'*' if row.same_kernels is False else ''}"
+    return f"{'' if row.trusted else '?'}{cost}{'*' if row.others else ''}"
 
 
 def _contexts(frame: pd.DataFrame) -> Iterator[Table]:
