@@ -17,7 +17,7 @@ REFERENCE = "results/reference/cpu.json"
 PICTURE = f"python -m analysis report {REFERENCE} --charts docs/pictures"
 COMMANDS = {
     "answer": f"python -m analysis advise {REFERENCE} | awk '/^[^ ]/ {{ n++ }} n > 3 {{ exit }} 1'",  # three sentences
-    "rows": f"python -m analysis summarise {REFERENCE} | sed -n '1,/^$/p; /^transformer medium/,/^$/p' | sed '$d'",
+    "rows": f"python -m analysis summarise {REFERENCE} | sed -n '1,/^$/p; /^lstm medium/,/^$/p' | sed '$d'",
     "modes": "python -m benchmarks.guide --modes",
 }
 
