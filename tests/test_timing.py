@@ -353,7 +353,7 @@ def test_the_garbage_collector_runs_before_and_is_as_it_was_afterwards(enabled: 
         gc.enable()
 
 
-def test_cycles_that_a_model_leaves_are_collected_between_blocks_and_not_within_calls() -> None:
+def test_cycles_that_a_model_leaves_are_collected_between_blocks() -> None:
     """With the collector off they would fill the memory."""
     machine = Machine()
     alive: list[weakref.ref[Output]] = []
@@ -367,4 +367,4 @@ def test_cycles_that_a_model_leaves_are_collected_between_blocks_and_not_within_
 
     with garbage_collector_off():
         machine.time({"arm": step}, limits(rounds=50))
-    assert sum(one() is not None for one in alive) < 20
+        assert sum(output() is not None for output in alive) < 20
