@@ -5,12 +5,14 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from benchmarks import allocator
 from benchmarks.failure import Failure
 from benchmarks.intervals import MIN_ROUNDS, combined_ratio, disproved, half_width, median_ratio, resolution, verdict
 from benchmarks.measure.alternating import KEPT_PAGES, PLACEBO, arms_of, time_apart, time_together
 from benchmarks.measure.examine import Examination, examine
+from benchmarks.measure.queued import bound_by
 from benchmarks.measure.timing import Limits, Timings
 from benchmarks.modes import NO_GRAD, TRACKED
 from benchmarks.plan import Job
@@ -234,8 +236,21 @@ def _timed(case: Case, examined: Examination, timings: Sequence[Timings], common
         discarded_placebos=common.discarded_placebos,
         steps=common.steps,
         also_as_shipped=common.also_as_shipped,
+        **_of_accelerators(mode, timings),
     )
     return Timed(result, [seconds for one in timings for seconds in one.seconds[mode]], calls)
+
+
+def _of_accelerators(mode: str, timings: Sequence[Timings]) -> dict[str, Any]:
+    """The fields of a result that timings on accelerators fill; the device's own work is read in the first process."""
+    host = [one.host_seconds[mode] for one in timings if mode in one.host_seconds]
+    busy, first = timings[0].busy_seconds.get(mode), statistics.median(timings[0].seconds[mode]) / timings[0].calls
+    return {
+        "host_seconds": statistics.geometric_mean(host) if host else None,
+        "busy_seconds": busy,
+        "bound_by": None if busy is None else bound_by(busy, first),
+        "driver_allocations": statistics.fmean(one.driver_allocations[mode] for one in timings) if host else None,
+    }
 
 
 def _reading(mode: str, timings: Timings) -> ProcessReading:
