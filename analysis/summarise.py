@@ -222,8 +222,9 @@ def _accelerator(lines: pd.DataFrame) -> dict[str, pd.Series[str]]:
 
 def _memory(lines: pd.DataFrame) -> dict[str, pd.Series[str]]:
     resident = lines["peak_rss_bytes"].fillna(lines["peak_reserved_bytes"])
-    on_device = lines["peak_reserved_bytes"].notna().any()
-    columns = {"peak": lines["peak_tensor_bytes"], "saved": lines["saved_bytes"], "reserved" if on_device else "RSS": resident}
+    on_device, on_cpu = (lines[f"peak_{meter}_bytes"].notna().any() for meter in ("reserved", "rss"))
+    title = "RSS,\nreserved" if on_device and on_cpu else "reserved" if on_device else "RSS"
+    columns = {"peak": lines["peak_tensor_bytes"], "saved": lines["saved_bytes"], title: resident}
     return {name: sizes.map(bytes_text) for name, sizes in columns.items()}
 
 

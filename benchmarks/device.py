@@ -159,7 +159,7 @@ class Cuda(Device):
         requested, reserved = now_and_peak("requested"), now_and_peak("reserved")
         if requested[1] or not now_and_peak("allocated")[1]:
             return DeviceBytes(*requested, *reserved)
-        reason = "this allocator does not tell what was asked for: sizes of its blocks, up to 1 MiB a tensor more"
+        reason = "this allocator tells the sizes of its blocks alone, up to 1 MiB a tensor more than was asked for"
         return DeviceBytes(*now_and_peak("allocated"), *reserved, inexact=reason)
 
     def driver_allocations(self) -> int:

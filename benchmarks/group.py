@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from benchmarks import allocator
+from benchmarks.device import accelerated
 from benchmarks.failure import Failure
 from benchmarks.intervals import MIN_ROUNDS, combined_ratio, disproved, half_width, median_ratio, resolution, verdict
 from benchmarks.measure.alternating import KEPT_PAGES, PLACEBO, arms_of, time_apart, time_together
-from benchmarks.measure.examine import Examination, examine
+from benchmarks.measure.examine import Examination, examine, examine_together
 from benchmarks.measure.queued import bound_by
 from benchmarks.measure.timing import Limits, Timings
 from benchmarks.modes import NO_GRAD, TRACKED
@@ -87,12 +89,20 @@ def check(job: Job, workers: Workers) -> Iterator[GroupResult]:
 
 
 def examine_modes(job: Job, workers: Workers, *, calls_only: bool = False) -> _Modes:
-    """Tracked comes first, asked for or not: it is what the others are compared with."""
+    """Tracked comes first, asked for or not: it is what the others are compared with.
+
+    On an accelerator one worker examines all of them, since opening it takes a second; those that it does not come to get one each.
+    """
     modes = _Modes()
-    for mode in dict.fromkeys((TRACKED.name, *job.modes)):
+    chosen = list(dict.fromkeys((TRACKED.name, *job.modes)))
+    together: dict[str, Examination] = {}
+    if workers.fresh and accelerated(job.device):
+        with suppress(Failure):
+            together = workers.run(examine_together, job, chosen, calls_only, arms=tuple(chosen))
+    for mode in chosen:
         with_tracked = TRACKED.name not in modes.failures
         try:
-            found = workers.run(examine, job, mode, with_tracked, workers.fresh, calls_only, arms=(mode,))
+            found = together.get(mode) or workers.run(examine, job, mode, with_tracked, workers.fresh, calls_only, arms=(mode,))
         except Failure as failure:
             modes.failures[mode] = failure
             continue

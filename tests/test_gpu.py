@@ -4,21 +4,29 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from stand_ins import MIB, WAIT_SECONDS, FakeCuda, Work
 
+from analysis.advise import advise
+from analysis.read import Run
+from analysis.summarise import summary
 from benchmarks.device import Cpu, Cuda
 from benchmarks.failure import Failure
+from benchmarks.group import examine_modes, measure
 from benchmarks.intervals import median_ratio
-from benchmarks.measure.alternating import time_together
+from benchmarks.measure.alternating import PLACEBO, time_together
+from benchmarks.measure.examine import Examination, examine, examine_together
 from benchmarks.measure.queued import HELD_BLOCKS, WARM_SECONDS, bound_by, busy_seconds, limits_on
 from benchmarks.measure.timing import Block, Limits, Timings, arm, time_arms
 from benchmarks.models import Source
 from benchmarks.modes import Step
+from benchmarks.options import Effort
 from benchmarks.plan import Job
+from benchmarks.record import Contract, Kernels, Memory, ModelFacts
 
 US = 1e-6
 SHORT = Limits(rounds=10, seconds=0.0, longest_seconds=math.inf)
@@ -187,3 +195,98 @@ def test_a_process_of_a_group_reads_all_three_clocks_and_a_later_one_two(monkeyp
     assert set(first.busy_seconds) == set(first.host_seconds) == {"tracked", "no_grad", "placebo"}
     later = time_together(job, job.modes, limits, 1, own_process=False)
     assert (later.busy_seconds, set(later.host_seconds)) == ({}, {"tracked", "no_grad", "placebo"})
+
+
+ON_GPU = Job(scenario="forward", source=Source("mlp", "tiny"), device="cuda", dtype="float32", modes=("no_grad", "detach"))
+FOUND = Examination(Contract(holds=True), Kernels(same_as_tracked=True), Memory(1, 2, 3, 4), ModelFacts(1, 4), None)
+
+
+class Examining:
+    """Workers in which `failing` modes fail each by itself, and which come as far as `together` says with all of them in one."""
+
+    def __init__(self, together: Sequence[str] | None, failing: Sequence[str] = ()) -> None:
+        self.together, self.failing, self.alone = together, failing, []
+        self.fresh = True
+
+    def run(self, task: Any, job: Job, mode: Any, *args: Any, arms: Sequence[str]) -> Any:
+        if task is examine_together:
+            assert tuple(arms) == tuple(mode) == ("tracked", "no_grad", "detach")
+            if self.together is None:
+                raise Failure("crashed", "the process was killed")
+            return dict.fromkeys(self.together, FOUND)
+        assert task is examine
+        self.alone.append(mode)
+        if mode in self.failing:
+            raise Failure("crashed", "device-side assert")
+        return FOUND
+
+
+@pytest.mark.parametrize(
+    ("together", "alone"),
+    [
+        (("tracked", "no_grad", "detach"), []),
+        (("tracked",), ["no_grad", "detach"]),
+        (None, ["tracked", "no_grad", "detach"]),
+    ],
+    ids=["all", "until one fails", "lost"],
+)
+def test_one_worker_examines_all_modes_on_a_gpu_and_what_it_does_not_come_to_gets_one_each(
+    together: Sequence[str] | None, alone: list[str]
+) -> None:
+    workers: Any = Examining(together, failing=("no_grad",))
+    modes = examine_modes(ON_GPU, workers)
+    assert workers.alone == alone
+    assert set(modes.failures) == {"no_grad"} & set(alone)
+    assert set(modes.examined) == {"tracked", "no_grad", "detach"} - set(modes.failures)
+
+
+def test_on_a_cpu_each_mode_has_a_worker_because_of_its_heap() -> None:
+    workers: Any = Examining(())
+    examine_modes(replace(ON_GPU, device="cpu"), workers)
+    assert workers.alone == ["tracked", "no_grad", "detach"]
+
+
+@pytest.mark.parametrize("error", [RuntimeError("CUDA error: device-side assert"), Failure("unsupported", "no")])
+def test_examining_together_ends_where_a_mode_fails_because_a_failed_device_spoils_what_follows(
+    monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def examined(job: Job, mode: str, **how: Any) -> Examination:
+        assert how == {"with_tracked": True, "own_process": False, "calls_only": False}
+        if mode == "no_grad":
+            raise error
+        return FOUND
+
+    monkeypatch.setattr("benchmarks.measure.examine.examine", examined)
+    assert list(examine_together(ON_GPU, ["tracked", "inference_mode", "no_grad", "detach"])) == ["tracked", "inference_mode"]
+
+
+def test_what_was_read_on_a_gpu_reaches_the_record_the_table_and_the_answer() -> None:
+    """Tracked takes 12 us of the host more, the device as long in both modes: time is the host's where that is slower."""
+
+    class OnFake(Examining):
+        def run(self, task: Any, job: Job, modes: Any, *args: Any, arms: Sequence[str], **how: Any) -> Any:
+            if task is not time_together:
+                return super().run(task, job, modes, *args, arms=arms)
+            cuda = FakeCuda()
+            costs = {"tracked": 6.2, PLACEBO: 6.2, "no_grad": 5.0, "detach": 6.3}
+            steps = {name: Work(cuda, 10, costs[name] * US, device_us * US) for name in arms}
+            return timed(cuda, steps, process=args[1])
+
+    for device_us, decides, speedup in ((1.0, "host", 1.24), (50.0, "device", 1.0)):
+        job = replace(ON_GPU, modes=("tracked", "no_grad", "detach"), effort=Effort(processes=2))
+        workers: Any = OnFake(("tracked", "no_grad", "detach"))
+        (group,) = measure(job, workers)
+        found = {one.result.case.mode: one.result for one in group.timed}
+        assert {one.bound_by for one in found.values()} == {decides}
+        assert found["no_grad"].speedup is not None
+        assert found["no_grad"].speedup.estimate == pytest.approx(speedup, rel=0.01)
+        assert found["tracked"].host_seconds == pytest.approx(62 * US, rel=0.001)
+        assert found["tracked"].busy_seconds == pytest.approx(10 * device_us * US, rel=0.001)
+        assert {one.driver_allocations for one in found.values()} == {0.0}
+        (answer, *_) = advise(Run(list(found.values())))
+        (table,) = summary(Run(list(found.values())))
+        assert {"host", "busy", "bound by"} <= set(table.cells.columns)
+        if decides == "host":
+            assert answer.startswith("Use no_grad where no gradients are needed: no_grad is 1.239 ±0.001 times")
+        else:
+            assert "tracking costs no time, 12.0 us of CPU a call hidden behind 500 us of the GPU's work" in answer
