@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -162,7 +162,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     callspecs = (getattr(item, "callspec", None) for item in session.items)
     cases = {callspec.params["case"] for callspec in callspecs if callspec is not None}
     measuring.jobs = [job for job in (job.only(cases) for job in measuring.jobs) if job.cases]
-    measuring.begin(Progress(session.config, len(measuring.jobs)), check_only=_times_nothing(session.config))
+    measuring.begin(Progress(session.config, measuring.jobs), check_only=_times_nothing(session.config))
 
 
 def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
@@ -186,16 +186,17 @@ def result_of(request: pytest.FixtureRequest) -> Callable[[Case], Timed | Unmeas
 class Progress:
     """A line per job, and one for each case that could not be measured."""
 
-    def __init__(self, config: pytest.Config, total: int) -> None:
+    def __init__(self, config: pytest.Config, jobs: Sequence[plan.Job]) -> None:
         plugins = config.pluginmanager
         self._reporter: Any = plugins.get_plugin("terminalreporter")
         self._capture: Any = plugins.get_plugin("capturemanager")
-        self._total, self._begun, self._started = total, 0, time.monotonic()
+        self._shares = [job.share for job in jobs]
+        self._started = time.monotonic()
 
     def announced(self, jobs: Iterable[plan.Job]) -> Iterator[plan.Job]:
+        total = len(self._shares)
         for number, job in enumerate(jobs):
-            self._begun = number + 1
-            self._write(f"[{self._begun:{len(str(self._total))}}/{self._total}] {job}{self._left(number)}")
+            self._write(f"[{number + 1:{len(str(total))}}/{total}] {job}{self._left(number)}")
             yield job
 
     def shown(self, groups: Iterable[GroupResult]) -> Iterator[GroupResult]:
@@ -206,10 +207,10 @@ class Progress:
             yield result
 
     def _left(self, done: int) -> str:
-        """As long for each job as for those before, which says nothing before a few are done."""
+        """As long for each job's share as for those before, which says nothing before a few are done."""
         if done < 3:
             return ""
-        seconds = (time.monotonic() - self._started) / done * (self._total - done)
+        seconds = (time.monotonic() - self._started) / sum(self._shares[:done]) * sum(self._shares[done:])
         return f", about {seconds / 60:.0f} min left" if seconds >= 100 else f", about {seconds:.0f} s left"
 
     def _write(self, line: str) -> None:
@@ -243,18 +244,24 @@ def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, A
         output_json["gradtax"] = config.stash[SESSION].top_level()
 
 
+def _plugin(config: pytest.Config) -> Any:
+    """pytest-benchmark's own session."""
+    return getattr(config, "_benchmarksession", None)
+
+
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session) -> Iterator[None]:
     """The run is saved as a whole file, also where nothing could be timed, which is a finding all the same."""
     config = session.config
-    measuring, plugin = config.stash.get(SESSION, None), getattr(config, "_benchmarksession", None)
+    measuring, plugin = config.stash.get(SESSION, None), _plugin(config)
     if measuring is not None and isinstance(plugin.storage, FileStorage):
+        folder = plugin.storage.get("")
 
         def save(run: dict[str, Any], name: str) -> None:
             content = safe_dumps(run, ensure_ascii=True, indent=1).encode()
-            measuring.saved = saving.save_numbered(plugin.storage.get(""), name, content)
+            measuring.saved = saving.save_numbered(folder, name, content)
 
-        plugin.storage.save = save
+        plugin.storage.save = save  # type: ignore[method-assign]
     if measuring is not None and not plugin.disabled and not plugin.benchmarks and measuring.run.unmeasured:
         _save_what_is_only_unmeasured(config, plugin)
     yield
@@ -278,8 +285,10 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     measuring = config.stash.get(SESSION, None)
     if measuring is None or not (measuring.run.results or measuring.run.unmeasured) or _times_nothing(config):
         return
-    from analysis import ending  # pandas takes a second, which collecting need not wait for
+    from analysis import ending, read  # pandas takes a second, which collecting need not wait for
 
+    run = read.Run(measuring.run.results, measuring.run.unmeasured, measuring.run.meters_disagree)
+    findings = [str(finding) for finding in measuring.findings]
     terminalreporter.section("what gradient tracking costs")
-    for line in ending.lines(measuring.run, measuring.findings, measuring.saved):
+    for line in ending.lines(run, findings, measuring.saved, colour=terminalreporter.hasmarkup):
         terminalreporter.write_line(line)

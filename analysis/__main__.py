@@ -62,7 +62,8 @@ class Metric(StrEnum):
     saved_bytes = "saved_bytes"
 
 
-RunName = Annotated[str, typer.Argument(metavar="RUN", help="a file, a number such as 0007, or latest")]
+ONE_RUN = "a file, a number such as 0007, or latest"
+RunName = Annotated[str, typer.Argument(metavar="RUN", help=ONE_RUN)]
 FormatName = Annotated[Format, typer.Option("--format", help="csv and json hold the figures, the others texts")]
 
 
@@ -120,8 +121,8 @@ def _print_means(files: Sequence[RunFile], by: Sequence[str], metric: str, forma
 @app.command(help="Two runs side by side: what changed, by how much, and whether that is more than chance.\n\n"
              "Example: python -m analysis compare 0007 0008 --gate --allow speedup=2%")  # fmt: skip
 def compare(
-    base: RunName,
-    head: RunName,
+    base: Annotated[str, typer.Argument(metavar="BASE", help=ONE_RUN)],
+    head: Annotated[str, typer.Argument(metavar="HEAD", help=f"the run to hold against it: {ONE_RUN}")],
     gate: Annotated[bool, typer.Option("--gate", help=f"exit with {REGRESSED} if something got worse")] = False,
     allow: Annotated[list[str] | None, typer.Option(help="METRIC=AMOUNT, such as speedup=2% or peak_tensor_bytes=1MiB")] = None,
     format_: FormatName = Format.terminal,
@@ -158,10 +159,10 @@ def advise(run: RunName = "latest") -> None:
     help="Common statements on gradient tracking, each tested on this run.\n\nExample: python -m analysis claims latest"
 )
 def claims(run: RunName = "latest", format_: FormatName = Format.terminal) -> None:
-    from analysis.claims import claims
+    from analysis.claims import claims, tables
 
-    table = claims(_read(run))
-    _print([table], table.cells, format_)
+    found = _read(run)
+    _print(tables(found), claims(found), format_)
 
 
 @app.command(help="Where the bytes go that a mode saves for backward: by module, by operator.\n\n"
@@ -174,7 +175,8 @@ def explain(
 ) -> None:
     from analysis.explain import explain
 
-    typer.echo(explain(_read(run), model=model, size=size, mode=mode))
+    wanted = {name: value for name, value in (("model", model), ("size", size), ("mode", mode)) if value}
+    typer.echo("\n\n".join(explain(_read(run), wanted)))
 
 
 @app.command(help="The whole answer as a page that needs no network, or as Markdown.\n\n"

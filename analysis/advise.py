@@ -4,12 +4,24 @@ from __future__ import annotations
 
 import pandas as pd
 
-from analysis.cases import JOB, TRACKED, against, labels, timed
+from analysis.cases import TRACKED, against, each, labels
 from analysis.figures import bytes_text, percent_text, seconds_text
-from analysis.gains import HELD, PEAK, beside_tracked, by_mode, by_size, evidence_of, few, higher, lower, pooled, switch_of
+from analysis.gains import (
+    HELD,
+    PEAK,
+    beside_tracked,
+    by_mode,
+    by_size,
+    evidence_of,
+    forward_passes,
+    higher,
+    lower,
+    pooled,
+    switch_of,
+)
+from analysis.notes import few
 from analysis.read import Run
-from benchmarks.intervals import quotient, verdict
-from benchmarks.record import AS_SHIPPED, FORWARD, PAGES_KEPT
+from benchmarks.record import FORWARD
 
 _HELD_MATTERS = "loss_logging"
 """The scenario whose question is what stays in memory, not the peak."""
@@ -19,28 +31,26 @@ _DEVICES = {"cpu": "CPU", "cuda": "GPU"}
 
 def advise(run: Run) -> list[str]:
     """`answer`, then a sentence per further question that the run answers."""
-    forward = _forward(run)
+    forward = forward_passes(run)
     sentences = answer(run)
     for device, rows in forward.groupby("device", sort=False):
         place = _place(str(device), forward)
-        further = [*_answer(rows), *_inference(rows), *_as_shipped(rows), *_other_modes(rows), *_detach(rows)]
+        further = [*_answer(rows), *_inference(rows), *_other_modes(rows), *_detach(rows)]
         sentences += [f"{place}{sentence}" for sentence in further]
     sentences += _scenarios(run)
     return list(dict.fromkeys(sentences))
 
 
 def answer(run: Run) -> list[str]:
-    """What to use, what it gives in time and what in memory, in at most three sentences; of several devices each has one."""
-    forward = _forward(run)
+    """What to use, what it gives in time and what in memory, in at most three sentences; of several devices each has
+    one.
+    """
+    forward = forward_passes(run)
     answers = {_place(str(device), forward): _answer(rows) for device, rows in forward.groupby("device", sort=False)}
     if len(answers) == 1:
         return next(iter(answers.values()))
     found = [f"{place}{sentences[0]}" for place, sentences in answers.items()] or _scenarios(run)
     return found[:3] or ["Nothing was measured here that tells what tracking costs; `pytest --benchmark` measures it."]
-
-
-def _forward(run: Run) -> pd.DataFrame:
-    return run.frame[run.frame["scenario"].eq(FORWARD)]
 
 
 def _place(device: str, forward: pd.DataFrame) -> str:
@@ -99,7 +109,7 @@ def _exceptions(mine: pd.DataFrame, whole: str) -> list[str]:
     words = {"faster": "faster", "slower": "slower", "same": "no difference shown", "unclear": "no difference shown"}
     other = mine["verdict"].map(words).ne(words[whole])
     names = labels(mine)[other]
-    return [f"; {word} on {few(found)}" for word, found in names.groupby(mine["verdict"].map(words)[other])]
+    return [f"; {word} on {few(found, joint=', ')}" for word, found in names.groupby(mine["verdict"].map(words)[other])]
 
 
 def _hidden(rows: pd.DataFrame, mine: pd.DataFrame, mode: str) -> str:
@@ -107,19 +117,20 @@ def _hidden(rows: pd.DataFrame, mine: pd.DataFrame, mode: str) -> str:
     device = _DEVICES.get(mine["device"].iloc[0], "device")
     both = against(rows).loc[mine.index]
     names = labels(rows)
-    row = both.assign(name=names[mine.index]).sort_values("busy_seconds_base", ascending=False).to_dict("records")[0]
+    both = both.assign(name=names[mine.index]).sort_values("busy_seconds_base", ascending=False)
+    row = next(each(both))
     gain, costs = pooled(mine), []
     if gain:
         time = "no time" if gain.verdict == "same" else f"no time that shows ({gain.bound})"
         costs.append(f"time ({gain.told(mode)})" if gain.differs else time)
-    host = row["host_seconds_base"] - row["host_seconds"]
-    if host > 0:
+    if (host := row.host_seconds_base - row.host_seconds) > 0:
         costs.append(
-            f"{seconds_text(host)} of CPU a call hidden behind {seconds_text(row['busy_seconds_base'])} of the {device}'s work"
+            f"{seconds_text(host)} of CPU a call hidden behind {seconds_text(row.busy_seconds_base)} of the {device}'s work"
         )
-    if row[PEAK] and pd.notna(row[PEAK]) and pd.notna(row[f"{PEAK}_base"]):
-        costs.append(f"{row[f'{PEAK}_base'] / row[PEAK]:.1f} times the memory")
-    return f"Where the {device}'s work decides ({few(names[mine.index])}), tracking costs {few(costs)} ({row['name']})."
+    if pd.notna(row.peak_tensor_bytes) and pd.notna(row.peak_tensor_bytes_base) and row.peak_tensor_bytes:
+        costs.append(f"{row.peak_tensor_bytes_base / row.peak_tensor_bytes:.1f} times the memory")
+    decided = few(names[mine.index], joint=", ")
+    return f"Where the {device}'s work decides ({decided}), tracking costs {', '.join(costs)} ({row.name})."
 
 
 def _peak(rows: pd.DataFrame, mode: str) -> str:
@@ -129,8 +140,8 @@ def _peak(rows: pd.DataFrame, mode: str) -> str:
     for verb, jobs in (("lowers", lower(peaks)), ("raises", higher(peaks))):
         if len(jobs):
             share = f" on {len(jobs)} of {len(peaks)}" if len(peaks) > 1 else ""
-            first = jobs.to_dict("records")[0]
-            change = f"from {bytes_text(first['tracked'])} to {bytes_text(first['own'])} on {first['name']}"
+            first = next(each(jobs))
+            change = f"from {bytes_text(first.tracked)} to {bytes_text(first.own)} on {first.name}"
             parts.append(f"{verb} the peak of tensor memory{share}, {change}")
     if raised := set(higher(peaks)["name"]):
         others = [other for other in ("no_grad", "inference_mode") if other != mode]
@@ -148,18 +159,6 @@ def _inference(rows: pd.DataFrame) -> list[str]:
         return []
     over = f" (geometric mean of {gain.groups})" if gain.groups > 1 else ""
     return [f"{gain.told('inference_mode', 'no_grad')}{over}; what it makes can take no part in autograd later."]
-
-
-def _as_shipped(rows: pd.DataFrame) -> list[str]:
-    """The gain by the allocator as shipped, where it is shown to be another than with pages kept on the same jobs."""
-    mode = switch_of(rows)
-    evidence = timed(rows)
-    evidence = evidence[evidence["mode"].eq(mode)]
-    evidence = evidence[evidence.groupby(list(JOB))["allocator"].transform("nunique") == 2]
-    shipped, kept = (pooled(evidence[evidence["allocator"].eq(name)]) for name in (AS_SHIPPED, PAGES_KEPT))
-    if not shipped or not kept or verdict(quotient(shipped.ratio, kept.ratio)) not in ("faster", "slower"):
-        return []
-    return [f"As shipped, page faults included, {shipped.told(mode)}; with pages kept on the same jobs: {kept.figure}."]
 
 
 def _other_modes(rows: pd.DataFrame) -> list[str]:
@@ -190,9 +189,9 @@ def _scenario(name: str, rows: pd.DataFrame) -> str:
     figure = HELD if name == _HELD_MATTERS else PEAK
     sizes: dict[int, list[str]] = {}
     for mode in dict.fromkeys(rows["mode"]):
-        for job in beside_tracked(rows, mode, figure).head(1).to_dict("records"):
-            sizes.setdefault(job["own"], []).append(mode)
+        for job in beside_tracked(rows, mode, figure).head(1).pipe(each):
+            sizes.setdefault(job.own, []).append(mode)
     if len(sizes) > 1:
-        word = "held" if figure == HELD else "peak"
-        parts.append(f"{word} {', '.join(f'{bytes_text(size)} with {few(modes, 4)}' for size, modes in sizes.items())}")
+        texts = [f"{bytes_text(size)} with {', '.join(modes)}" for size, modes in sizes.items()]
+        parts.append(f"{'held' if figure == HELD else 'peak'} {'; '.join(texts)}")
     return f"{name}, {'; '.join(parts)}." if parts else ""

@@ -96,16 +96,16 @@ def picture(run: Run) -> str:
         if frame[column].eq(preferred).any():
             frame = frame[frame[column] == preferred]
     frame = frame[frame["mode"].isin([TRACKED, *ANSWER])].assign(label=labels(frame))
-    speedups, peaks = _speedups(frame), _peaks(frame)
+    speedups, peaks = _speedups(frame), _peaks(memory(frame))
     if speedups.empty:
         return ""
     rows = list(speedups["label"].unique())[:MOST_ROWS]
     plots = [_forest(speedups, rows, SPEEDUP_AXIS).properties(width=370)]
     if peaks["label"].isin(rows).any():
         plots += [_forest(peaks, rows, PEAK_AXIS, names=False).properties(width=240)]
-    case = frame.iloc[0]
-    _, machine, torch, date = run.identity(case["device"]).values()
-    where = ", ".join(filter(None, [case["scenario"], case["allocator"], machine, torch and f"torch {torch}", date]))
+    _, machine, torch, date = run.identity(frame["device"].iloc[0]).values()
+    common = [frame[name].iloc[0] for name in ("scenario", "allocator") if len(frame[name].unique()) == 1]
+    where = ", ".join(filter(None, [*common, machine, torch and f"torch {torch}", date]))
     return _svg(alt.hconcat(*plots, spacing=24), "What switching gradient tracking off gives back", f"{where}; {LEGEND}")
 
 

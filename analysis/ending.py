@@ -8,17 +8,17 @@ from textwrap import wrap
 
 from analysis.advise import answer
 from analysis.read import AnalysisError, Run
-from analysis.render import FORMATS, WIDTH
+from analysis.render import WIDTH, rendered
 from analysis.summarise import overview, summary
 
 
-def lines(run: Run, findings: Sequence[str], saved: Path | None) -> Iterator[str]:
+def lines(run: Run, findings: Sequence[str], saved: Path | None, *, colour: bool = False) -> Iterator[str]:
     """What the terminal shows at the end of `run`, in lines of at most WIDTH columns; `findings` harmed it while it went on.
 
     Where it was saved, the whole table (.md) and the page (.html) are written beside it.
     """
     if run.results:
-        yield from FORMATS["terminal"](overview(run)).splitlines()
+        yield from rendered(overview(run), run.frame, colour=colour).splitlines()
         yield ""
     for text in (*(f"warning: {finding}" for finding in findings), *answer(run)):
         yield from wrap(text, WIDTH)
@@ -35,7 +35,7 @@ def _written_beside(run: Run, saved: Path) -> Iterator[str]:
 
     table, page = saved.with_suffix(".md"), saved.with_suffix(".html")
     try:
-        table.write_text(FORMATS["markdown"](summary(run)) + "\n", encoding="utf-8")
+        table.write_text(rendered(summary(run), run.frame, "markdown") + "\n", encoding="utf-8")
         yield f"table  {_short(table)}"
         report.write(run, page)
         yield f"page   {_short(page)}"

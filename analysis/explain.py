@@ -1,4 +1,6 @@
-"""Where one case's memory and time go: saved bytes by module, the graph, kernels, the first call after other work, its processes."""
+"""Where one case's memory and time go: saved bytes by module, the graph, kernels, the first call after other work,
+its processes.
+"""
 
 from __future__ import annotations
 
@@ -6,27 +8,27 @@ import textwrap
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
+from analysis.cases import JOB, TRACKED, seconds_noise
 from analysis.figures import bytes_text, count_text, ratio_text, seconds_text
-from analysis.read import AnalysisError, Run, seconds_noise
+from analysis.read import AnalysisError, Run
 from analysis.render import WIDTH
-from benchmarks.record import CASE, Kernels, Memory, Result, SavedBy
+from benchmarks.record import Kernels, Memory, Result, SavedBy
 
 _BAR_WIDTH = 24
 _PATH_WIDTH = WIDTH - _BAR_WIDTH - 22
 
 
 def explain(run: Run, wanted: Mapping[str, str]) -> list[str]:
-    """A text for each case whose fields are as `wanted` (`{"model": "mlp", "mode": "tracked"}`), once for both allocators.
+    """A text for each case with these fields (`{"model": "mlp", "mode": "tracked"}`), once for both allocators.
 
     Raises AnalysisError where there is none.
     """
     jobs: dict[tuple[str, ...], list[Result]] = {}
     for result in run.results:
-        if all(getattr(result.case, name) == value for name, value in wanted.items() if value):
-            key = tuple(getattr(result.case, name) for name in CASE if name != "allocator")
-            jobs.setdefault(key, []).append(result)
+        if all(getattr(result.case, name) == value for name, value in wanted.items()):
+            jobs.setdefault(tuple(getattr(result.case, name) for name in (*JOB, "mode")), []).append(result)
     if not jobs:
-        asked = " ".join(f"--{name} {value}" for name, value in wanted.items() if value)
+        asked = " ".join(f"--{name} {value}" for name, value in wanted.items())
         measured = ", ".join(sorted({f"{result.case.model} {result.case.size}" for result in run.results})) or "nothing"
         raise AnalysisError(f"{run.path or run.name}: no case with {asked} (measured there: {measured})")
     return ["\n".join(_lines(run, results)) for results in jobs.values()]
@@ -38,7 +40,7 @@ def _lines(run: Run, results: Sequence[Result]) -> list[str]:
     case, memory = first.case, first.memory
     where = ", ".join(part for part in (case.scenario, case.device, case.dtype, case.execution) if part)
     lines = [f"{case.model} {case.size} {case.mode} ({where}): saved {bytes_text(memory.saved_bytes)}{_parts(memory)}"]
-    if memory.saved_bytes:
+    if memory.saved_bytes and memory.saved_by_module:
         lines += ["", *_bars(_tree(memory.saved_by_module), memory.saved_bytes), ""]
     lines += [_memory(memory), *_graph(memory), *_withheld(memory), *_kernels(first.kernels), _model(first)]
     for result in results:
@@ -59,7 +61,9 @@ def _parts(memory: Memory) -> str:
 
 
 def _tree(parts: Iterable[SavedBy]) -> list[tuple[str, int]]:
-    """Every module on the way to a saver, indented below its parent, the largest first; names in brackets are no modules and stand last."""
+    """Every module on the way to a saver, indented below its parent, the largest first; names in brackets are no
+    modules and stand last.
+    """
     sizes: Counter[tuple[str, ...]] = Counter()
     for part in parts:
         path = tuple(part.name.split("."))
@@ -118,8 +122,8 @@ def _processes(result: Result) -> list[str]:
         seconds = [reading.seconds for reading in readings]
         launches = len({reading.launch for reading in readings})
         text += f"; {len(readings)} processes of {launches} launches read {seconds_text(min(seconds), 0)} to {seconds_text(max(seconds), 0)}"
-    faults = [reading.page_faults for reading in readings if reading.page_faults]
-    if faults:
+    faults = [reading.page_faults for reading in readings if reading.page_faults is not None]
+    if any(faults):
         text += f", {count_text(min(faults))} to {count_text(max(faults))} page faults"
     placebos = [reading.placebo for reading in readings if reading.placebo is not None]
     if len(placebos) > 1:
@@ -128,13 +132,15 @@ def _processes(result: Result) -> list[str]:
 
 
 def _after_switch(run: Run, result: Result) -> list[str]:
-    """What the first call after other work takes in each mode, such as an evaluation step between training steps, against tracked's."""
+    """What the first call after other work takes in each mode, such as an evaluation step between training steps,
+    against tracked's.
+    """
     group = {other.case.mode: other.after_switch_seconds for other in run.results if other.case.group == result.case.group}
-    tracked = group.get("tracked")
+    tracked = group.get(TRACKED)
     if result.after_switch_seconds is None:
         return []
     texts = [
-        f"{mode} {seconds_text(seconds)}{f' ({ratio_text(tracked / seconds)} times as fast)' if tracked and mode != 'tracked' else ''}"
+        f"{mode} {seconds_text(seconds)}{f' ({ratio_text(tracked / seconds)} times as fast)' if tracked and mode != TRACKED else ''}"
         for mode, seconds in group.items()
         if seconds
     ]

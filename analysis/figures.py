@@ -29,7 +29,7 @@ def seconds_text(seconds: float | None, noise: float | None = None) -> str:
     unit, factor = _second_unit(abs(seconds))
     value = seconds * factor
     known = _UNKNOWN_NOISE if pd.isna(noise) else min(max(noise, 1e-9), 1.0)
-    finest = 10.0 ** (math.floor(math.log10(abs(value) or 1.0)) - 2)
+    finest = 10.0 ** (math.floor(math.log10(abs(float(f"{value:.3g}")) or 1.0)) - 2)
     return f"{_to_digit_of(value, max(abs(value) * known, finest))} {unit}"
 
 

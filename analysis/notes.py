@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.cases import CASE, GROUP, JOB, TRACKED, against, each, is_context, labels, timed
+from analysis.cases import CASE, GROUP, JOB, TRACKED, against, each, is_context, labels, other_kernels, timed
 from analysis.figures import count_text, percent_text, speedup_text
 from analysis.read import Run
 from benchmarks.intervals import quotient, verdict
@@ -90,7 +90,7 @@ def _unclear(frame: pd.DataFrame) -> Iterator[str]:
 
 
 def _kernels(frame: pd.DataFrame) -> Iterator[str]:
-    other = frame[frame["same_kernels"].eq(False).fillna(value=False)]
+    other = frame[other_kernels(frame)]
     if len(other):
         once = other.drop_duplicates([*JOB, "mode"])
         texts = by_group(labels(other, JOB)[once.index], once["mode"])

@@ -61,7 +61,7 @@ def page(run: Run) -> str:
     environment = Environment(
         autoescape=True, loader=FileSystemLoader(_HERE), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters["digest"] = _digest
+    environment.filters["digest"] = digest
     environment.filters["html"] = lambda table: Markup(render.html(replace(table, title="")))  # noqa: S704 - it escapes
     sentences = answer(run)
     return environment.get_template("page.html.jinja").render(
@@ -73,7 +73,7 @@ def page(run: Run) -> str:
         charts=charts.charts(run),
         notes=notes(run, most=None),
         tables=_tables(run),
-        cases=_cases(run.frame),
+        cases=cases(run.frame),
         style=Markup((_HERE / "page.css").read_text(encoding="utf-8")),  # noqa: S704 - ours, without any text of a run
         script=Markup((_HERE / "page.js").read_text(encoding="utf-8")),  # noqa: S704 - the same
     )
@@ -100,7 +100,7 @@ def _tables(run: Run) -> Iterator[Table]:
         yield Table(pd.DataFrame(missing, columns=["case", "status", "reason"]), title="What could not be measured")
 
 
-def _cases(frame: pd.DataFrame) -> tuple[Table, list[list[object]]]:
+def cases(frame: pd.DataFrame) -> tuple[Table, list[list[object]]]:
     """The table of all cases, and what its cells sort by, empty where nothing was measured."""
     telling = [name for name in CASE if name in ("model", "size", "mode") or len(frame[name].unique()) > 1]
     texts = frame[telling].assign(
@@ -123,12 +123,12 @@ def _write_whole(path: Path, text: str) -> None:
     try:
         part.write_text(text, encoding="utf-8")
         part.replace(path)
-    except OSError:
+    except OSError as error:
         part.unlink(missing_ok=True)
-        raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
-def _digest(text: str) -> str:
+def digest(text: str) -> str:
     """What a content security policy calls a script or a style."""
     return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
 

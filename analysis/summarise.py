@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.cases import JOB, TRACKED, each, is_context, labels, memory, timed
+from analysis.cases import JOB, TRACKED, each, is_context, labels, memory, other_kernels, timed
 from analysis.figures import (
     MISSING,
     bytes_text,
@@ -42,7 +42,7 @@ def summary(run: Run) -> list[Table]:
     frame = run.frame
     is_forward, is_operator = frame["scenario"].eq(FORWARD), frame["scenario"].eq(OPERATORS)
     tables = [
-        *_forward(frame[is_forward], run),
+        *_forward(frame[is_forward]),
         *_steps(frame[~is_forward & ~is_operator]),
         *_operators(frame[is_operator & ~is_context(frame)]),
         *_contexts(frame[is_context(frame)]),
@@ -66,10 +66,10 @@ def _with_notes(tables: list[Table], texts: list[str]) -> list[Table]:
 def speedup_texts(frame: pd.DataFrame) -> pd.Series[str]:
     """Each row's speedup: `~` before what is unclear, `?` where the control failed, `*` behind where other kernels ran."""
     texts = []
-    for row in each(frame):
+    for row in each(frame.assign(others=other_kernels(frame))):
         text = "1" if row.mode == TRACKED else speedup_text(row.speedup, row.speedup_low, row.speedup_high)
         mark = "" if text[0] not in "0123456789" else "?" if not row.trusted else "~" if row.verdict == "unclear" else ""
-        texts.append(f"{mark}{text}{'*' if row.same_kernels is False else ''}")
+        texts.append(f"{mark}{text}{'*' if row.others else ''}")
     return pd.Series(texts, index=frame.index, dtype="str")
 
 
@@ -175,7 +175,7 @@ def _mean_operator(rows: pd.DataFrame) -> list[list[str]]:
     return [[f"operators (mean of {len(evidence)})", MISSING, str(evidence["mode"].iloc[0]), text, *[MISSING] * 4]]
 
 
-def _forward(frame: pd.DataFrame, run: Run) -> Iterator[Table]:
+def _forward(frame: pd.DataFrame) -> Iterator[Table]:
     """A row per job and mode, the two allocators side by side."""
     if frame.empty:
         return
@@ -189,7 +189,7 @@ def _forward(frame: pd.DataFrame, run: Run) -> Iterator[Table]:
             seconds=seconds_texts(rows), speedup=speedup_texts(rows), faults=rows["page_faults"].map(count_text)
         )
         beside = lines[keys].merge(timing, on=keys, how="left", validate="one_to_one")
-        missing = _missing_as_shipped(lines, run) if allocator == AS_SHIPPED else MISSING
+        missing = lines["also_as_shipped"].map({True: _SAME, False: MISSING}) if allocator == AS_SHIPPED else MISSING
         titles = (f"{allocator}\nper call", f"{allocator}\nspeedup") if len(allocators) > 1 else ("per call", "speedup")
         cells[titles[0]], cells[titles[1]] = (beside[name].fillna(missing) for name in ("seconds", "speedup"))
         if allocator == AS_SHIPPED:
@@ -201,15 +201,6 @@ def _forward(frame: pd.DataFrame, run: Run) -> Iterator[Table]:
     same = (cells == _SAME).any(axis=None)
     legend = [f"{_SAME}: no page faults, so the figure of {PAGES_KEPT} serves for both"] if same else []
     yield Table(cells.set_axis(labelled), legend, _titled("forward passes, speedup over tracked", frame))
-
-
-def _missing_as_shipped(lines: pd.DataFrame, run: Run) -> pd.Series[str]:
-    """What stands where there is no figure as shipped: none was needed, or none could be measured."""
-    lost = {
-        tuple(getattr(one.case, name) for name in (*JOB, "mode")) for one in run.unmeasured if one.case.allocator == AS_SHIPPED
-    }
-    cases = lines[[*JOB, "mode"]].itertuples(index=False, name=None)
-    return pd.Series([MISSING if case in lost else _SAME for case in cases], index=lines.index, dtype="str")
 
 
 def _accelerator(lines: pd.DataFrame) -> dict[str, pd.Series[str]]:
@@ -245,7 +236,7 @@ def _steps(frame: pd.DataFrame) -> Iterator[Table]:
 def _operators(frame: pd.DataFrame) -> Iterator[Table]:
     """A row per operator, a column per mode with the time of one call; what tracked takes longer than no_grad stands behind."""
     for key, rows in frame.groupby(["device", "dtype", "execution", "allocator"], sort=False):
-        calls = rows.assign(seconds=rows["seconds"] / rows["steps"])
+        calls = rows.assign(seconds=rows["seconds"] / rows["steps"], others=other_kernels(rows))
         cells = _by_mode(calls, seconds_texts(calls), ["model", "size"])
         costs = {row.model: _cost(row) for row in each(calls[calls["mode"].eq("no_grad")])}
         cells["tracking costs"] = [costs.get(model, MISSING) for model, _ in cells.index]
@@ -257,7 +248,7 @@ def _cost(row: Any) -> str:
     """tracked - mode = mode * (speedup - 1), at the ends of the speedup's interval too."""
     ends = (getattr(row, f"speedup{end}") for end in ("", "_low", "_high"))
     cost = difference_text(*(row.seconds * (ratio - 1) for ratio in ends))
-    return f"{'' if row.trusted else '?'}{cost}{'*' if row.same_kernels is False else ''}"
+    return f"{'' if row.trusted else '?'}{cost}{'*' if row.others else ''}"
 
 
 def _contexts(frame: pd.DataFrame) -> Iterator[Table]:

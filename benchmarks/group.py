@@ -32,6 +32,9 @@ from benchmarks.workers import LAUNCHES, Workers
 FAULTS = 0.5
 """Page faults per call from which on a job is timed as shipped too; fewer are what the kernel does now and then."""
 
+_SHARE_AS_SHIPPED = 0.5
+"""Of the time with pages kept: heaps differ by so much that more rounds in one tell little."""
+
 _MOST_PROCESSES = 2
 """Up to so many times the processes asked for, while intervals are wide and the budget lasts."""
 
@@ -146,11 +149,15 @@ def _time(job: Job, allocator_: str, modes: Sequence[str], workers: Workers) -> 
     """Processes one after the other, from launches in turn; all with the washout and the calls per block that the first one found."""
     effort, share = job.effort, SCENARIOS[job.scenario].budget_share
     budget = effort.budget * share
-    limits = Limits(
-        seconds=0.3 * min(1.0, 4 * share),
-        longest_seconds=budget / effort.processes,
-        fewest_rounds=3 if effort.processes > 1 else MIN_ROUNDS,
-        survey_seconds=0.6 * min(1.0, 4 * share),
+    part = _SHARE_AS_SHIPPED if allocator_ == AS_SHIPPED else 1.0
+    short, usual = min(1.0, 4 * share) * part, Limits()
+    limits = replace(
+        usual,
+        rounds=round(usual.rounds * short),
+        seconds=usual.seconds * short,
+        longest_seconds=budget / effort.processes * part,
+        fewest_rounds=usual.fewest_rounds if effort.processes > 1 else MIN_ROUNDS,
+        survey_seconds=usual.survey_seconds * short,
         timeout_seconds=effort.worker_timeout * 0.9,
     )
     timings: list[Timings] = []

@@ -55,6 +55,11 @@ class Job:
         )  # fmt: skip
 
     @property
+    def share(self) -> float:
+        """Roughly of a run's time: its timing, and a quarter of a group's budget to examine it."""
+        return 0.25 + SCENARIOS[self.scenario].budget_share * len(self.allocators)
+
+    @property
     def cases(self) -> list[Case]:
         return [self.group(name).case(mode) for name in self.allocators for mode in self.modes]
 

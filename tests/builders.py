@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -97,7 +98,7 @@ def _processes(made: Result) -> list[ProcessReading]:
     ]
 
 
-def group(speedups: dict[str, float | Interval] | None = None, **changes: Any) -> list[Result]:
+def group(speedups: Mapping[str, float | Interval | None] | None = None, **changes: Any) -> list[Result]:
     """tracked, and a result for each of `speedups` (by default no_grad at 1.25)."""
     chosen = {"no_grad": 1.25} if speedups is None else speedups
     return [result("tracked", **changes), *(result(mode, speedup, **changes) for mode, speedup in chosen.items())]

@@ -6,9 +6,10 @@ import os
 from pathlib import Path
 
 import pytest
-from builders import make_group, saved_run
+from builders import saved
 
-from analysis.find import RunFileError, find_run, find_runs, stored_numbers
+from analysis.find import find_run, find_runs, unique_names
+from analysis.read import RunFileError
 
 
 @pytest.fixture
@@ -16,20 +17,26 @@ def results(tmp_path: Path) -> Path:
     """A folder of runs of two machines, whose age is not the order of their numbers."""
     from_old_to_new = ["a/0002_x.json", "a/0003_x.json", "b/0002_y.json", "b/0001_y.json"]
     for time, name in enumerate(from_old_to_new):
-        os.utime(saved_run(tmp_path / "results" / name), (time, time))
+        os.utime(saved(tmp_path / "results" / name), (time, time))
     (tmp_path / "results/a/notes.json").write_text("not a run")
     return tmp_path / "results"
+
+
+def paths_of(*runs: object, folder: Path) -> list[Path]:
+    return [file.path for file in find_runs([str(one) for one in runs], folder)]
 
 
 @pytest.mark.parametrize(
     ("run", "found"), [("latest", "b/0001_y.json"), ("0003", "a/0003_x.json"), ("1", "b/0001_y.json"), ("2", "b/0002_y.json")]
 )
 def test_a_run_is_found_by_number_or_as_the_latest(results: Path, run: str, found: str) -> None:
-    assert find_run(run, results) == results / found
+    file = find_run(run, results)
+    assert (file.path, file.name) == (results / found, found[2:6])
 
 
 def test_a_run_is_found_by_its_path(results: Path) -> None:
-    assert find_run(str(results / "a/notes.json"), results) == results / "a/notes.json"
+    file = find_run(str(results / "a/notes.json"), results)
+    assert (file.path, file.name) == (results / "a/notes.json", "notes")
 
 
 def test_a_number_that_does_not_exist_is_refused_with_those_that_do(results: Path) -> None:
@@ -38,84 +45,38 @@ def test_a_number_that_does_not_exist_is_refused_with_those_that_do(results: Pat
 
 
 def test_latest_of_nothing_says_how_to_make_a_run(tmp_path: Path) -> None:
-    with pytest.raises(RunFileError, match=r"no saved run under .*pytest --benchmark"):
-        find_run("latest", tmp_path)
+    for run in ("latest", "0007"):
+        with pytest.raises(RunFileError, match=r"no saved run under .*pytest --benchmark"):
+            find_run(run, tmp_path)
 
 
-def test_a_name_that_cannot_be_asked_for_and_a_link_to_nowhere_are_refused_or_passed_over(tmp_path: Path) -> None:
+@pytest.mark.parametrize("run", ["x" * 300, "a\0b", "missing.json", "."])
+def test_what_is_no_file_is_refused_by_name(run: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(RunFileError, match="a run is a file, a number such as 0007, or latest"):
+        find_run(run)
+
+
+def test_a_link_to_nowhere_is_no_run(tmp_path: Path) -> None:
     (tmp_path / "machine").mkdir()
     (tmp_path / "machine" / "0001_gone.json").symlink_to(tmp_path / "nowhere.json")
     with pytest.raises(RunFileError, match="there is no saved run"):
         find_run("latest", tmp_path)
-    with pytest.raises(RunFileError, match="File name too long"):
-        find_run("x" * 300)
-    with pytest.raises(RunFileError, match="this is a folder"):
-        find_run(str(tmp_path))
 
 
-def test_a_folder_or_a_missing_file_is_no_single_run(tmp_path: Path) -> None:
-    for unreadable, reason in ((tmp_path, "this is a folder"), (tmp_path / "run.json", "no such file")):
-        with pytest.raises(RunFileError, match=f"{unreadable}: {reason}"):
-            find_run(str(unreadable))
+def test_a_folder_is_all_json_in_it_and_below_of_which_none_was_named(results: Path) -> None:
+    files = find_runs([str(results)], results)
+    assert [str(file.path.relative_to(results)) for file in files] == [
+        "a/0002_x.json", "a/0003_x.json", "a/notes.json", "b/0001_y.json", "b/0002_y.json",
+    ]  # fmt: skip
+    assert not any(file.named for file in files)
 
 
-def test_the_numbers_of_stored_runs_are_told_from_the_newest_on(results: Path) -> None:
-    assert stored_numbers(results) == ["0001", "0002", "0003"]
-
-
-def test_a_folder_is_all_runs_in_it_and_below(results: Path) -> None:
-    found = find_runs([str(results)], results)
-    assert [str(path.relative_to(results)) for path in found] == [
-        "a/0002_x.json",
-        "a/0003_x.json",
-        "a/notes.json",
-        "b/0001_y.json",
-        "b/0002_y.json",
-    ]
-
-
-def test_json_in_a_folder_that_pytest_benchmark_did_not_save_is_passed_over_and_told(tmp_path: Path) -> None:
-    run = saved_run(tmp_path / "run.json", make_group())
-    for name, content in (("accuracy.json", '{"repeats": []}'), ("list.json", "[1]")):
-        (tmp_path / name).write_text(content)
-    (tmp_path / "torn.json").write_text(run.read_text()[:100])
-    (tmp_path / "notes.md").write_text("not read")
-    warnings: list[str] = []
-    assert find_runs([str(tmp_path)], warnings=warnings) == [
-        run,
-        tmp_path / "torn.json",
-    ]  # which may be a run: let it be refused
-    assert warnings == [f"passed over, for pytest-benchmark did not save it: {tmp_path / 'accuracy.json'} and 1 more"]
-    assert find_runs([str(tmp_path / "list.json")]) == [tmp_path / "list.json"]
-
-
-def test_a_key_that_stands_far_into_a_long_file_is_found(tmp_path: Path) -> None:
-    (tmp_path / "long.json").write_text('{"other": "' + "x" * 2**17 + '", "benchmarks": []}')
-    assert find_runs([str(tmp_path)]) == [tmp_path / "long.json"]
-
-
-def test_a_folder_without_runs_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(RunFileError, match=r"no saved run in this folder$"):
-        find_runs([str(tmp_path)])
-    (tmp_path / "other.json").write_text("{}")
-    with pytest.raises(RunFileError, match=r"no saved run in this folder \(no runs: .*other.json\)"):
-        find_runs([str(tmp_path)])
-
-
-def test_a_pattern_is_the_files_that_match_unless_a_file_is_called_so(results: Path) -> None:
-    found = find_runs([f"{results}/*/000[12]_*.json"], results)
-    assert [path.name for path in found] == ["0002_x.json", "0001_y.json", "0002_y.json"]
-    assert len(find_runs([f"{results}/**/*.json"], results)) == 5
-    with pytest.raises(RunFileError, match="no file matches this pattern"):
-        find_runs([f"{results}/*.txt"], results)
-    odd = saved_run(results / "[1].json")
-    assert find_runs([str(odd)], results) == [odd]
-
-
-def test_a_file_that_is_named_several_times_counts_once(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_counts_once_and_as_named_if_anything_names_it(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(results)
     (results / "link.json").symlink_to(results / "a/0003_x.json")
     names = [
+        "b",
         "3",
         "a/0003_x.json",
         "b/../a/0003_x.json",
@@ -123,15 +84,33 @@ def test_a_file_that_is_named_several_times_counts_once(results: Path, monkeypat
         "link.json",
         "a/*3_x.json",
         "latest",
-        "0001",
     ]
-    assert find_runs(names, results) == [results / "a/0003_x.json", results / "b/0001_y.json"]
+    files = find_runs(names, results)
+    assert [(file.path.name, file.named) for file in files] == [
+        ("0001_y.json", True),
+        ("0002_y.json", False),
+        ("0003_x.json", True),
+    ]
 
 
-def test_whatever_is_none_of_these_is_refused_as_a_single_run_is(tmp_path: Path) -> None:
-    for name in ("latest", "0007", "missing.json", "x" * 300):
-        with pytest.raises(RunFileError) as one:
-            find_run(name, tmp_path)
-        with pytest.raises(RunFileError) as several:
-            find_runs([name], tmp_path)
-        assert str(several.value) == str(one.value)
+def test_a_folder_without_json_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RunFileError, match=r"no saved run in this folder"):
+        find_runs([str(tmp_path)])
+
+
+def test_a_pattern_is_the_files_that_match_unless_a_file_is_called_so(results: Path) -> None:
+    assert [path.name for path in paths_of(f"{results}/*/000[12]_*.json", folder=results)] == [
+        "0002_x.json",
+        "0001_y.json",
+        "0002_y.json",
+    ]
+    assert len(paths_of(f"{results}/**/*.json", folder=results)) == 5
+    with pytest.raises(RunFileError, match="no file matches this pattern"):
+        find_runs([f"{results}/*.txt"], results)
+    odd = saved(results / "[1].json")
+    assert paths_of(odd, folder=results) == [odd]
+
+
+def test_runs_of_the_same_name_get_their_folders_in_front(tmp_path: Path) -> None:
+    paths = [tmp_path / name for name in ("x/0001_a.json", "y/0001_b.json", "y/0002_b.json", "z/x/0001_a.json", "z/run.json")]
+    assert unique_names(paths) == [str(paths[0]), "y/0001_b", "0002", str(paths[3]), "run"]

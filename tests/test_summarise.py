@@ -1,141 +1,208 @@
-"""Proves that ratios are taken within a group of a run, and that means weigh cases alike and carry the interval that their formula says."""
+"""Proves that the tables of a run show what was measured, mark what is no evidence, and that the first of them fit one screen."""
 
 from __future__ import annotations
 
-import math
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pytest
-from builders import make_result, saved_run
+from builders import group, result, run, unmeasured
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis.load import load_all, rows_of
-from analysis.summarise import CASE, means, needed_columns, ratios, repeats, summarise
-from benchmarks.record import Interval, Kernels, Memory, Result, Row, tidy_rows
-from benchmarks.statistics import combine, t99
+from analysis.read import Run
+from analysis.render import VIEWS, Table, terminal
+from analysis.summarise import figures, overview, speedup_texts, summary
+from benchmarks.record import CONTEXT, Interval, Kernels, Memory, Result
 
-QUICK = settings(max_examples=50, deadline=None, derandomize=True, database=None)
-
-
-def frame_of(*runs: list[Result]) -> pd.DataFrame:
-    """The runs' rows, called 0, 1, 2."""
-    return pd.DataFrame([{**row, "run": str(number)} for number, results in enumerate(runs) for row in tidy_rows(results)])
+QUICK = settings(max_examples=15, deadline=None, derandomize=True, database=None)
+SHIPPED: Any = {"allocator": "as_shipped"}
+LOOP = Memory(peak_tensor_bytes=4096, held_tensor_bytes=8, saved_bytes=0, held_bytes_per_step=0, heap_bytes_per_step=7159)
 
 
-def faster(speedup: float, noise: float = 0.0, mode: str = "no_grad", model: str = "mlp", **changes: Any) -> Result:
-    """A result whose interval reaches from speedup / (1 + noise) to speedup * (1 + noise)."""
-    interval = Interval(speedup, speedup / (1 + noise), speedup * (1 + noise))
-    return make_result(mode, case={"model": model}, speedup=interval, **changes)
+def rows(table: Table) -> list[dict[str, str]]:
+    return [dict(zip(table.columns, row, strict=True)) for row in table.rows]
 
 
-def mean_of(frame: pd.DataFrame, keys: tuple[str, ...] = ("mode",), metric: str = "speedup") -> list[Row]:
-    rows = ratios(frame, metric)
-    return rows_of(means(rows[rows["ratio"].notna()], keys))
+def test_the_overview_has_a_row_per_model_and_size() -> None:
+    clear = {"no_grad": Interval(1.25, 1.24, 1.26), "detach": Interval(1.0, 0.98, 1.02)}
+    (table,) = overview(run(*group(clear), *group(clear, size="small", tracked_seconds=2e-3)))
+    assert terminal(table).startswith("""\
+forward passes, speedup over tracked (cpu, float32, pages_kept)
+                                                 peak      peak
+model      tracked     no_grad       detach   tracked   no_grad
+mlp tiny    125 us  1.25 ±0.01  ~1.00 ±0.02  10.0 KiB  4.00 KiB
+""")
+    assert [list(row.values()) for row in rows(table)] == [
+        ["mlp tiny", "125 us", "1.25 ±0.01", "~1.00 ±0.02", "10.0 KiB", "4.00 KiB"],
+        ["mlp small", "2.00 ms", "1.25 ±0.01", "~1.00 ±0.02", "10.0 KiB", "4.00 KiB"],
+    ]
 
 
-def test_a_mean_is_geometric_and_weighs_cases_alike_however_often_they_were_run() -> None:
-    often = [faster(4.0, model="often")]
-    (found,) = mean_of(frame_of([*often, faster(1.0, model="once")], often, often))
-    assert found["ratio"] == pytest.approx(2.0)
-    assert (found["cases"], found["lowest"], found["highest"]) == (2, 1.0, 4.0)
-
-
-def test_errors_of_cases_add_as_independent_ones_do() -> None:
-    (found,) = mean_of(frame_of([faster(1.2, noise, model=str(noise)) for noise in (0.03, 0.04)]))
-    half = math.hypot(math.log(1.03), math.log(1.04)) / 2
-    assert found["low"] == pytest.approx(1.2 * math.exp(-half))
-    assert found["high"] == pytest.approx(1.2 * math.exp(half))
-
-
-@QUICK
-@given(st.lists(st.tuples(st.floats(0.5, 2), st.floats(0.001, 0.2)), min_size=1, max_size=6))
-def test_runs_of_one_case_are_combined_as_its_processes_are(runs: list[tuple[float, float]]) -> None:
-    (found,) = mean_of(frame_of(*([faster(*run)] for run in runs)))
-    expected = combine([Interval(speedup, speedup / (1 + noise), speedup * (1 + noise)) for speedup, noise in runs])
-    assert [found["ratio"], found["low"], found["high"]] == pytest.approx([expected.estimate, expected.low, expected.high])
-
-
-def test_the_spread_of_many_cases_has_the_degrees_of_freedom_of_all_of_them() -> None:
-    runs = [[faster(speedup, model=str(number)) for number in range(10)] for speedup in (1.0, 1.1)]
-    (found,) = mean_of(frame_of(*runs))
-    deviation = math.log(1.1) / math.sqrt(2)
-    half = t99(10) * math.sqrt(10 * deviation**2 / 2) / 10  # equal variances of one degree each: ten degrees
-    assert found["high"] / found["ratio"] == pytest.approx(math.exp(half))
-
-
-@QUICK
-@given(st.lists(st.floats(0.5, 2), min_size=2, max_size=8))
-def test_a_mean_lies_between_its_outermost_ratios(speedups: list[float]) -> None:
-    (found,) = mean_of(frame_of([faster(one, model=str(number)) for number, one in enumerate(speedups)]))
-    assert found["lowest"] == min(speedups)
-    assert found["highest"] == max(speedups)
-    assert min(speedups) <= found["ratio"] * (1 + 1e-12)
-    assert found["ratio"] <= max(speedups) * (1 + 1e-12)
-
-
-def test_what_is_asked_for_apart_stays_apart_in_the_order_of_the_rows() -> None:
-    found = mean_of(
-        frame_of([faster(1.1, model="b"), faster(1.2, model="a"), faster(1.3, mode="detach", model="b")]), ("model", "mode")
+def test_the_overview_shows_pages_kept_and_as_shipped_only_where_there_is_nothing_else() -> None:
+    (table,) = overview(
+        run(*group({"no_grad": 1.1}), *group({"no_grad": 1.5}, **SHIPPED), *group({"no_grad": 1.6}, model="b", **SHIPPED))
     )
-    assert [(one["model"], one["mode"], round(one["ratio"], 9)) for one in found] == [
-        ("b", "no_grad", 1.1), ("a", "no_grad", 1.2), ("b", "detach", 1.3),
+    assert [row["no_grad"] for row in rows(table)] == ["1.10 ±0.01", "1.60 ±0.02"]
+
+
+def test_the_overview_has_a_row_per_scenario_with_the_mode_it_is_about() -> None:
+    forward, scenarios = overview(
+        run(
+            *group(),
+            *group({"detach": 1.4, "no_grad": 1.3}, scenario="evaluation", steps=4, memory=LOOP),
+            *group({"item": 1.1, "float": 1.2}, scenario="loss_logging", steps=8, memory=LOOP),
+            *group({}, scenario="training_step"),
+            *group({"no_grad": 1.2}, scenario="operators", model="view", steps=50),
+            *group({"no_grad": 1.8}, scenario="operators", model="index", steps=50),
+            *group({"no_grad": 0.1}, scenario="operators", model=CONTEXT, steps=50),
+        )
+    )
+    assert len(forward.rows) == 1
+    found = {row["scenario"]: row for row in rows(scenarios)}
+    assert [(name, row["mode"], row["speedup"]) for name, row in found.items()] == [
+        ("evaluation mlp tiny", "no_grad", "1.30 ±0.01"), ("loss_logging mlp tiny", "item", "1.10 ±0.01"),
+        ("training_step mlp tiny", "-", "-"), ("operators (mean of 2)", "no_grad", "1.47 ±0.01"),
+    ]  # fmt: skip
+    assert found["loss_logging mlp tiny"]["per step tracked"] == "6.99 KiB"
+
+
+def default_run() -> Run:
+    """As many groups as the default run has, each with all that can be said of it."""
+    modes: dict[str, float | Interval | None] = {"no_grad": 1.2, "inference_mode": 1.3, "detach": Interval(1.0, 0.97, 1.03)}
+    results: list[Result] = []
+    for model in ("mlp", "convnet", "transformer", "lstm"):
+        for size in ("tiny", "small", "medium"):
+            for allocator in ("pages_kept", "as_shipped"):
+                results += group(
+                    modes, model=model, size=size, allocator=allocator, kernels=Kernels(same_as_tracked=model != "lstm")
+                )
+        results += group({}, scenario="training_step", model=model)
+    for scenario in ("evaluation", "frozen_backbone", "generation", "loss_logging", "target_network"):
+        results += group(modes, scenario=scenario, memory=LOOP, steps=8, trusted=scenario != "generation")
+    for operator in ("view", "index", "matmul"):
+        results += group(modes, scenario="operators", model=operator, steps=50)
+    return run(
+        *results,
+        unmeasured=[unmeasured(reason="x" * 300)],
+        conditions={"warnings": ["y" * 60] * 3},
+        meters_disagree=["z" * 200],
+    )
+
+
+def test_the_overview_of_a_default_run_leaves_room_for_the_answer_on_one_screen() -> None:
+    lines = "\n\n".join(terminal(table) for table in overview(default_run())).split("\n")
+    assert len(lines) <= 42  # of 50, the rest is for the answer and for where the run is
+    assert max(map(len, lines)) <= 100
+
+
+def test_the_summary_has_a_row_per_mode_with_both_allocators_side_by_side() -> None:
+    faulting = result("no_grad", 1.5, page_faults=120.0, **SHIPPED)
+    (table,) = summary(run(*group({"no_grad": 1.2}), result("tracked", page_faults=2536.0, **SHIPPED), faulting))
+    assert terminal(table).startswith("""\
+forward passes, speedup over tracked (cpu, float32)
+         pages_kept  pages_kept  as_shipped  as_shipped
+mode       per call     speedup    per call     speedup  faults      peak     saved  RSS
+
+mlp tiny   16,640 parameters
+tracked      125 us           1      125 us           1   2,536  10.0 KiB  8.00 KiB    -
+no_grad      104 us  1.20 ±0.01     83.3 us  1.50 ±0.02     120  4.00 KiB       0 B    -
+""")
+
+
+def test_where_no_figure_as_shipped_was_needed_the_table_says_so_and_where_it_was_lost_too() -> None:
+    calm = [replace(one, also_as_shipped=True) for one in group()]
+    (table,) = summary(run(*calm, *group(model="lstm"), *group(model="mlp2", **SHIPPED)))
+    assert [row["as_shipped speedup"] for row in rows(table)] == ["=", "=", "-", "-", "1", "1.25 ±0.01"]
+    assert table.notes[0] == "=: no page faults, so the figure of pages_kept serves for both"
+
+
+def test_speedups_carry_the_marks_of_what_limits_them() -> None:
+    frame = run(
+        result("tracked"), result("no_grad", 1.2), result("detach", Interval(1.0, 0.9, 1.1)), result("frozen", 1.2, trusted=False),
+        result("a", 1.2, kernels=Kernels(same_as_tracked=False)), result("b", Interval(2.0, 0.01, 90.0)), result("c", None, trusted=False),
+        result("d", Interval(1.0, 0.999, 1.001)),
+    ).frame  # fmt: skip
+    assert speedup_texts(frame).tolist() == [
+        "1", "1.20 ±0.01", "~1.0 ±0.1", "?1.20 ±0.01", "1.20 ±0.01*", "not known", "not known", "1.000 ±0.001",
     ]  # fmt: skip
 
 
-def test_bytes_and_seconds_are_ratios_to_tracked_of_the_same_group_in_the_same_run() -> None:
-    def run(seconds: float, saved: int) -> list[Result]:
-        tracked = make_result("tracked", seconds=2 * seconds, memory=Memory(saved_bytes=4 * saved))
-        return [make_result(seconds=seconds, memory=Memory(saved_bytes=saved)), tracked]
-
-    frame = frame_of(run(1e-4, 10), run(3e-3, 7), [make_result("tracked", case={"model": "alone"})])
-    assert ratios(frame, "seconds")["ratio"].tolist() == [0.5, 0.5]
-    assert ratios(frame, "saved_bytes")["ratio"].tolist() == [0.25, 0.25]
-    assert mean_of(frame, metric="saved_bytes")[0]["low"] is None
-
-
-@pytest.mark.parametrize(
-    ("tracked", "mode"), [(Memory(), Memory(saved_bytes=4)), (Memory(saved_bytes=4), Memory()), (Memory(saved_bytes=0), Memory(saved_bytes=0))]
-)  # fmt: skip
-def test_where_there_is_nothing_to_divide_there_is_no_ratio(tracked: Memory, mode: Memory) -> None:
-    frame = frame_of([make_result("tracked", memory=tracked), make_result(memory=mode)])
-    assert ratios(frame, "saved_bytes")["ratio"].isna().all()
-    assert ratios(frame_of([make_result(memory=mode)]), "saved_bytes")["ratio"].isna().all()
-    assert ratios(frame_of([make_result(speedup=None)]), "speedup")["ratio"].isna().all()
+def test_what_takes_steps_shows_what_each_leaves_in_memory_of_tensors_and_of_all_else() -> None:
+    held = {"held_bytes_per_step": 1024, "heap_bytes_per_step": -300}
+    logging = [
+        result("tracked", scenario="loss_logging", steps=8, memory=LOOP),
+        result("item", scenario="loss_logging", steps=8, memory=held),
+        result("float", scenario="loss_logging", steps=8, memory={"held_bytes_per_step": None, "heap_bytes_per_step": -30}),
+        result("tracked", scenario="training_step"),
+    ]
+    (table,) = summary(run(*logging))
+    assert [row["left by each step"] for row in rows(table)] == ["6.99 KiB", "724 B", "0 B", "-"]
+    assert [row["steps a call"] for row in rows(table)] == ["8", "8", "8", ""]
 
 
-def test_zeros_make_a_mean_of_zero_only_among_themselves() -> None:
-    def group(model: str, saved: int) -> list[Result]:
-        case = {"model": model}
-        return [make_result("tracked", case=case), make_result(case=case, memory=Memory(saved_bytes=saved))]
-
-    assert mean_of(frame_of([*group("a", 0), *group("b", 0)]), metric="saved_bytes")[0]["ratio"] == 0
-    (mixed,) = mean_of(frame_of([*group("a", 0), *group("b", 2048), *group("c", 512)]), metric="saved_bytes")
-    assert (mixed["ratio"], mixed["cases"], mixed["lowest"]) == (pytest.approx(0.125), 2, 0)
-
-
-def test_the_spread_between_runs_is_that_of_their_logarithms() -> None:
-    found = repeats(ratios(frame_of([faster(1.0)], [faster(1.1)], [faster(1.21)]), "speedup"), ())
-    assert found["deviation"].tolist() == pytest.approx([math.log(1.1)])
-    assert np.isnan(repeats(ratios(frame_of([faster(1.0)]), "speedup"), ())["deviation"]).all()
+def test_operators_have_a_column_per_mode_and_what_tracking_costs() -> None:
+    operators = [
+        *group({"no_grad": Interval(1.25, 1.2, 1.3)}, scenario="operators", model="view", steps=50, tracked_seconds=50e-6),
+        *group({"no_grad": 1.25}, scenario="operators", model="index", steps=50, tracked_seconds=100e-6, trusted=False),
+        result("tracked", scenario="operators", model="alone", steps=50, tracked_seconds=50e-6),
+    ]
+    (table,) = summary(run(*operators))
+    assert [list(row.values()) for row in rows(table)] == [
+        ["view", "1.00 us", "800 ns", "200 ±40 ns"], ["index", "2.00 us", "1.60 us", "?400 ±20 ns"], ["alone", "1.00 us", "-", "-"],
+    ]  # fmt: skip
 
 
-def test_a_mean_with_other_kernels_says_so() -> None:
-    rows = [faster(1.1, kernels=Kernels(True)), faster(1.1, mode="detach", kernels=Kernels(False)), faster(1.2, mode="frozen", kernels=Kernels(None))]  # fmt: skip
-    assert [one["other_kernels"] for one in mean_of(frame_of(rows))] == [False, True, False]
+def test_entering_and_leaving_is_a_table_of_its_own_with_the_bare_loop_taken_off() -> None:
+    contexts = group(
+        {"no_grad": Interval(0.1, 0.099, 0.101)}, scenario="operators", model=CONTEXT, steps=50, tracked_seconds=20e-6
+    )
+    (table,) = summary(run(*contexts))
+    assert table.title == "entering and leaving, bare loop taken off (cpu, float32, eager, pages_kept)"
+    assert rows(table) == [{"no_grad": "3.600 ±0.004 us"}]
 
 
-def test_the_columns_that_are_needed_are_enough(tmp_path: Path) -> None:
-    path = saved_run(tmp_path / "run.json", [make_result("tracked"), make_result()])
-    for by, metric in ((["torch", "model"], "speedup"), (["run"], "peak_tensor_bytes")):
-        frame = load_all([path], columns=needed_columns(by, metric)).frame
-        assert mean_of(frame, (*by, "mode"), metric) == mean_of(load_all([path]).frame, (*by, "mode"), metric)
-        assert len(frame.columns) < 20
+def test_an_accelerator_shows_its_other_clocks_and_what_it_reserved() -> None:
+    gpu: Any = {
+        "device": "cuda",
+        "host_seconds": 2e-4,
+        "busy_seconds": 1e-4,
+        "bound_by": "host",
+        "memory": {"peak_reserved_bytes": 2**21},
+    }
+    (table,) = summary(run(*group(**gpu)))
+    assert {name: rows(table)[0][name] for name in ("host", "busy", "bound by", "reserved")} == {
+        "host": "200 us", "busy": "100 us", "bound by": "host", "reserved": "2.00 MiB",
+    }  # fmt: skip
 
 
-def test_the_main_table_of_nothing_is_nothing() -> None:
-    assert summarise(pd.DataFrame()).empty
-    assert list(summarise(frame_of([make_result()])))[: len(CASE)] == CASE
+@pytest.mark.parametrize("tables", [overview, summary])
+def test_a_run_that_measured_nothing_says_why(tables: object) -> None:
+    (table,) = tables(Run([], [unmeasured()]))  # type: ignore[operator]
+    assert terminal(table) == "not measured: mlp tiny (inference_mode): unsupported: it cannot"
+
+
+def test_figures_are_the_frame_and_the_cases_that_are_not_in_it() -> None:
+    whole = figures(run(unmeasured=[unmeasured("frozen")]))
+    assert whole[["mode", "status", "reason"]].to_numpy().tolist() == [
+        ["tracked", "measured", ""], ["no_grad", "measured", ""], ["frozen", "unsupported", "it cannot"],
+    ]  # fmt: skip
+    assert whole["peak_tensor_bytes"].tolist() == [10240, 4096, pd.NA]
+    assert whole["steps"].tolist() == [1, 1, pd.NA]
+
+
+names = st.text(st.characters(exclude_categories=["C", "Zl", "Zp", "Zs"]), min_size=1, max_size=8)
+ratios = st.none() | st.floats(0.01, 100).map(lambda ratio: Interval(ratio, ratio / 3, ratio * 2))
+
+
+@QUICK
+@given(st.lists(st.tuples(names, names, names, ratios, st.booleans(), st.sampled_from(["pages_kept", "as_shipped"])), min_size=1, max_size=5,
+                unique_by=lambda case: (case[0], case[1], case[2], case[5])))  # fmt: skip
+def test_any_names_and_gaps_give_tables_in_every_format(cases: list[tuple[str, str, str, Interval | None, bool, str]]) -> None:
+    measured = run(*(
+        result(mode, ratio, scenario=scenario, model=model, trusted=trusted, allocator=allocator)
+        for scenario, model, mode, ratio, trusted, allocator in cases
+    ))  # fmt: skip
+    for table in (*overview(measured), *summary(measured)):
+        assert all(VIEWS[view](table) for view in VIEWS)

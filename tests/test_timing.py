@@ -1,341 +1,314 @@
-"""Rounds are paired, warmed up, long enough and stopped in time: shown on a machine whose clock only simulated work moves."""
+"""Rounds are paired, warmed up, washed out, long enough and stopped in time: shown on a simulated machine."""
 
 from __future__ import annotations
 
 import gc
 import math
 import random
+import statistics
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import pairwise
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
+from simulated import Machine, noisy
 
-from benchmarks.device import Cpu
 from benchmarks.failure import Failure
-from benchmarks.measure.timing import (
-    MIN_BLOCK_SECONDS,
-    Limits,
-    Stopwatch,
-    Timings,
-    garbage_collector_off,
-    time_lanes,
-)
-from benchmarks.modes import Step
-from benchmarks.statistics import MIN_ROUNDS, paired_ratio
+from benchmarks.intervals import median_ratio
+from benchmarks.measure.timing import WASHOUTS, Limits, Timings, garbage_collector_off, washout_of
 
 TICK = 2.0**-10
 """About a millisecond. Sums of it are exact, and a block of it holds one call."""
 
-COSTS = st.lists(st.floats(2e-6, 2e-3), min_size=2, max_size=5)
-QUICK = settings(max_examples=25, deadline=None, derandomize=True, database=None, phases=[Phase.generate])
+BARE = Limits(rounds=10, seconds=0.0, longest_seconds=math.inf, warm_seconds=0.0, survey_seconds=0.0, washout=0)
+"""Ten rounds after four to warm up, and nothing is surveyed."""
+
+COSTS = st.lists(st.floats(2e-5, 2e-3), min_size=2, max_size=5)
+QUICK = settings(max_examples=20, deadline=None, derandomize=True, database=None, phases=[Phase.generate])
 
 
 @pytest.fixture(autouse=True, scope="module")
 def small_heap() -> Iterator[None]:
-    """torch is left out of the collections that every run begins with, which would take most of the time."""
+    """torch is left out of collections, which would take most of the time."""
     gc.freeze()
     yield
     gc.unfreeze()
 
 
-@dataclass
-class Announced:
-    """What an Announce was told."""
-
-    lanes: list[str] = field(default_factory=list)
-    looks: list[int] = field(default_factory=list)
-
-    def lane(self, name: str) -> None:
-        self.lanes.append(name)
-
-    def rounds(self, done: int, elapsed_seconds: float) -> None:
-        self.looks.append(done)
+def limits(**changes: Any) -> Limits:
+    return replace(BARE, **changes)
 
 
-@dataclass
-class Machine:
-    """Time passes while a lane works, `slowness(now)` times as fast as the lane's cost says."""
-
-    slowness: Callable[[float], float] = lambda _: 1.0
-    now: float = 0.0
-    faults: int = 0
-    calls: list[str] = field(default_factory=list)
-    announced: Announced = field(default_factory=Announced)
-
-    def lane(self, name: str, cost: float, cold: Sequence[float] = (), faults: int = 0) -> Step:
-        """A call takes `cost` seconds; the first ones take so many times longer as `cold` says."""
-        factors = iter(cold)
-
-        def step() -> None:
-            self.calls.append(name)
-            self.now += cost * next(factors, 1.0) * self.slowness(self.now)
-            self.faults += faults
-
-        return step
-
-    def lanes(self, costs: Sequence[float]) -> dict[str, Step]:
-        return {f"lane {number}": self.lane(f"lane {number}", cost) for number, cost in enumerate(costs)}
-
-    def time(
-        self,
-        lanes: Mapping[str, Step],
-        budget: float,
-        *,
-        timeout: float = math.inf,
-        settled: Callable[[Mapping[str, list[float]]], bool] = lambda _: False,
-        seed: int = 0,
-    ) -> Timings:
-        stopwatch = Stopwatch(Cpu(), lambda: self.now, lambda: self.faults)
-        return time_lanes(lanes, stopwatch, Limits(budget, timeout, settled), random.Random(seed), self.announced)
+def arms(machine: Machine, costs: list[float]) -> dict[str, Callable[[], Any]]:
+    return {f"arm {number}": machine.step(f"arm {number}", cost) for number, cost in enumerate(costs)}
 
 
-def rounds_of(machine: Machine, timings: Timings) -> list[list[str]]:
-    """The lanes in the order in which each recorded round ran them; checks that a lane's calls of a round are not parted."""
-    width = len(timings.seconds)
-    recorded = machine.calls[-width * len(timings.seconds["lane 0"]) * timings.calls :]
-    blocks = [recorded[i : i + timings.calls] for i in range(0, len(recorded), timings.calls)]
-    assert all(block == block[:1] * timings.calls for block in blocks)
-    order = [block[0] for block in blocks]
-    return [order[i : i + width] for i in range(0, len(order), width)]
+def lengths(timings: Timings) -> set[int]:
+    return {len(seconds) for seconds in timings.seconds.values()}
+
+
+# Washout.
+
+
+OLD = Limits(washout=0, calls=1)
+"""Arms alternate call by call, each paying for the one before it."""
+
+
+@pytest.mark.parametrize("burst_share", [0.0, 0.02])
+@pytest.mark.parametrize(
+    ("cost", "carry_over", "fading"),
+    [
+        (60e-6, (20e-6, 22e-6), 0.2),
+        (60e-6, (20e-6, 22e-6), 0.8),
+        (150e-6, (40e-6, 50e-6), 0.6),
+        (300e-6, (100e-6, 100e-6), 0.5),
+        (400e-6, (130e-6, 160e-6), 0.4),
+        (900e-6, (300e-6, 300e-6), 0.15),
+    ],
+)
+def test_after_the_washout_a_ratio_is_that_of_plain_loops_where_alternating_calls_understate_it(
+    cost: float, carry_over: tuple[float, float], fading: float, burst_share: float
+) -> None:
+    truth = 1.25
+
+    def biases(limits: Limits) -> list[float]:
+        found = []
+        for seed in range(6):
+            machine = Machine(noisy(random.Random(seed), 0.02, burst_share), fading)
+            steps = {
+                "tracked": machine.step("tracked", cost, carry_over[0]),
+                "no_grad": machine.step("no_grad", cost / truth, carry_over[1]),
+                "placebo": machine.step("placebo", cost, carry_over[0]),
+            }
+            seconds = machine.time(steps, limits, seed).seconds
+            found.append(median_ratio(seconds["tracked"], seconds["no_grad"]) / truth - 1)
+        return found
+
+    chosen = biases(Limits(rounds=150, longest_seconds=60))
+    assert abs(statistics.fmean(chosen)) < 0.003
+    assert max(map(abs, chosen)) < 0.006
+    assert statistics.fmean(biases(OLD)) < -0.02
+
+
+@pytest.mark.parametrize(("cost", "washout"), [(1.6e-3, 1), (4.9e-3, 1), (5.1e-3, 0), (0.3, 0)])
+def test_calls_of_milliseconds_are_not_surveyed_and_those_that_outlast_carry_over_get_no_washout(
+    cost: float, washout: int
+) -> None:
+    machine = Machine()
+    timings = machine.time(arms(machine, [cost, 1.2 * cost]), limits(washout=None))
+    assert timings.washout == washout
+    assert len(machine.calls) == 2 * (1 + 4 + 10 * (washout + 1)), "once unseen, four times to warm up, then rounds"
+
+
+def test_carry_over_that_noise_hides_is_washed_out_by_two_calls() -> None:
+    noise = np.random.default_rng(7).normal(scale=0.02, size=(30, len(WASHOUTS), 2))
+    assert washout_of(WASHOUTS, noise) == 2
+
+
+@QUICK
+@given(
+    missing=st.floats(0.02, 0.3),
+    fading=st.floats(0.0, 0.75),
+    sign=st.sampled_from([-1, 1]),
+    seed=st.integers(0, 10**6),
+)
+def test_the_washout_leaves_a_third_of_a_percent_of_the_ratio_that_is_affected_most(
+    missing: float, fading: float, sign: int, seed: int
+) -> None:
+    calls = np.array(WASHOUTS)
+    curve = 0.2 + sign * missing * fading**calls
+    ratios = np.stack([curve, 0 * curve, curve / 3], axis=-1)
+    scatter = np.random.default_rng(seed).normal(scale=1e-3, size=(40, *ratios.shape))
+    assert missing * fading ** washout_of(WASHOUTS, ratios + scatter) < 0.0045
+
+
+def test_every_arm_is_washed_out_alike_before_each_block() -> None:
+    machine = Machine()
+    timings = machine.time(arms(machine, [TICK, 3 * TICK]), limits(washout=2, calls=3))
+    recorded = machine.calls[-10 * 2 * 5 :]
+    blocks = [recorded[start : start + 5] for start in range(0, len(recorded), 5)]
+    assert all(len(set(block)) == 1 for block in blocks)
+    assert (timings.washout, timings.calls) == (2, 3)
+    assert timings.seconds == {"arm 0": [3 * TICK] * 10, "arm 1": [9 * TICK] * 10}
+
+
+@pytest.mark.parametrize(("washout", "calls", "first"), [(2, 3, 1.5 * TICK), (0, 1, 1.5 * TICK), (0, 2, None)])
+def test_seconds_after_a_switch_are_those_of_the_first_call_after_another_arms(
+    washout: int, calls: int, first: float | None
+) -> None:
+    machine = Machine(fading=0.0)
+    steps = {name: machine.step(name, TICK, TICK / 2) for name in ("tracked", "no_grad")}
+    timings = machine.time(steps, limits(washout=washout, calls=calls, rounds=40))
+    assert set(timings.first_seconds.values()) == ({first} if first else set())
+
+
+# Rounds.
 
 
 @QUICK
 @given(costs=COSTS, seed=st.integers())
-def test_every_lane_runs_once_per_round_and_the_order_varies(costs: list[float], seed: int) -> None:
+def test_every_arm_runs_once_per_round_and_the_order_varies(costs: list[float], seed: int) -> None:
     machine = Machine()
-    lanes = machine.lanes(costs)
-    timings = machine.time(lanes, budget=200 * sum(costs) * math.ceil(MIN_BLOCK_SECONDS / min(costs)), seed=seed)
-    rounds = rounds_of(machine, timings)
-    assert len(rounds) >= 100
-    assert all(sorted(one) == sorted(lanes) for one in rounds)
-    assert {one[0] for one in rounds} == {one[-1] for one in rounds} == set(lanes)
+    steps = arms(machine, costs)
+    timings = machine.time(steps, limits(rounds=100, calls=1), seed)
+    assert lengths(timings) == {100}
+    recorded = machine.calls[-100 * len(costs) :]
+    rounds = [recorded[start : start + len(costs)] for start in range(0, len(recorded), len(costs))]
+    assert all(sorted(one) == sorted(steps) for one in rounds)
+    assert {one[0] for one in rounds} == {one[-1] for one in rounds} == set(steps)
+
+
+def test_the_arm_that_is_noted_is_the_arm_that_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine, noted = Machine(), []
+    monkeypatch.setattr("benchmarks.measure.timing.note_arm", noted.append)
+    machine.time(arms(machine, [TICK, TICK, TICK]), limits(washout=1, calls=2))
+    assert machine.calls[-90:] == [name for name in noted[-30:] for _ in range(3)]
 
 
 @QUICK
-@given(costs=COSTS)
-def test_the_lane_announced_is_the_lane_that_runs(costs: list[float]) -> None:
+@given(costs=COSTS, block_seconds=st.floats(1e-4, 1e-3), washout=st.integers(0, 8))
+def test_a_block_lasts_long_enough_for_the_fastest_arm_and_as_many_calls_as_its_washout(
+    costs: list[float], block_seconds: float, washout: int
+) -> None:
     machine = Machine()
-    timings = machine.time(machine.lanes(costs), budget=0)
-    blocks = len(costs) * len(timings.seconds["lane 0"])
-    warmup, recorded = machine.announced.lanes[:-blocks], machine.announced.lanes[-blocks:]
-    assert machine.calls == warmup + [name for name in recorded for _ in range(timings.calls)]
-
-
-@QUICK
-@given(costs=COSTS)
-def test_a_block_holds_just_enough_calls_for_the_fastest_lane(costs: list[float]) -> None:
-    machine = Machine()
-    timings = machine.time(machine.lanes(costs), budget=0)
-    assert timings.calls * min(costs) >= MIN_BLOCK_SECONDS * (1 - 1e-6)
-    assert timings.calls == 1 or (timings.calls - 1) * min(costs) < MIN_BLOCK_SECONDS * (1 + 1e-6)
+    timings = machine.time(arms(machine, costs), limits(block_seconds=block_seconds, washout=washout))
+    assert timings.calls * min(costs) >= block_seconds * (1 - 1e-6)
+    assert timings.calls >= washout
+    assert timings.calls == max(1, washout) or (timings.calls - 1) * min(costs) < block_seconds * (1 + 1e-6)
     for cost, seconds in zip(costs, timings.seconds.values(), strict=True):
         assert seconds == pytest.approx([timings.calls * cost] * len(seconds))
 
 
 @QUICK
-@given(a=st.floats(2e-6, 2e-3), ratio=st.floats(0.2, 5), seed=st.integers(0, 10**6))
-def test_the_ratio_of_two_lanes_survives_drift_and_spikes_that_meet_both(a: float, ratio: float, seed: int) -> None:
-    """The machine's speed halves and doubles during the run, and 5 % of the blocks are hit by a spike of up to 30 calls."""
-    b = a / ratio
-    calls = math.ceil(MIN_BLOCK_SECONDS / min(a, b))
-    budget = 400 * (a + b) * calls
-    spikes = random.Random(seed + 1)
-
-    def slowness(now: float) -> float:
-        spike = spikes.uniform(2, 30) if now > budget / 50 and spikes.random() < 0.05 / calls else 1.0
-        return spike * math.pow(1.5, math.sin(4 * math.pi * now / budget))
-
-    machine = Machine(slowness)
-    timings = machine.time({"a": machine.lane("a", a), "b": machine.lane("b", b)}, budget, seed=seed)
-    assert max(timings.seconds["a"]) > 1.8 * min(timings.seconds["a"])
-    assert paired_ratio(timings.seconds["a"], timings.seconds["b"]).estimate == pytest.approx(ratio, rel=0.01)
+@given(cost=st.floats(2e-5, 2e-3), truth=st.floats(0.2, 5), seed=st.integers(0, 10**6))
+def test_the_ratio_of_two_arms_survives_drift_and_bursts_that_meet_both(cost: float, truth: float, seed: int) -> None:
+    """The machine's speed halves and doubles during the run."""
+    calls = math.ceil(200e-6 / min(cost, cost / truth))
+    whole = 400 * calls * (cost + cost / truth)
+    bursts = noisy(random.Random(seed), 0.0, 0.05 / calls)
+    machine = Machine(lambda now: bursts(now) * math.pow(1.5, math.sin(4 * math.pi * now / whole)))
+    steps = {"a": machine.step("a", cost), "b": machine.step("b", cost / truth)}
+    seconds = machine.time(steps, limits(rounds=400), seed).seconds
+    assert max(seconds["a"]) > 1.8 * min(seconds["a"])
+    assert median_ratio(seconds["a"], seconds["b"]) == pytest.approx(truth, rel=0.01)
 
 
 @QUICK
 @given(costs=COSTS, cold=st.lists(st.lists(st.floats(10, 100), max_size=3), min_size=5, max_size=5))
 def test_cold_starts_do_not_reach_the_recorded_rounds(costs: list[float], cold: list[list[float]]) -> None:
     machine = Machine()
-    names = [f"lane {number}" for number in range(len(costs))]
-    lanes = {name: machine.lane(name, cost, slow) for name, cost, slow in zip(names, costs, cold, strict=False)}
-    timings = machine.time(lanes, budget=1e3 * sum(costs), settled=lambda _: True)
-    assert timings.calls * min(costs) >= MIN_BLOCK_SECONDS * (1 - 1e-6)
-    for name, cost in zip(names, costs, strict=True):
-        assert timings.seconds[name] == pytest.approx([timings.calls * cost] * len(timings.seconds[name]))
+    steps = {
+        f"arm {number}": machine.step(f"arm {number}", cost, cold=slow)
+        for number, (cost, slow) in enumerate(zip(costs, cold, strict=False))
+    }
+    timings = machine.time(steps, limits())
+    for cost, seconds in zip(costs, timings.seconds.values(), strict=True):
+        assert seconds == pytest.approx([timings.calls * cost] * len(seconds))
 
 
-def test_a_lane_that_keeps_getting_faster_is_warmed_up_for_no_more_than_a_quarter_of_the_budget() -> None:
-    cost, cold = TICK / 64, [0.9**call for call in range(-40, 0)]
+def test_warming_up_goes_on_while_an_arm_gets_faster_but_not_for_ever() -> None:
+    cold = [0.8**call for call in range(-20, 0)]
     machine = Machine()
-    patient = machine.time({"lane": machine.lane("lane", cost, cold)}, budget=8 * sum(cold) * cost)
-    assert patient.warmup_calls == {"lane": 44}
-    assert patient.calls == math.ceil(MIN_BLOCK_SECONDS / cost)
+    patient = machine.time({"arm": machine.step("arm", TICK, cold=cold)}, limits(longest_warm_seconds=math.inf))
+    assert patient.seconds["arm"] == [TICK] * 10
     machine = Machine()
-    hasty = machine.time({"lane": machine.lane("lane", cost, cold)}, budget=4 * sum(cold[:20]) * cost)
-    assert hasty.warmup_calls == {"lane": 21}
+    hasty = machine.time({"arm": machine.step("arm", TICK, cold=cold)}, limits(longest_warm_seconds=0.0))
+    assert hasty.seconds["arm"][0] == pytest.approx(TICK * cold[5])
 
 
-def test_each_lane_says_how_many_calls_it_took_to_become_stationary() -> None:
+def test_no_clock_runs_before_each_arm_was_called_once() -> None:
+    """Building a model may take minutes, in which nothing gets warm and no time is lost to measuring."""
     machine = Machine()
-    lanes = {"ready": machine.lane("ready", TICK), "slow": machine.lane("slow", TICK, cold=[50, 20, 10, 5, 3, 2])}
-    assert machine.time(lanes, budget=1000 * TICK).warmup_calls == {"ready": 4, "slow": 10}
+    steps = {name: machine.step(name, TICK, cold=[1e6, 4.0, 4.0, 4.0, 3.0, 2.0]) for name in ("tracked", "no_grad")}
+    timings = machine.time(steps, limits(timeout_seconds=60.0))
+    assert timings.seconds == {"tracked": [TICK] * 10, "no_grad": [TICK] * 10}
 
 
-def test_a_start_that_is_slow_and_flat_is_sat_out_for_a_twentieth_of_the_budget() -> None:
+def test_a_start_that_is_slow_and_flat_is_sat_out() -> None:
     """A just-in-time compiler that runs a handful of calls before it takes over would pass for stationary after four."""
     machine = Machine()
-    timings = machine.time({"lane": machine.lane("lane", TICK, cold=[20.0] * 9)}, budget=4000 * TICK)
-    assert timings.seconds["lane"] == [TICK] * 4000
-    assert timings.warmup_calls["lane"] > 10
+    timings = machine.time({"arm": machine.step("arm", TICK, cold=[20.0] * 9)}, limits(warm_seconds=0.15))
+    assert timings.seconds["arm"] == [TICK] * 10
 
 
-def test_rounds_stop_when_the_budget_is_spent() -> None:
+@pytest.mark.parametrize(
+    ("chosen", "rounds"),
+    [
+        ({"rounds": 30}, 30),
+        ({"rounds": 30, "seconds": 200 * TICK}, 50),
+        ({"rounds": 30, "longest_seconds": 80 * TICK}, 20),
+        ({"rounds": 30, "longest_seconds": 80 * TICK, "fewest_rounds": 25}, 25),
+    ],
+)
+def test_rounds_go_on_for_as_many_and_as_long_as_the_limits_say(chosen: dict[str, Any], rounds: int) -> None:
     machine = Machine()
-    timings = machine.time(machine.lanes([TICK, 3 * TICK]), budget=400 * TICK)
-    assert {name: len(seconds) for name, seconds in timings.seconds.items()} == {"lane 0": 100, "lane 1": 100}
-    assert timings.elapsed_seconds == 400 * TICK
-
-
-@pytest.mark.parametrize("settled", [True, False])
-def test_rounds_do_not_stop_before_the_fewest_that_an_interval_needs(settled: bool) -> None:
-    machine = Machine()
-    timings = machine.time(machine.lanes([TICK, TICK]), budget=TICK, settled=lambda _: settled)
-    assert len(timings.seconds["lane 0"]) == MIN_ROUNDS
-
-
-def test_calm_first_rounds_do_not_stop_before_a_quarter_of_the_budget_has_shown_how_the_machine_drifts() -> None:
-    machine = Machine()
-    timings = machine.time(machine.lanes([TICK, TICK]), budget=2000 * TICK, settled=lambda _: True)
-    assert 500 * TICK <= timings.elapsed_seconds <= 1.3 * 500 * TICK
-
-
-def test_settled_sees_all_rounds_so_far_and_stops_at_the_look_at_which_it_says_so() -> None:
-    machine = Machine()
-    asked: list[dict[str, int]] = []
-
-    def settled(seconds: Mapping[str, list[float]]) -> bool:
-        asked.append({name: len(series) for name, series in seconds.items()})
-        return len(asked) == 3
-
-    timings = machine.time(machine.lanes([TICK, TICK]), budget=1000 * TICK, settled=settled)
-    rounds = len(timings.seconds["lane 0"])
-    assert asked == [{"lane 0": n, "lane 1": n} for n in machine.announced.looks[-3:]]
-    assert rounds == machine.announced.looks[-1] < 500
-
-
-def test_looks_come_at_growing_gaps() -> None:
-    machine = Machine()
-    machine.time(machine.lanes([TICK]), budget=4000 * TICK)
-    looks = machine.announced.looks
-    gaps = [after - before for before, after in pairwise(looks)]
-    assert looks[0] == MIN_ROUNDS
-    assert gaps == sorted(gaps)
-    assert gaps[-1] > 100 * gaps[0]
-    assert all(after <= 1.4 * before for before, after in pairwise(looks))
-
-
-@QUICK
-@given(faults=st.lists(st.integers(0, 10_000), min_size=2, max_size=4), cost=st.floats(2e-6, 2e-3))
-def test_page_faults_are_per_call_and_one_round_of_many_does_not_show(faults: list[int], cost: float) -> None:
-    machine = Machine()
-    lanes = {f"lane {number}": machine.lane(f"lane {number}", cost, faults=many) for number, many in enumerate(faults)}
-    calm, calls = lanes["lane 0"], iter(range(1_000_000))
-
-    def burst() -> None:
-        machine.faults += 10**9 if next(calls) == 400 else 0
-        calm()
-
-    timings = machine.time({**lanes, "lane 0": burst}, budget=0.5)
-    assert timings.page_faults == {f"lane {number}": many for number, many in enumerate(faults)}
-
-
-def test_a_machine_without_events_gives_no_device_seconds() -> None:
-    machine = Machine()
-    assert machine.time(machine.lanes([TICK]), budget=0).device_seconds == {}
-
-
-@pytest.mark.parametrize("call", [0, 3, 4, 30], ids=lambda call: f"call {call}")
-def test_a_lane_that_raises_is_named_whenever_it_does(call: int) -> None:
-    machine, calls = Machine(), iter(range(1_000_000))
-
-    def fails() -> None:
-        machine.now += TICK
-        if next(calls) == call:
-            raise ValueError("boom")
-
-    with pytest.raises(Failure) as caught:
-        machine.time({"good": machine.lane("good", TICK), "bad": fails, "also good": machine.lane("also good", TICK)}, budget=1)
-    assert (caught.value.lane, caught.value.status) == ("bad", "crashed")
-    assert "boom" in caught.value.reason
-
-
-def test_a_lane_that_leaves_gradients_off_is_named_before_the_others_run_untracked() -> None:
-    machine, calls = Machine(), iter(range(1_000_000))
-
-    def leaks() -> None:
-        machine.now += TICK
-        if next(calls) == 6:
-            torch.set_grad_enabled(False)
-
-    with torch.enable_grad(), pytest.raises(Failure) as caught:
-        machine.time({"good": machine.lane("good", TICK), "leaks": leaks}, budget=1)
-    assert (caught.value.lane, caught.value.status) == ("leaks", "broken_contract")
+    timings = machine.time(arms(machine, [TICK, 3 * TICK]), limits(**chosen))
+    assert lengths(timings) == {rounds}
+    assert timings.elapsed_seconds == rounds * 4 * TICK
 
 
 def test_a_timeout_before_the_fewest_rounds_is_a_failure_that_says_how_to_give_more() -> None:
     machine = Machine()
-    with pytest.raises(Failure) as caught:
-        machine.time(machine.lanes([1.0]), budget=1e6, timeout=MIN_ROUNDS)
+    with pytest.raises(Failure, match="--worker-timeout") as caught:
+        machine.time(arms(machine, [1.0]), limits(fewest_rounds=10, timeout_seconds=10.0))
     assert caught.value.status == "timed_out"
-    assert "--timeout" in caught.value.reason
-    assert machine.now <= MIN_ROUNDS + 1
+    assert machine.now <= 12
 
 
 def test_a_timeout_after_the_fewest_rounds_keeps_what_there_is() -> None:
     """The warm-up counts: 4 of the 30 seconds are its."""
     machine = Machine()
-    timings = machine.time(machine.lanes([1.0]), budget=1e6, timeout=30)
-    assert timings.seconds == {"lane 0": [1.0] * 27}
+    timings = machine.time(arms(machine, [1.0]), limits(rounds=1000, timeout_seconds=30.0))
+    assert timings.seconds == {"arm 0": [1.0] * 27}
 
 
-@pytest.mark.parametrize("raises", [True, False])
-@pytest.mark.parametrize("enabled", [True, False])
-def test_the_garbage_collector_is_off_during_rounds_and_as_before_afterwards(enabled: bool, raises: bool) -> None:
-    machine, seen = Machine(), []
+def test_page_faults_are_per_timed_call_and_one_round_of_many_does_not_show() -> None:
+    machine, number = Machine(), iter(range(10**6))
+    calm = machine.step("calm", TICK, faults=3)
 
-    def step() -> None:
+    def burst() -> None:
+        machine.faults += 10**9 if next(number) == 60 else 0
+        calm()
+
+    steps = {"calm": burst, "faulting": machine.step("faulting", TICK, faults=7)}
+    assert machine.time(steps, limits(washout=2, calls=5)).page_faults == {"calm": 3, "faulting": 7}
+
+
+# What arms do.
+
+
+@pytest.mark.parametrize("call", [0, 3, 30])
+def test_an_arm_that_raises_is_named_whenever_it_does(call: int) -> None:
+    machine, number = Machine(), iter(range(10**6))
+
+    def fails() -> None:
         machine.now += TICK
-        seen.append(gc.isenabled())
-        if raises and len(seen) == 30:
-            raise ValueError
+        if next(number) == call:
+            raise ValueError("boom")
 
-    if not enabled:
-        gc.disable()
-    try:
-        if raises:
-            with pytest.raises(Failure):
-                machine.time({"lane": step}, budget=1)
-        else:
-            machine.time({"lane": step}, budget=40 * TICK)
-        assert gc.isenabled() == enabled
-    finally:
-        gc.enable()
-    assert len(seen) >= 30
-    assert not any(seen)
+    with pytest.raises(Failure, match="boom") as caught:
+        machine.time(
+            {"good": machine.step("good", TICK), "bad": fails, "also good": machine.step("also good", TICK)}, limits(rounds=40)
+        )
+    assert (caught.value.arm, caught.value.status) == ("bad", "crashed")
 
 
-def test_garbage_is_collected_before_the_rounds_begin() -> None:
-    loop: list[Any] = [Output(Machine())]
-    loop.append(loop)
-    alive = weakref.ref(loop[0])
-    del loop
-    with garbage_collector_off():
-        assert alive() is None
+def test_an_arm_that_leaves_gradients_off_is_named_before_the_others_run_untracked() -> None:
+    machine, number = Machine(), iter(range(10**6))
+
+    def leaks() -> None:
+        machine.now += TICK
+        if next(number) == 6:
+            torch.set_grad_enabled(False)
+
+    with torch.enable_grad(), pytest.raises(Failure) as caught:
+        machine.time({"good": machine.step("good", TICK), "leaks": leaks}, limits())
+    assert (caught.value.arm, caught.value.status) == ("leaks", "broken_contract")
 
 
 class Output:
@@ -359,25 +332,39 @@ def test_an_output_is_dropped_inside_its_call_and_its_end_counts() -> None:
         previous.append(weakref.ref(output))
         return output
 
-    timings = machine.time({"lane": step}, budget=100 * TICK)
-    assert timings.seconds == {"lane": [2 * TICK] * 50}
+    assert machine.time({"arm": step}, limits()).seconds == {"arm": [2 * TICK] * 10}
 
 
-def test_blocks_and_the_fewest_rounds_follow_the_limits() -> None:
-    machine = Machine()
-    stopwatch = Stopwatch(Cpu(), lambda: machine.now, lambda: 0)
-    limits = Limits(0.0, math.inf, lambda _: False, min_rounds=3, block_seconds=8 * TICK)
-    timings = time_lanes(machine.lanes([TICK]), stopwatch, limits, random.Random(0), machine.announced)
-    assert timings.seconds == {"lane 0": [8 * TICK] * 3}
-    limits = Limits(0.0, math.inf, lambda _: False, calls=2)
-    timings = time_lanes(machine.lanes([TICK]), stopwatch, limits, random.Random(0), machine.announced)
-    assert timings.seconds == {"lane 0": [2 * TICK] * MIN_ROUNDS}
+@pytest.mark.parametrize("enabled", [True, False])
+def test_the_garbage_collector_runs_before_and_is_as_it_was_afterwards(enabled: bool) -> None:
+    loop: list[Any] = [Output(Machine())]
+    loop.append(loop)
+    alive = weakref.ref(loop[0])
+    del loop
+    if not enabled:
+        gc.disable()
+    try:
+        with garbage_collector_off():
+            assert alive() is None
+            assert not gc.isenabled()
+        assert gc.isenabled() == enabled
+    finally:
+        gc.enable()
 
 
-def test_without_a_criterion_the_budget_is_used_up_however_calm_the_rounds_are() -> None:
-    machine = Machine()
-    stopwatch = Stopwatch(Cpu(), lambda: machine.now, lambda: 0)
-    timings = time_lanes(
-        machine.lanes([TICK]), stopwatch, Limits(400 * TICK, math.inf, None), random.Random(0), machine.announced
-    )
-    assert timings.seconds == {"lane 0": [TICK] * 400}
+def test_cycles_that_a_model_leaves_are_collected_between_blocks_and_not_within_calls() -> None:
+    """With the collector off they would fill the memory."""
+    machine, alive = Machine(), []
+
+    def step() -> None:
+        machine.now += TICK
+        loops = [[None] for _ in range(100)]
+        for loop in loops:
+            loop.append(loop)
+        cycle = Output(Machine())
+        cycle.itself = cycle
+        alive.append(weakref.ref(cycle))
+
+    with garbage_collector_off():
+        machine.time({"arm": step}, limits(rounds=50))
+    assert sum(one() is not None for one in alive) < 20

@@ -1,0 +1,409 @@
+"""Proves that intervals hold the truth under the noise of real machines, and that verdicts follow from them alone."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from random import Random
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from benchmarks.intervals import (
+    MIN_ROUNDS,
+    across,
+    autocorrelation_time,
+    combined_ratio,
+    correlation_time,
+    disproved,
+    geometric_mean,
+    half_width,
+    median_ratio,
+    order_statistics,
+    paired_ratio,
+    quotient,
+    resolution,
+    t_quantile,
+    verdict,
+)
+from benchmarks.record import Interval
+
+QUICK = settings(deadline=None, derandomize=True, database=None)
+
+Floats = npt.NDArray[np.float64]
+Pairs = list[tuple[float, float]]
+Draw = Callable[[np.random.Generator, int], Floats]
+
+distinct_ratios = st.lists(st.integers(100, 10_000), min_size=MIN_ROUNDS, max_size=60, unique=True)
+pairs = st.tuples(distinct_ratios, st.randoms(use_true_random=False)).map(
+    lambda drawn: [(ratio / 1000 * other, other) for ratio in drawn[0] for other in (drawn[1].uniform(1e-6, 1e-1),)]
+)
+"""Pairs whose ratios are apart by far more than rounding, so that the same rounds stay on the same side of the median."""
+
+sides = st.floats(0, 0.3)
+intervals = st.tuples(st.floats(-0.5, 0.5), sides, sides).map(
+    lambda drawn: Interval(math.exp(drawn[0]), math.exp(drawn[0] - drawn[1]), math.exp(drawn[0] + drawn[2]))
+)
+
+
+def split(rounds: Sequence[tuple[float, float]]) -> tuple[list[float], list[float]]:
+    return [baseline for baseline, _ in rounds], [other for _, other in rounds]
+
+
+def ends(interval: Interval) -> tuple[float, float, float]:
+    return interval.low, interval.estimate, interval.high
+
+
+def swapped(interval: Interval) -> tuple[float, float, float]:
+    return 1 / interval.high, 1 / interval.estimate, 1 / interval.low
+
+
+def around(log_ratio: float, half: float) -> Interval:
+    return Interval(math.exp(log_ratio), math.exp(log_ratio - half), math.exp(log_ratio + half))
+
+
+# The rounds of one process.
+
+
+@QUICK
+@given(pairs)
+def test_the_estimate_is_the_median_of_the_ratios_on_a_log_scale_and_the_interval_holds_it(rounds: Pairs) -> None:
+    ordered = sorted(baseline / other for baseline, other in rounds)
+    middle = math.sqrt(ordered[len(rounds) // 2] * ordered[(len(rounds) - 1) // 2])
+    interval = paired_ratio(*split(rounds))
+    assert interval.estimate == pytest.approx(middle, rel=1e-9)
+    assert median_ratio(*split(rounds)) == interval.estimate
+    assert 0 < interval.low <= interval.estimate <= interval.high
+
+
+@QUICK
+@given(pairs, st.floats(0.01, 100), st.floats(0.01, 100))
+def test_scaling_both_series_changes_nothing_and_scaling_one_scales_the_ratio(rounds: Pairs, both: float, one: float) -> None:
+    baseline, other = split(rounds)
+    expected = ends(paired_ratio(baseline, other))
+    assert ends(paired_ratio([x * both for x in baseline], [x * both for x in other])) == pytest.approx(expected)
+    assert ends(paired_ratio([x * one for x in baseline], other)) == pytest.approx([x * one for x in expected])
+
+
+@QUICK
+@given(pairs)
+def test_swapping_the_series_inverts_the_ratio_and_swaps_the_ends(rounds: Pairs) -> None:
+    baseline, other = split(rounds)
+    assert swapped(paired_ratio(other, baseline)) == pytest.approx(ends(paired_ratio(baseline, other)))
+
+
+@pytest.mark.parametrize(
+    ("baseline", "other"),
+    [
+        ([], []), ([1.0] * 11, [1.0] * 10), ([1.0] * 9, [1.2] * 9), ([0.0] + [1.0] * 9, [1.0] * 10),
+        ([-1.0] * 10, [1.0] * 10), ([1.0] * 10, [math.nan] * 10), ([math.inf] * 10, [1.0] * 10),
+    ],
+)  # fmt: skip
+def test_series_that_are_no_pairs_of_times_are_refused(baseline: list[float], other: list[float]) -> None:
+    with pytest.raises(ValueError, match=r"equally long series of at least 10 rounds|finite and above 0 seconds"):
+        paired_ratio(baseline, other)
+
+
+def autoregressive(weight: float) -> Draw:
+    """Stationary noise of which each value keeps `weight` of the one before; its autocorrelation time is (1 + w) / (1 - w)."""
+
+    def draw(rng: np.random.Generator, n: int) -> Floats:
+        shocks = rng.normal(size=n) * math.sqrt(1 - weight**2)
+        shocks[0] = rng.normal()
+        return np.array(list(itertools.accumulate(shocks, lambda before, shock: weight * before + shock)))
+
+    return draw
+
+
+white = autoregressive(0.0)
+
+
+def drift(rng: np.random.Generator, n: int) -> Floats:
+    return np.linspace(-2, 2, n) + white(rng, n)
+
+
+def heavy_tails(rng: np.random.Generator, n: int) -> Floats:
+    return rng.standard_t(2, n)
+
+
+def bursts(rng: np.random.Generator, n: int) -> Floats:
+    """One round in twenty is slowed tenfold, on either side."""
+    return white(rng, n) + math.log(10) / 0.02 * rng.choice([-1.0, 0.0, 1.0], n, p=[0.025, 0.95, 0.025])
+
+
+def correlated_with_outliers(rng: np.random.Generator, n: int) -> Floats:
+    """Outliers so large that the correlation of the rest does not show in the values, only in their signs."""
+    return autoregressive(0.5)(rng, n) + 1000 * rng.choice([-1.0, 0.0, 1.0], n, p=[0.02, 0.96, 0.02])
+
+
+def of_noise(noise: Floats, scale: float = 0.02) -> Interval:
+    return paired_ratio(np.exp(scale * noise).tolist(), [1.0] * len(noise))
+
+
+@pytest.mark.parametrize(
+    ("draw", "rounds"),
+    [
+        (white, 200), (autoregressive(0.5), 200), (autoregressive(0.9), 1000),
+        (drift, 200), (heavy_tails, 200), (bursts, 200), (correlated_with_outliers, 200),
+    ],
+)  # fmt: skip
+def test_the_interval_holds_the_median_of_correlated_drifting_and_heavy_tailed_rounds(draw: Draw, rounds: int) -> None:
+    rng = np.random.default_rng(20260101)
+    found = [of_noise(draw(rng, rounds), scale=1e-3) for _ in range(200)]
+    assert sum(interval.low <= 1 <= interval.high for interval in found) >= 0.97 * 200
+
+
+def test_bursts_do_not_widen_the_interval_as_they_do_a_deviation() -> None:
+    noise = bursts(np.random.default_rng(7), 200)
+    assert np.exp(0.02 * noise).std() > 0.5
+    assert half_width(of_noise(noise)) < 0.02
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.5])
+def test_the_interval_is_as_wide_as_theory_says_and_no_wider(weight: float) -> None:
+    """The median's standard error is sqrt(pi t / 2n) for normal noise, t the autocorrelation time of signs (arcsine law)."""
+    sign_time = 1 + 2 * sum(2 / math.pi * math.asin(weight**lag) for lag in range(1, 50))
+    rng = np.random.default_rng(20260101)
+    found = [of_noise(autoregressive(weight)(rng, 1000)) for _ in range(100)]
+    width = np.mean([math.log(interval.high / interval.low) for interval in found]) / 0.02
+    assert width == pytest.approx(2 * 2.576 * math.sqrt(math.pi * sign_time / 2000), rel=0.2)
+
+
+def test_few_rounds_give_at_least_the_range_that_was_seen_and_correlated_ones_more() -> None:
+    mixed = np.array([1.0, 8.0, 2.0, 9.0, 3.0, 7.0, 0.0, 6.0, 4.0, 5.0])
+    low, high = order_statistics(mixed, 1.0)
+    assert low <= 0.0
+    assert high >= 9.0
+    wandering = np.array([0.0, 1.0, 2.0, 9.0, 8.0, 7.0, 6.0, 5.0, 4.0, 3.0])
+    assert half_width(of_noise(wandering)) > half_width(of_noise(mixed))
+
+
+@QUICK
+@given(distinct_ratios, st.floats(1, 30), st.floats(1, 30))
+def test_the_interval_widens_with_the_correlation_time(values: list[int], one: float, other: float) -> None:
+    narrow, wide = (order_statistics(np.array(values, float), time) for time in sorted((one, other)))
+    assert wide[0] <= narrow[0]
+    assert wide[1] >= narrow[1]
+
+
+@pytest.mark.parametrize("slope", [-1.0, 0.001, 5.0])
+def test_a_straight_drift_is_not_taken_for_correlation(slope: float) -> None:
+    noise = white(np.random.default_rng(7), 300)
+    assert correlation_time(noise + slope * np.arange(300)) == pytest.approx(correlation_time(noise), rel=0.2)
+
+
+def test_the_correlation_time_of_few_rounds_is_not_too_low_as_that_of_the_signs_alone_is() -> None:
+    rng = np.random.default_rng(7)
+    sign_time = 1 + 4 / math.pi * sum(math.asin(0.9**lag) for lag in range(1, 200))
+    series = [autoregressive(0.9)(rng, 50) for _ in range(300)]
+    assert np.mean([correlation_time(values) for values in series]) > sign_time
+    assert np.mean([autocorrelation_time(np.sign(values - np.median(values))) for values in series]) < 0.9 * sign_time
+
+
+def test_one_outlier_changes_the_correlation_time_little() -> None:
+    noise = autoregressive(0.5)(np.random.default_rng(7), 200)
+    spoilt = noise.copy()
+    spoilt[100] = 1e9
+    assert correlation_time(spoilt) == pytest.approx(correlation_time(noise), rel=0.15)
+
+
+@QUICK
+@given(st.floats(-1e3, 1e3), st.integers(MIN_ROUNDS, 50))
+def test_a_constant_series_counts_every_round(value: float, n: int) -> None:
+    with np.errstate(all="raise"):
+        assert correlation_time(np.full(n, float(np.float32(value)))) == 1.0
+
+
+@QUICK
+@given(st.lists(st.sampled_from([-1, 1]), min_size=4, max_size=30).filter(lambda signs: len(set(signs)) > 1))
+def test_the_autocorrelation_time_is_what_the_definition_says(signs: list[int]) -> None:
+    """Geyer's initial monotone sequence in exact fractions, without Fourier transforms."""
+    n = len(signs)
+    centred = [sign - Fraction(sum(signs), n) for sign in signs]
+    products = [sum(a * b for a, b in zip(centred, centred[lag:], strict=False)) for lag in range(n)]
+    neighbours = [(products[lag] + products[lag + 1]) / products[0] for lag in range(0, n - 1, 2)]
+    monotone = itertools.accumulate(itertools.takewhile(lambda pair: pair > 0, neighbours), min)
+    assert autocorrelation_time(np.array(signs, float)) == pytest.approx(max(1.0, float(2 * sum(monotone) - 1)))
+
+
+# Across processes.
+
+
+@pytest.mark.parametrize(
+    ("degrees", "expected"),
+    [(1, 63.6567), (2, 9.92484), (4, 4.60409), (7, 3.49948), (11, 3.10581), (30, 2.75000), (31, 2.74404), (120, 2.61742)],
+)
+def test_the_quantiles_of_students_t_are_the_known_ones(degrees: int, expected: float) -> None:
+    assert t_quantile(degrees) == pytest.approx(expected, rel=1e-4)
+    assert t_quantile(7, 0.95) == pytest.approx(2.36462, rel=1e-4)
+
+
+@pytest.mark.parametrize("degrees", [1e4, math.inf])
+def test_with_many_degrees_the_quantile_is_the_normal_one(degrees: float) -> None:
+    assert t_quantile(degrees) == pytest.approx(2.57583, rel=3e-4)
+
+
+def test_processes_that_differ_give_students_interval_around_their_geometric_mean() -> None:
+    half = 9.92484 * 0.1 / math.sqrt(3)
+    assert ends(across([math.exp(x) for x in (0.0, 0.1, 0.2)])) == pytest.approx(ends(around(0.1, half)), rel=1e-4)
+    with pytest.raises(ValueError, match="at least two processes are needed, got 1"):
+        across([1.0])
+
+
+processes = st.lists(st.tuples(st.floats(-0.3, 0.3), st.floats(0, 0.1), st.integers(0, 10**6)), min_size=2, max_size=5).map(
+    lambda drawn: [
+        (np.exp(level + spread * white(np.random.default_rng(seed), 30)).tolist(), [1.0] * 30) for level, spread, seed in drawn
+    ]
+)
+
+
+@QUICK
+@given(processes)
+def test_the_interval_across_processes_is_never_narrower_than_students_t_nor_than_their_own_rounds(
+    rounds: list[tuple[list[float], list[float]]],
+) -> None:
+    """Of normal rounds a median's standard error is sqrt(pi / 2n) deviations, here from the median deviation."""
+    combined = combined_ratio(rounds)
+    whole = across([median_ratio(*pair) for pair in rounds])
+    logs = [np.log(baseline) for baseline, _ in rounds]
+    errors = [math.sqrt(math.pi / 60) * 1.4826 * float(np.median(abs(log - np.median(log)))) for log in logs]
+    own = 2.5758 * math.hypot(*errors) / len(rounds)
+    assert combined.estimate == whole.estimate
+    assert combined.low == pytest.approx(min(whole.low, whole.estimate * math.exp(-own)), rel=1e-5)
+    assert combined.high == pytest.approx(max(whole.high, whole.estimate * math.exp(own)), rel=1e-5)
+
+
+@QUICK
+@given(processes, st.floats(0.1, 10), st.randoms(use_true_random=False))
+def test_combining_scales_with_the_ratio_swaps_with_the_series_and_knows_no_order(
+    rounds: list[tuple[list[float], list[float]]], factor: float, random: Random
+) -> None:
+    expected = combined_ratio(rounds)
+    scaled = combined_ratio([([factor * x for x in baseline], other) for baseline, other in rounds])
+    assert ends(scaled) == pytest.approx([factor * end for end in ends(expected)])
+    assert swapped(combined_ratio([(other, baseline) for baseline, other in rounds])) == pytest.approx(ends(expected))
+    assert ends(combined_ratio(random.sample(rounds, len(rounds)))) == pytest.approx(ends(expected))
+
+
+def test_one_process_keeps_its_own_interval_and_none_is_refused() -> None:
+    alone = (np.exp(white(np.random.default_rng(7), 40)).tolist(), [1.0] * 40)
+    assert combined_ratio([alone]) == paired_ratio(*alone)
+    with pytest.raises(ValueError, match="at least two processes are needed"):
+        combined_ratio([])
+
+
+@QUICK
+@given(st.lists(intervals, min_size=1, max_size=6))
+def test_half_widths_combine_as_independent_errors_do(several: list[Interval]) -> None:
+    n, mean = len(several), geometric_mean(several)
+    assert mean.estimate == pytest.approx(math.prod(one.estimate for one in several) ** (1 / n))
+    below = math.sqrt(sum(math.log(one.estimate / one.low) ** 2 for one in several)) / n
+    above = math.sqrt(sum(math.log(one.high / one.estimate) ** 2 for one in several)) / n
+    assert math.log(mean.estimate / mean.low) == pytest.approx(below, abs=1e-9)
+    assert math.log(mean.high / mean.estimate) == pytest.approx(above, abs=1e-9)
+
+
+def test_a_mean_of_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least one interval"):
+        geometric_mean([])
+
+
+# Whether two speedups differ.
+
+numbers = st.tuples(st.integers(0, 16), st.integers(0, 16))
+
+
+@QUICK
+@given(intervals, intervals, numbers, st.integers(1, 50))
+def test_swapping_a_quotients_sides_inverts_it(one: Interval, other: Interval, rests: tuple[int, int], many: int) -> None:
+    forth, back = quotient(one, other, rests, many), quotient(other, one, rests[::-1], many)
+    assert forth.estimate == pytest.approx(one.estimate / other.estimate)
+    assert swapped(back) == pytest.approx(ends(forth))
+
+
+def test_errors_of_many_processes_add_up_as_squares() -> None:
+    assert ends(quotient(around(0.2, 0.03), around(0.1, 0.04))) == pytest.approx(ends(around(0.1, 0.05)), rel=1e-4)
+
+
+def test_the_other_sides_upper_end_makes_the_quotient_small() -> None:
+    certain, lopsided = Interval(1.0, 1.0, 1.0), Interval(1.0, 1.0, math.exp(0.1))
+    assert ends(quotient(certain, lopsided)) == pytest.approx((math.exp(-0.1), 1.0, 1.0), rel=1e-4)
+
+
+def test_few_processes_count_with_the_degrees_of_freedom_of_welch() -> None:
+    """Equal errors of 8 and 8 processes have 14 degrees; where one is certain, the other's own 7 remain."""
+    error = 0.01
+    eight = around(0.0, t_quantile(7) * error)
+    both = quotient(eight, eight, (8, 8))
+    assert math.log(both.high) == pytest.approx(t_quantile(14) * error * math.sqrt(2), rel=1e-6)
+    alone = quotient(eight, Interval(1.0, 1.0, 1.0), (8, 8))
+    assert math.log(alone.high) == pytest.approx(t_quantile(7) * error, rel=1e-6)
+
+
+def test_several_comparisons_need_wider_intervals() -> None:
+    interval = around(0.0, t_quantile(math.inf) * 0.01)
+    certain = Interval(1.0, 1.0, 1.0)
+    ten = quotient(interval, certain, comparisons=10)
+    assert math.log(ten.high) == pytest.approx(3.2905 * 0.01, rel=1e-3)  # the normal quantile of 99.9 %
+
+
+def test_one_comparison_in_a_hundred_of_the_same_thing_is_found_to_differ() -> None:
+    rng = np.random.default_rng(20260101)
+    wrong = 0
+    for _ in range(150):
+        one, other = (across(np.exp(rng.normal(scale=0.02, size=n)).tolist()) for n in (8, 4))
+        difference = quotient(one, other, (8, 4))
+        wrong += not difference.low <= 1 <= difference.high
+    assert wrong <= 5
+
+
+# Verdicts.
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        (1.011, 1.5, "faster"), (1.01, 1.5, "unclear"), (1.009, 1.011, "unclear"),
+        (0.5, 0.989, "slower"), (0.5, 0.99, "unclear"), (0.989, 0.991, "unclear"),
+        (0.99, 1.01, "same"), (1.0, 1.0, "same"), (1.01, 1.01, "same"), (0.99, 0.99, "same"),
+        (0.9899, 1.01, "unclear"), (0.99, 1.0101, "unclear"), (0.9, 1.1, "unclear"),
+    ],
+)  # fmt: skip
+def test_the_verdict_follows_from_where_the_interval_lies(low: float, high: float, expected: str) -> None:
+    interval = Interval((low + high) / 2, low, high)
+    assert verdict(interval) == expected
+    assert disproved(interval) == (expected in ("faster", "slower"))
+
+
+@QUICK
+@given(st.lists(st.floats(0.97, 1.03), min_size=5, max_size=5).map(sorted), st.floats(0, 0.03))
+def test_a_narrower_interval_or_a_coarser_resolution_never_contradicts(points: list[float], reach: float) -> None:
+    low, less_low, middle, less_high, high = points
+    wide, narrow = Interval(middle, low, high), Interval(middle, less_low, less_high)
+    assert verdict(wide) in ("unclear", verdict(narrow))
+    assert verdict(narrow, reach) in ("unclear", verdict(narrow))
+
+
+@pytest.mark.parametrize(
+    ("interval", "reach", "expected"),
+    [
+        (Interval(1.05, 1.04, 1.06), 0.049, "faster"), (Interval(1.05, 1.04, 1.06), 0.051, "unclear"),
+        (Interval(0.95, 0.94, 0.96), 0.049, "slower"), (Interval(0.95, 0.94, 0.96), 0.051, "unclear"),
+        (Interval(1.0, 0.995, 1.005), 0.0099, "same"), (Interval(1.0, 0.995, 1.005), 0.0101, "unclear"),
+    ],
+)  # fmt: skip
+def test_no_verdict_is_finer_than_the_placebo_shows_the_group_to_be(interval: Interval, reach: float, expected: str) -> None:
+    assert verdict(interval, reach) == expected
+
+
+def test_resolution_is_the_placebos_farther_end_and_half_width_the_wider_half() -> None:
+    placebo = Interval(1.01, 0.97, 1.02)
+    assert resolution(placebo) == pytest.approx(0.03)
+    assert resolution(Interval(1.03, 1.02, 1.04)) == pytest.approx(0.04)
+    assert half_width(placebo) == pytest.approx(1 - 0.97 / 1.01)
+    assert half_width(Interval(2.0, 1.99, 2.1)) == pytest.approx(0.05)

@@ -1,0 +1,278 @@
+"""Proves that a saved run is read to the byte, and that whatever else a file holds is refused in one line with its file and field."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from builders import group, result, run, saved, saved_json, unmeasured
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from analysis.cases import COLUMNS
+from analysis.read import IDENTITY, Run, RunFileError, read, read_all
+from benchmarks.record import Contract, Interval, Kernels, Memory, ProcessReading, SavedBy
+
+QUICK = settings(max_examples=60, deadline=None, derandomize=True, database=None)
+FIRST, SECOND = "benchmarks[0].extra_info", "benchmarks[1].extra_info"
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "run.json"
+
+
+def test_what_was_saved_is_what_is_read(path: Path) -> None:
+    made = run(
+        *group({"no_grad": 1.3, "inference_mode": 1.4}), unmeasured=[unmeasured("frozen")], meters_disagree=["two meters"],
+        conditions={"warnings": ["busy"], "command": ["pytest"]},
+    )  # fmt: skip
+    found = read(saved(path, made))
+    assert (found.results, found.unmeasured, found.meters_disagree) == (made.results, made.unmeasured, made.meters_disagree)
+    assert (found.saved_at, found.commit, found.conditions) == (made.saved_at, made.commit, made.conditions)
+    assert (found.name, found.path, found.machine["gradtax"]) == ("run", path, made.machine["gradtax"])
+    pd.testing.assert_frame_equal(found.frame, made.frame)
+
+
+def test_a_frame_has_a_row_per_case_with_every_figure() -> None:
+    readings = [ProcessReading(0, 60, 1e-4, 1.2, 1.0), ProcessReading(1, 60, 1e-4, None, 1.0)]
+    measured = result(
+        "no_grad", Interval(1.2, 1.1, 1.3), memory=Memory(peak_tensor_bytes=5, unavailable={"peak_rss_bytes": "too small"}),
+        kernels=Kernels(same_as_tracked=False, added=["aten::a x1"], removed=["aten::b x1", "aten::c x2"]),
+        contract=Contract(holds=True, changed_buffers=["a", "b"]), processes=readings, kept_pages=Interval(1.5, 1.4, 1.6),
+    )  # fmt: skip
+    (row,) = run(measured).frame.to_dict("records")
+    assert list(row) == list(COLUMNS)
+    assert (row["speedup"], row["speedup_low"], row["speedup_high"], row["kept_pages_low"]) == (1.2, 1.1, 1.3, 1.4)
+    assert (row["kernels_removed"], row["changed_buffers"], row["same_kernels"]) == ("aten::b x1 aten::c x2", "a b", False)
+    assert (row["processes"], row["process_speedups"], row["withheld"]) == (2, [1.2], {"peak_rss_bytes": "too small"})
+    assert (row["parameters"], row["inputs"], row["seconds_noise"]) == (16640, "float32[8, 64]", 0.0)
+    assert math.isnan(row["over_no_grad"])
+
+
+def test_seconds_are_as_noisy_as_processes_disagree() -> None:
+    readings = [ProcessReading(0, 60, seconds, None, None) for seconds in (1e-4, 1.02e-4, 0.98e-4)]
+    noise = run(result("tracked", processes=readings), result("tracked", model="b", processes=readings[:1])).frame[
+        "seconds_noise"
+    ]
+    assert noise[0] == pytest.approx(math.expm1(9.925 * 0.02 / math.sqrt(3)), rel=0.01)  # Student's t of 2 degrees of freedom
+    assert math.isnan(noise[1])
+
+
+def test_bytes_are_exact_at_any_size_beside_missing_ones(path: Path) -> None:
+    exact = 2**53 + 1
+    memory = Memory(peak_tensor_bytes=exact, heap_bytes_per_step=-exact)
+    frame = read(saved(path, run(result("tracked", memory=memory), result(memory=Memory())))).frame
+    assert frame["peak_tensor_bytes"].tolist() == [exact, pd.NA]
+    assert frame["heap_bytes_per_step"].tolist() == [-exact, pd.NA]
+
+
+def test_a_frame_without_rows_has_the_same_columns_and_types(path: Path) -> None:
+    empty = read(saved(path, Run([], [unmeasured()]))).frame
+    full = run(*group()).frame
+    assert (len(empty), list(empty)) == (0, list(full))
+    assert empty.dtypes.equals(full.dtypes)
+
+
+def test_benchmarks_of_other_tests_are_skipped(path: Path) -> None:
+    assert len(read(saved(path, run(), foreign=3)).results) == 2
+
+
+@pytest.mark.parametrize(
+    "foreign", [{"schema": "public"}, {"schema": 2, "case": "upper"}, {"schema": True, "case": {}}, [1], 5, None]
+)
+def test_extra_info_of_another_test_is_none_of_ours_whatever_it_holds(path: Path, foreign: Any) -> None:
+    content = saved_json(run())
+    content["benchmarks"][0]["extra_info"] = foreign
+    path.write_text(json.dumps(content))
+    assert [one.case.mode for one in read(path).results] == ["no_grad"]
+
+
+@pytest.mark.parametrize("evil", ["a\x1b[2Jb", "a\rb\nc", "a\u202eb", "a\x00b", "a\u2028b", "a\x7fb", "a\x9bb"])
+def test_names_cannot_steer_a_terminal_or_break_a_line(path: Path, evil: str) -> None:
+    memory = Memory(saved_by_module=[SavedBy(evil, 5)], unavailable={evil: evil})
+    made = run(result("tracked", model=evil, memory=memory), unmeasured=[unmeasured(reason=evil, size=evil)], meters_disagree=[evil],
+               conditions={"warnings": [evil], evil: evil})  # fmt: skip
+    found = read(saved(path, made))
+    clean = found.results[0].case.model
+    assert clean.isprintable()
+    assert (clean[0], clean[-1]) == (evil[0], evil[-1])
+    assert found.results[0].memory.unavailable == {clean: clean}
+    assert (found.results[0].memory.saved_by_module, found.meters_disagree) == ([SavedBy(clean, 5)], [clean])
+    assert (found.unmeasured[0].reason, found.unmeasured[0].case.size) == (clean, clean)
+    assert found.conditions == {"warnings": [clean], clean: clean}
+
+
+def test_letters_of_all_scripts_stay(path: Path) -> None:
+    assert read(saved(path, run(result("tracked", model="größe 模型 é")))).results[0].case.model == "größe 模型 é"
+
+
+def with_change(keys: str, value: Any) -> str:
+    """A good run in which the value at `keys` (`benchmarks.0.extra_info`) is another."""
+    *outer, last = [int(key) if key.isdigit() else key for key in keys.split(".")]
+    content: Any = saved_json(run(unmeasured=[unmeasured("frozen")]))
+    inner = content
+    for key in outer:
+        inner = inner[key]
+    inner[last] = value
+    return json.dumps(content)
+
+
+def raw(keys: str, text: str) -> str:
+    """The same with a text that `json` would not write."""
+    return with_change(keys, "@").replace('"@"', text)
+
+
+S0, S1 = "benchmarks.0.extra_info", "benchmarks.1.extra_info"
+WIDE = {"estimate": 1.0, "low": 5e-324, "high": 1.7e308}
+BAD: dict[str, tuple[str | bytes, str]] = {
+    "empty": (b"", "not JSON: "),
+    "truncated": (with_change("benchmarks.0.name", "a")[:-20], "not JSON: "),
+    "not JSON": ("speedup,1.2\n", "not JSON: "),
+    "not text": (b"\x80\x81\xff", "not JSON: "),
+    "not text in a name": (with_change(f"{S0}.case.model", "@").encode().replace(b"@", b"\xff"), "not JSON: "),
+    "NaN": (with_change(f"{S0}.seconds", math.nan), "not JSON: "),
+    "a number beyond all": (raw(f"{S0}.seconds", "1e999"), f"{FIRST}.seconds: number out of range"),
+    "a number of 5,000 digits": (raw(f"{S0}.memory.peak_tensor_bytes", "9" * 5000), f"{FIRST}.memory.peak_tensor_bytes: integer value out"),
+    "5,000 digits elsewhere": (raw("machine_info.node", "9" * 5000), "not a file that pytest-benchmark saved: machine_info"),
+    "a lone surrogate": (raw(f"{S0}.case.model", '"\\ud800"'), "not JSON: "),
+    "a list": ("[]", "not a file that pytest-benchmark saved: expected `object`"),
+    "something else": ('{"commits": []}', "not a file that pytest-benchmark saved: object missing required field `benchmarks`"),
+    "benchmarks of another type": (with_change("benchmarks", {}), "not a file that pytest-benchmark saved: benchmarks: expected `array`"),
+    "another type of date": (with_change("datetime", 5), "not a file that pytest-benchmark saved: datetime: expected `str | null`"),
+    "a machine that is a number": (with_change("machine_info.gradtax", 5), "machine_info.gradtax: expected `object`"),
+    "threads that are a text": (with_change("machine_info.gradtax.threads", "two"), "machine_info.gradtax.threads: expected `int"),
+    "devices that are a list": (with_change("machine_info.gradtax.devices", []), "machine_info.gradtax.devices: expected `object`"),
+    "a processor that is a number": (with_change("machine_info.cpu", 5), "machine_info.cpu: expected `object`"),
+    "warnings that are a text": (with_change("gradtax.conditions", {"warnings": "x"}), "gradtax.conditions.warnings: expected `array`"),
+    "a text for seconds": (with_change(f"{S1}.seconds", "1e-4"), f"{SECOND}.seconds: expected `float`"),
+    "a fraction of a byte": (with_change(f"{S1}.memory.saved_bytes", 1.5), f"{SECOND}.memory.saved_bytes: expected `int"),
+    "an unknown verdict": (with_change(f"{S1}.verdict", "quicker"), f"{SECOND}.verdict: invalid enum value"),
+    "an unknown allocator": (with_change(f"{S1}.case.allocator", "resident"), f"{SECOND}.case.allocator: expected pages_kept or as_shipped"),
+    "a case without a mode": (with_change(f"{S1}.case", {"scenario": "forward"}), f"{SECOND}.case: object missing"),
+    "an unknown status": (with_change("gradtax.unmeasured.0.status", "lost"), "gradtax.unmeasured[0].status: invalid enum value"),
+    "schema 1": (with_change(f"{S1}.schema", 1), "schema 1 cannot be read by this version, which reads 2; measure again with"),
+    "schema 1 with other fields": (with_change(S1, {"schema": 1, "case": {}}), "schema 1 cannot be read"),
+    "schema 1 of the whole run": (with_change("gradtax", {"schema": 1, "unmeasured": {}}), "schema 1 cannot be read"),
+    "the same case again": (with_change(f"{S1}.case.mode", "tracked"), f"{SECOND}.case: forward-mlp-tiny-cpu-float32-eager-pages_kept-tracked"),
+    "no time at all": (with_change(f"{S1}.seconds", 0), f"{SECOND}.seconds: expected more than 0 and less than 1e9, got 0"),
+    "less than no time": (with_change(f"{S1}.after_switch_seconds", -1), f"{SECOND}.after_switch_seconds: expected 0 or more"),
+    "less than no bytes": (with_change(f"{S1}.memory.peak_tensor_bytes", -1), f"{SECOND}.memory.peak_tensor_bytes: expected 0"),
+    "bytes that no machine has": (with_change(f"{S1}.memory.saved_bytes", 2**63), f"{SECOND}.memory.saved_bytes: expected 0"),
+    "a heap that no machine has": (with_change(f"{S1}.memory.heap_bytes_per_step", -(2**63)), f"{SECOND}.memory.heap_bytes_per_step: "),
+    "no steps": (with_change(f"{S1}.steps", 0), f"{SECOND}.steps: expected 1 or more"),
+    "an interval that is none": (with_change(f"{S1}.speedup.low", 2), f"{SECOND}.speedup: 0 < low <= estimate <= high is needed"),
+    "an interval of everything": (with_change(f"{S1}.speedup", WIDE), f"{SECOND}.speedup: expected ends between 1e-100 and 1e100"),
+    "a process without time": (with_change(f"{S1}.processes.0.seconds", 0), f"{SECOND}.processes: expected seconds and speedups above 0"),
+    "brackets without end": ('{"benchmarks": [], "machine_info": {"other": ' + "[" * 100_000, "maximum recursion depth"),
+    "no results": (json.dumps({"benchmarks": []}), "holds no results of this suite; `pytest --benchmark` saves a run that does"),
+    "results of other tests": (json.dumps(saved_json(Run([]), foreign=2)), "holds no results"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_file_that_is_no_run_is_refused_by_file_and_field(name: str, path: Path) -> None:
+    content, reason = BAD[name]
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(RunFileError) as raised:
+        read(path)
+    message = str(raised.value)
+    assert message.removeprefix(f"{path}: ").startswith(reason)
+    assert message.isprintable()
+
+
+def test_what_python_writes_and_json_does_not_know_is_told_with_its_field(path: Path) -> None:
+    for value in (math.nan, math.inf):
+        path.write_text(with_change(f"{S1}.speedup.high", value))
+        with pytest.raises(RunFileError, match="after the field high"):
+            read(path)
+
+
+def test_a_folder_or_a_missing_file_is_refused_by_name(path: Path) -> None:
+    for unreadable in (path.parent, path):
+        with pytest.raises(RunFileError, match=f"{unreadable}: cannot be read: "):
+            read(unreadable)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=12,
+)
+GOOD = saved_json(run(unmeasured=[unmeasured("frozen")], conditions={"warnings": ["x"], "meters": [{"right": True}]}))
+
+
+def places(value: Any, *outer: str | int) -> Iterator[tuple[str | int, ...]]:
+    """The keys that lead to each value within `value`."""
+    if outer:
+        yield outer
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, one in inner:
+        yield from places(one, *outer, key)
+
+
+def assert_run_or_refusal(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+    refusal = ""
+    try:
+        found = read(path)
+    except RunFileError as error:
+        refusal = str(error)
+    assert refusal.startswith(f"{path}: ") if refusal else len(found.frame) == len(found.results)
+    assert "\n" not in refusal
+
+
+@QUICK
+@given(st.sampled_from(list(places(GOOD))), json_values)
+def test_a_run_in_which_any_one_value_is_another_gives_a_run_or_a_refusal(
+    tmp_path_factory: pytest.TempPathFactory, place: tuple[str | int, ...], value: Any
+) -> None:
+    changed: Any = copy.deepcopy(GOOD)
+    inner = changed
+    for key in place[:-1]:
+        inner = inner[key]
+    inner[place[-1]] = value
+    assert_run_or_refusal(tmp_path_factory.getbasetemp() / "changed.json", json.dumps(changed).encode())
+
+
+@QUICK
+@given(st.integers(0, len(json.dumps(GOOD)) - 1), st.binary(min_size=1, max_size=8))
+def test_a_run_in_which_any_bytes_are_others_gives_a_run_or_a_refusal(
+    tmp_path_factory: pytest.TempPathFactory, position: int, others: bytes
+) -> None:
+    content = json.dumps(GOOD).encode()
+    assert_run_or_refusal(
+        tmp_path_factory.getbasetemp() / "bytes.json", content[:position] + others + content[position + len(others) :]
+    )
+
+
+def test_many_runs_become_the_rows_of_each_in_turn(tmp_path: Path) -> None:
+    devices = {"cpu": {"cores": 8}, "cuda": {"name": "H200"}}
+    other = run(result("tracked"), result("tracked", device="cuda"), machine={"cpu": {}, "gradtax": {"torch": "2.12.0", "devices": devices}},
+                saved_at="2025-01-02T03:04:05+00:00")  # fmt: skip
+    files = [(saved(tmp_path / "b.json"), "b"), (saved(tmp_path / "a.json", other), "a")]
+    frame = read_all(files, ["mode", "saved_bytes", "speedup_low"])
+    assert list(frame) == [*IDENTITY, "mode", "saved_bytes", "speedup_low"]
+    assert frame.to_numpy().tolist() == [
+        ["b", "Some CPU, 2 cores", "2.13.0", "2026-11-22", "tracked", 8192, 1.0],
+        ["b", "Some CPU, 2 cores", "2.13.0", "2026-11-22", "no_grad", 0, 1.25 * 0.99],
+        ["a", "8 cores", "2.12.0", "2025-01-02", "tracked", 8192, 1.0],
+        ["a", "H200", "2.12.0", "2025-01-02", "tracked", 8192, 1.0],
+    ]
+
+
+def test_of_many_runs_one_that_cannot_be_read_stops_unless_somebody_takes_it(tmp_path: Path) -> None:
+    torn = tmp_path / "torn.json"
+    torn.write_text("{")
+    files = [(saved(tmp_path / "good.json"), "good"), (torn, "torn")]
+    with pytest.raises(RunFileError, match=r"torn\.json: not JSON"):
+        read_all(files, ["mode"])
+    failed: list[Path] = []
+    frame = read_all(files, ["mode"], lambda path, _: failed.append(path))
+    assert (frame["run"].tolist(), failed) == (["good", "good"], [torn])
