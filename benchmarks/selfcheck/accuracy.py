@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 
 from rich.table import Table
 
-from benchmarks.group import _time as time_group
+from benchmarks.group import time_group
 from benchmarks.intervals import resolution, verdict
 from benchmarks.measure.alternating import PLACEBO, core_of, pin
 from benchmarks.modes import NO_GRAD, TRACKED

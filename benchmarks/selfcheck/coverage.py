@@ -10,8 +10,7 @@ import statistics
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from benchmarks.group import _time as time_group
-from benchmarks.group import ratio_of
+from benchmarks.group import ratio_of, time_group
 from benchmarks.intervals import half_width, paired_ratio
 from benchmarks.measure.timing import Limits
 from benchmarks.modes import TRACKED

@@ -7,20 +7,16 @@ of its own.
 from __future__ import annotations
 
 import math
-import os
-import signal
 import statistics
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 from rich.table import Table
 
-from benchmarks.group import _time as time_group
-from benchmarks.group import ratio_of
+from benchmarks.group import ratio_of, time_group
 from benchmarks.intervals import across, half_width, median_error, median_ratio
 from benchmarks.measure.timing import Timings
 from benchmarks.modes import TRACKED
@@ -160,20 +156,9 @@ def interval_of(timings: Sequence[Timings], over: str, under: str) -> Interval:
 @contextmanager
 def fresh_launches(effort: Effort, preload: Sequence[str] = ()) -> Iterator[Launches]:
     """Workers of servers that are started for this, ready before it begins so that none imports meanwhile, and ended after it."""
-    workers = Launches(effort.worker_timeout, preload)
-    used = range(min(LAUNCHES, effort.processes))
-    try:
-        for launch in used:
-            workers._servers[launch].ensure_running()
-        for launch in used:
-            workers.run(os.getpid, launch=launch)
+    with closing(Launches(effort.worker_timeout, preload)) as workers:
+        workers.wait()
         yield workers
-    finally:
-        for launch in used:
-            server: Any = workers._servers[launch]
-            if server._forkserver_pid is not None:
-                os.kill(server._forkserver_pid, signal.SIGKILL)
-                server._stop()
 
 
 def deviations(processes: Sequence[Process]) -> tuple[float, float, float]:
