@@ -105,9 +105,15 @@ def test_calls_of_milliseconds_are_not_surveyed_and_those_that_outlast_carry_ove
     assert len(machine.calls) == 2 * (1 + 4 + 10 * (washout + 1)), "once unseen, four times to warm up, then rounds"
 
 
-def test_carry_over_that_noise_hides_is_washed_out_by_two_calls() -> None:
+def test_carry_over_that_noise_hides_asks_for_no_washout_of_its_own() -> None:
     noise = np.random.default_rng(7).normal(scale=0.02, size=(30, len(WASHOUTS), 2))
-    assert washout_of(WASHOUTS, noise) == 2
+    assert washout_of(WASHOUTS, noise) == 1
+
+
+@pytest.mark.parametrize(("cost", "washout"), [(20e-6, 16), (250e-6, 6), (800e-6, 2)])
+def test_small_models_get_a_millisecond_and_a_half_whatever_is_found(cost: float, washout: int) -> None:
+    machine = Machine()
+    assert machine.time(arms(machine, [cost, 1.2 * cost]), limits(washout=None)).washout == washout
 
 
 @QUICK
