@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -146,7 +147,7 @@ def time_arms(arms: Mapping[str, RunBlock], limits: Limits, order: random.Random
     )
 
 
-def _of_accelerators(by_arm: Mapping[str, Sequence[Block]], calls: int) -> dict[str, dict[str, float]]:
+def _of_accelerators(by_arm: Mapping[str, Sequence[Block]], calls: int) -> dict[str, Any]:
     """The fields of Timings that blocks on accelerators fill: medians of host seconds, and all that the driver was asked for."""
     queued = {name: own for name, own in by_arm.items() if own[0].host_seconds is not None}
     return {
