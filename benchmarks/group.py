@@ -150,14 +150,14 @@ def _time_until_trusted(
     """Times again, `effort.retries` times at most, while the placebo is shown not to be 1; returns the placebos of what was discarded too."""
     discarded: list[Interval] = []
     while True:
-        timings = _time(job, allocator_, modes, workers)
+        timings = time_group(job, allocator_, modes, workers)
         placebo = ratio_of(timings, PLACEBO)
         if placebo is None or not disproved(placebo) or len(discarded) == job.effort.retries:
             return timings, discarded
         discarded.append(placebo)
 
 
-def _time(job: Job, allocator_: str, modes: Sequence[str], workers: Workers) -> list[Timings]:
+def time_group(job: Job, allocator_: str, modes: Sequence[str], workers: Workers) -> list[Timings]:
     """Processes one after the other, from launches in turn; all with the washout and the calls per block that the first one found."""
     effort, share = job.effort, SCENARIOS[job.scenario].budget_share
     budget = effort.budget * share

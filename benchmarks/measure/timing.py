@@ -40,8 +40,8 @@ LONGEST_WASHOUT_SECONDS = 2.5e-3
 OUTLASTING_CALL_SECONDS = 5e-3
 """A call that lasts so long outlasts any carry-over, and gets no washout."""
 
-_UNSEEN = 2
-"""Where noise hides the carry-over, so that little of it can be left after two calls."""
+LEAST_WASHOUT_SECONDS = 1.5e-3
+"""Small models are given so much whatever is found: what is left after a few calls is below the noise of looking, and not below 1 %."""
 
 _FEWEST_SURVEY_ROUNDS = 10
 _SLOWEST_FADING = 0.9
@@ -229,7 +229,8 @@ def find_washout(rounds: _Rounds, call_seconds: float, limits: Limits, clock: Cl
         by_washout = [rounds.run(number, calls) for number in candidates]
         survey.append([[math.log(blocks[name].seconds) for name in sorted(blocks)] for blocks in by_washout])
     logs = np.array(survey)
-    return washout_of(candidates, logs[:, :, :1] - logs[:, :, 1:])
+    least = min(math.ceil(LEAST_WASHOUT_SECONDS / call_seconds), WASHOUTS[-1])
+    return max(least, washout_of(candidates, logs[:, :, :1] - logs[:, :, 1:]))
 
 
 def washout_of(candidates: Sequence[int], log_ratios: npt.NDArray[np.float64]) -> int:
@@ -245,7 +246,7 @@ def washout_of(candidates: Sequence[int], log_ratios: npt.NDArray[np.float64]) -
     worst = int(np.argmax(abs(middles[0]) / np.maximum(errors, 1e-12)))
     missing, error = float(middles[0, worst]), float(errors[worst])
     if abs(missing) <= max(PLATEAU, 2 * error):
-        return _UNSEEN
+        return 1
     later = np.array(candidates[1:-1])
     shares = np.linspace(0.0, _SLOWEST_FADING, 91)
     misfits = ((middles[1:, worst] - missing * shares[:, None] ** later) ** 2).sum(axis=1)
