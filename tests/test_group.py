@@ -53,9 +53,9 @@ class StandIn:
     """
 
     found: Mapping[str, Examination | Failure] = field(default_factory=dict)
-    later: Sequence[Mapping[str, float]] = ()
+    later: Sequence[dict[str, float]] = ()
     lost: list[Failure] = field(default_factory=list)
-    seconds: Mapping[str, float] = field(default_factory=lambda: SECONDS)
+    seconds: dict[str, float] = field(default_factory=lambda: SECONDS)
     elapsed_seconds: float = 1.0
     fresh = True
     with_tracked: dict[str, bool] = field(default_factory=dict)
