@@ -17,11 +17,11 @@ from benchmarks.measure.timing import Limits
 from benchmarks.options import RunOptions
 from benchmarks.plan import plan
 from benchmarks.record import Interval
-from benchmarks.selfcheck import accuracy, coverage, findings, peers, trueness
+from benchmarks.selfcheck import accuracy, coverage, findings, trueness
 from benchmarks.selfcheck.__main__ import main
 from benchmarks.selfcheck.coverage import MACHINES, TOO_MUCH, chosen, replaced, study
 from benchmarks.selfcheck.findings import Findings, Goal
-from benchmarks.selfcheck.planted import lengthened, twice
+from benchmarks.selfcheck.planted import lengthened
 from benchmarks.selfcheck.simulated import TRUTHS, Machine
 
 
@@ -78,17 +78,6 @@ def test_a_call_on_the_simulated_machine_pays_for_the_switch_until_that_has_fade
     assert calm.time(("tracked", "no_grad"), limits).washout == 4
 
 
-def test_processes_and_launches_of_the_simulated_machine_differ_as_much_as_it_says() -> None:
-    machine = Machine(carry=0.0, noise=0.0, processes=0.01, launches=0.03)
-    limits = Limits(rounds=1, fewest_rounds=1, seconds=0.0, warm_seconds=0.0, washout=0, calls=1)
-    read = []
-    for launch in range(200):
-        for process in range(2):
-            seconds = machine.time(("tracked", "no_grad"), limits, 2 * launch + process, launch).seconds
-            read.append(trueness.Process.of(f"{launch}", seconds["tracked"], seconds["no_grad"]))
-    assert trueness.deviations(read) == pytest.approx((0.0, 0.01, 0.03), rel=0.15)
-
-
 def test_what_rounds_explain_is_no_difference_between_processes() -> None:
     machine = Machine(carry=0.0, noise=0.05, processes=0.01)
     limits = Limits(rounds=30, seconds=0.0, warm_seconds=0.0, washout=0, calls=1)
@@ -115,12 +104,6 @@ def test_a_planted_arm_lasts_longer_than_its_base_by_the_share(share: float, sec
         lengthened(clock.work(seconds), planted, clock)()
         lasted.append(clock.now)
     assert lasted[1] / lasted[0] == pytest.approx(1 + share, rel=5e-4)
-
-
-def test_twice_is_two_calls() -> None:
-    clock = SteppingClock(0.0)
-    twice(clock.work(1.0))()
-    assert clock.now == 2.0
 
 
 @pytest.mark.parametrize(
@@ -217,12 +200,6 @@ def test_the_neighbour_is_there_inside_and_gone_afterwards_even_after_an_error()
     with pytest.raises(KeyboardInterrupt):
         interrupted()
     assert set(psutil.Process().children()) <= before
-
-
-def test_pytest_benchmark_that_fails_says_what_it_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(peers, "_TEST_FILE", "import missing_module  # {arms}")
-    with pytest.raises(RuntimeError, match=r"exit status 2:\n(.|\n)*missing_module"):
-        peers.pytest_benchmark(("tracked",), 0.001)
 
 
 def quick(check: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> tuple[str, dict[str, Any]]:
