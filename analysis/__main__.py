@@ -71,7 +71,7 @@ FormatName = Annotated[Format, typer.Option("--format", help="csv and json hold 
              "With --by, --metric or several runs: means over cases and runs, as ratios to tracked.\n\n"
              "Example: python -m analysis summarise results/ --by model,torch --metric peak_tensor_bytes")  # fmt: skip
 def summarise(
-    runs: Annotated[list[str] | None, typer.Argument(metavar="RUN...", help="files, folders, patterns, numbers, or latest",
+    runs: Annotated[list[str] | None, typer.Argument(metavar="RUN...", help="files, folders, numbers, or latest",
                                                      show_default="latest")] = None,
     by: Annotated[str, typer.Option(help=f"one or more of {','.join(By)}, separated by commas")] = "",
     metric: Annotated[Metric | None, typer.Option(help="what to average", show_default="speedup")] = None,
