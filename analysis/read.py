@@ -14,7 +14,7 @@ import pandas as pd
 
 from analysis.cases import COLUMNS, frame_of
 from analysis.machine import device_name
-from benchmarks.record import SCHEMA, Result, Unmeasured, from_json, to_json
+from benchmarks.record import CASE, SCHEMA, Result, Unmeasured, from_json, to_json
 
 T = TypeVar("T")
 
@@ -49,6 +49,13 @@ class Run:
     def frame(self) -> pd.DataFrame:
         """A row per case with all of COLUMNS, in the order of `results`."""
         return frame_of({name: [value(result) for result in self.results] for name, value in COLUMNS.items()})
+
+    @cached_property
+    def lost(self) -> pd.DataFrame:
+        """A row per case that could not be measured: CASE, `status` and `reason`, all texts."""
+        cases = {name: [getattr(gone.case, name) for gone in self.unmeasured] for name in CASE}
+        why = {name: [getattr(gone, name) for gone in self.unmeasured] for name in ("status", "reason")}
+        return frame_of({**cases, **why})
 
     def identity(self, device: str) -> dict[str, str]:
         """Values of IDENTITY in the rows of one device."""
@@ -157,7 +164,7 @@ class _Machine(msgspec.Struct):
     gradtax: _Facts = msgspec.field(default_factory=_Facts)
 
 
-_FILE, _RESULT, _OURS = (msgspec.json.Decoder(kind) for kind in (_File, Result, _Ours))
+_FILE, _RESULT, _OURS = msgspec.json.Decoder(_File), msgspec.json.Decoder(Result), msgspec.json.Decoder(_Ours)
 
 
 def _run(content: bytes, path: Path, name: str) -> Run:

@@ -71,21 +71,9 @@ def test_a_folder_is_all_json_in_it_and_below_of_which_none_was_named(results: P
 def test_a_file_counts_once_and_as_named_if_anything_names_it(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(results)
     (results / "link.json").symlink_to(results / "a/0003_x.json")
-    names = [
-        "b",
-        "3",
-        "a/0003_x.json",
-        "b/../a/0003_x.json",
-        str(results / "a/0003_x.json"),
-        "link.json",
-        "latest",
-    ]
-    files = find_runs(names, results)
-    assert [(file.path.name, file.named) for file in files] == [
-        ("0001_y.json", True),
-        ("0002_y.json", False),
-        ("0003_x.json", True),
-    ]
+    names = ["b", "3", "a/0003_x.json", "b/../a/0003_x.json", str(results / "a/0003_x.json"), "link.json", "latest"]
+    files = {file.path.name: file.named for file in find_runs(names, results)}
+    assert files == {"0001_y.json": True, "0002_y.json": False, "0003_x.json": True}
 
 
 def test_a_folder_without_json_is_refused(tmp_path: Path) -> None:
