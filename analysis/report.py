@@ -15,12 +15,12 @@ from markupsafe import Markup
 
 from analysis import charts, claims, machine, render
 from analysis.advise import advise, answer
-from analysis.cases import CASE
 from analysis.figures import bytes_text, count_text, seconds_text
 from analysis.notes import notes
 from analysis.read import AnalysisError, Run
 from analysis.render import Table
 from analysis.summarise import accelerator, seconds_texts, speedup_texts, summary
+from benchmarks.record import CASE
 
 TITLE = "What gradient tracking costs"
 FORMATS = (".html", ".md")
