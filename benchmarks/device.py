@@ -159,14 +159,17 @@ class Cuda(Device):
         return DeviceBytes(*now_and_peak("allocated"), *reserved, inexact=reason)
 
     def facts(self) -> dict[str, Any]:
-        properties = self._cuda.get_device_properties(self._index)
         backends: Any = torch.backends
+
+        def properties() -> Any:
+            return self._cuda.get_device_properties(self._index)
+
         return _told({
-            "name": lambda: properties.name,
+            "name": lambda: properties().name,
             "driver": _nvidia_driver,
-            "memory_bytes": lambda: properties.total_memory,
-            "multiprocessors": lambda: properties.multi_processor_count,
-            "capability": lambda: f"{properties.major}.{properties.minor}",
+            "memory_bytes": lambda: properties().total_memory,
+            "multiprocessors": lambda: properties().multi_processor_count,
+            "capability": lambda: f"{properties().major}.{properties().minor}",
             "cuda": lambda: torch.version.cuda,
             "rocm": lambda: torch.version.hip,
             "cudnn": backends.cudnn.version,

@@ -198,9 +198,10 @@ def _cpu_throttled(place: Place) -> Reading:
 
 def _control_groups(root: Path) -> list[Path]:
     """This process's group and those around it. A container may be told its host's name of it, and then finds its own at the mount."""
-    own = next(line for line in (root / "proc/self/cgroup").read_text().splitlines() if line.startswith("0::"))
+    lines = (root / "proc/self/cgroup").read_text().splitlines()
+    own = [line.removeprefix("0::") for line in lines if line.startswith("0::")][0]  # noqa: RUF015 - an IndexError without version 2
     mount = root / "sys/fs/cgroup"
-    group = mount / own.removeprefix("0::").lstrip("/")
+    group = mount / own.lstrip("/")
     return [folder for folder in (group, *group.parents) if folder.is_relative_to(mount)]
 
 

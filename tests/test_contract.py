@@ -12,8 +12,11 @@ import torch
 from torch import nn
 
 from benchmarks.failure import Failure
-from benchmarks.measure.contract import Observation, check_contract, equal_bits, observe, preserved, reference_after
-from benchmarks.modes import DETACH, DETACHED_PARAMETERS, INFERENCE_MODE, MODES, NO_GRAD, TRACKED, Mode, Step
+from benchmarks.measure.contract import Observation, check_contract, equal_bits, observe, preserved, tracked_after
+from benchmarks.measure.profile import allocations
+from benchmarks.models.workload import tensors
+from benchmarks.modes import DETACH, INFERENCE_MODE, MODES, NO_GRAD, TRACKED, Mode, Step
+from benchmarks.record import Broken
 
 X = torch.ones(2, 3)
 
@@ -41,12 +44,21 @@ def bound(mode: Mode, module: nn.Module) -> Step:
     return mode.bind(module, lambda model: model(X))
 
 
-def broken(mode: Mode, module: nn.Module) -> list[str]:
+def broken(mode: Mode, module: nn.Module) -> list[Broken]:
     """What the suite finds: the mode's call, then a tracked one, compared."""
     seen = observe(bound(mode, module), module)
-    contract = check_contract(mode, seen, reference_after(mode, bound(TRACKED, module), module))
+    contract = check_contract(mode, seen, observe(bound(TRACKED, module), module))
     assert contract.holds == (not contract.broken)
     return contract.broken
+
+
+def left_by(mode: Mode, module: nn.Module) -> Observation | Broken:
+    bound(mode, module)()
+    return tracked_after(mode, TRACKED, bound(TRACKED, module), module)
+
+
+def reasons(mode: Mode, module: nn.Module) -> list[str]:
+    return [promise.reason for promise in broken(mode, module)]
 
 
 @pytest.mark.parametrize("mode", MODES.values(), ids=MODES)
@@ -61,18 +73,20 @@ def tracking(net: Net, x: torch.Tensor) -> Any:
 
 @pytest.mark.parametrize("mode", [NO_GRAD, MODES["set_grad_enabled"]], ids=lambda mode: mode.name)
 def test_a_model_that_switches_tracking_on_again_is_found_by_its_history_and_by_what_it_saves(mode: Mode) -> None:
-    history, saved = broken(mode, Net(tracking))
-    assert history == "the output has a history (AddmmBackward0)"
-    assert "saved for backward" in saved
+    assert broken(mode, Net(tracking)) == [
+        Broken("history", "the output has a history (AddmmBackward0)"),
+        Broken("records", "tensors saved for backward: 1"),
+    ]
 
 
 def test_history_in_a_part_of_the_output_is_found() -> None:
-    assert "history" in broken(NO_GRAD, Net(lambda net, x: {"a": [net.linear(x), (None, tracking(net, x))]}))[0]
+    assert "history" in reasons(NO_GRAD, Net(lambda net, x: {"a": [net.linear(x), (None, tracking(net, x))]}))[0]
 
 
 def test_a_model_without_anything_to_track_is_found_under_tracked() -> None:
     module = Net().requires_grad_(False)
-    assert broken(TRACKED, module) == ["the output has no history: nothing was tracked (does any parameter require grad?)"]
+    reason = "the output has no history: nothing was tracked (does any parameter require grad?)"
+    assert broken(TRACKED, module) == [Broken("history", reason)]
     assert broken(NO_GRAD, module) == []
 
 
@@ -80,8 +94,10 @@ def test_a_model_that_saves_without_history_in_its_output_is_found_except_where_
     def saves(net: Net, x: torch.Tensor) -> Any:
         return tracking(net, x).detach()
 
-    assert ["saved for backward" in promise for promise in broken(NO_GRAD, Net(saves))] == [True]
-    assert broken(DETACH, Net(saves)) == []
+    module = Net(saves)
+    seen = observe(bound(NO_GRAD, module), module)
+    assert [promise.promise for promise in check_contract(NO_GRAD, seen, None).broken] == ["records"]
+    assert check_contract(DETACH, seen, None).holds
 
 
 def leaving_off(net: Net, x: torch.Tensor) -> Any:
@@ -92,7 +108,7 @@ def leaving_off(net: Net, x: torch.Tensor) -> Any:
 
 @pytest.mark.parametrize("mode", [TRACKED, DETACH], ids=lambda mode: mode.name)
 def test_gradients_left_off_are_found_and_put_on_again(mode: Mode) -> None:
-    assert broken(mode, Net(leaving_off)) == ["gradients were left off after the call"]
+    assert broken(mode, Net(leaving_off)) == [Broken("grad_mode", "gradients were left off after the call")]
     assert torch.is_grad_enabled()
 
 
@@ -103,8 +119,10 @@ def test_a_gradient_mode_that_was_off_before_is_off_afterwards_but_on_in_the_cal
 
 
 def test_an_output_that_differs_is_found_with_the_size_of_the_difference() -> None:
-    module = Net(lambda net, x: net.linear(x).detach() * 0 + (1.0 if torch.is_grad_enabled() else 1.5))
-    assert broken(NO_GRAD, module) == ["the output differs from tracked's: by up to 0.5 where values reach 1"]
+    module = Net(lambda net, x: net.linear(x) * 0 + (1.0 if torch.is_grad_enabled() else 1.5))
+    assert broken(NO_GRAD, module) == [
+        Broken("same_output", "the output differs from tracked's: by up to 0.5 where values reach 1")
+    ]
 
 
 @pytest.mark.parametrize(
@@ -116,18 +134,38 @@ def test_an_output_that_differs_is_found_with_the_size_of_the_difference() -> No
         (X, X * float("nan"), "inf"),
         (torch.tensor([1, 2]), torch.tensor([1, 4]), "by up to 2 where values reach 4"),
         (torch.tensor([True]), torch.tensor([False]), "by up to 1"),
+        (X.to_sparse(), X.to_sparse() * 2, "by up to 1 where values reach 2"),
+        (X.to_sparse(), X.to_sparse_csr(), "torch.sparse_coo instead of"),
     ],
-    ids=["count", "dtype", "shape", "nan", "integers", "booleans"],
+    ids=["count", "dtype", "shape", "nan", "integers", "booleans", "sparse", "layout"],
 )
 def test_outputs_of_another_kind_differ_in_words(ours: Any, theirs: Any, said: str) -> None:
     contract = check_contract(NO_GRAD, observation(ours), observation(theirs))
-    assert len(contract.broken) == 1
-    assert said in contract.broken[0]
-    assert not equal_bits(ours, theirs)
+    (promise,) = contract.broken
+    assert said in promise.reason
+    assert not equal_bits(tensors(ours), tensors(theirs))
+
+
+@pytest.mark.parametrize(
+    "output",
+    [X.to_sparse(), X.to_sparse_csr(), X.to_mkldnn(), torch.quantize_per_tensor(X, 0.1, 0, torch.quint8),
+     torch.nested.nested_tensor([X, X[:1]])],
+    ids=["sparse", "compressed", "oneDNN", "quantised", "nested"],
+)  # fmt: skip
+def test_outputs_that_are_not_dense_are_compared(output: torch.Tensor) -> None:
+    assert check_contract(NO_GRAD, observation(output), observation(output.clone())).holds
+    assert equal_bits([output], [output.clone()])
+
+
+def test_an_output_without_values_is_unsupported_in_torchs_words() -> None:
+    empty = observation(X.to("meta"))
+    with pytest.raises(Failure, match=r"cannot be compared.*meta tensors") as caught:
+        check_contract(NO_GRAD, empty, empty)
+    assert caught.value.status == "unsupported"
 
 
 def observation(output: Any) -> Observation:
-    return Observation(output, histories=[], saved=0, left_grad_enabled=True, changed_buffers=[])
+    return Observation(tensors(output), histories=[], saved=0, left_grad_enabled=True, changed_buffers=[])
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.complex64])
@@ -135,8 +173,8 @@ def test_a_rounding_difference_is_allowed_and_told_from_equal_bits(dtype: torch.
     exact = torch.full((3,), 3.0, dtype=dtype)
     step = torch.finfo(dtype).eps * 2
     assert check_contract(NO_GRAD, observation(exact + step), observation(exact)).holds
-    assert not equal_bits(exact + step, exact)
-    assert equal_bits([exact, (exact,)], [exact.clone(), (exact.clone(),)])
+    assert not equal_bits([exact + step], [exact])
+    assert equal_bits([exact, exact], [exact.clone(), exact.clone()])
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
@@ -153,9 +191,9 @@ def test_integers_have_no_rounding_to_allow() -> None:
 def test_nan_equals_nan_and_infinity_itself() -> None:
     strange = torch.tensor([float("nan"), float("inf"), -float("inf"), 1.0])
     assert check_contract(NO_GRAD, observation(strange), observation(strange.clone())).holds
-    assert equal_bits(strange, strange.clone())
+    assert equal_bits([strange], [strange.clone()])
     assert not check_contract(NO_GRAD, observation(strange), observation(strange.flip(0))).holds
-    assert not equal_bits(strange, -strange)
+    assert not equal_bits([strange], [-strange])
     assert broken(NO_GRAD, Net(lambda net, x: net.linear(x) * float("nan"))) == []
 
 
@@ -211,8 +249,9 @@ def test_inputs_that_the_model_changes_in_place_are_put_back_before_the_next_mod
     module = Net(lambda net, _: net.linear(x.mul_(2)) * 1)
     first = observe(bound(mode, module), module, [x])
     assert x.tolist() == [[1, 1, 1]] * 2
-    second = reference_after(mode, bound(TRACKED, module), module, [x])
-    assert torch.equal(first.output, second.output)
+    second = tracked_after(mode, TRACKED, bound(TRACKED, module), module, [x])
+    assert isinstance(second, Observation)
+    assert equal_bits(first.output, second.output)
     assert x.tolist() == [[1, 1, 1]] * 2
 
 
@@ -237,12 +276,25 @@ def test_a_model_that_caches_an_inference_tensor_breaks_a_later_tracked_call() -
             net.cache = x * 2
         return net.linear(x) * net.cache
 
-    assert broken(NO_GRAD, Net(caching)) == []
-    with pytest.raises(Failure) as caught:
-        broken(INFERENCE_MODE, Net(caching))
-    assert caught.value.status == "broken_contract"
-    assert "a tracked call after inference_mode fails" in caught.value.reason
-    assert "Inference tensors cannot be saved for backward" in caught.value.reason
+    assert isinstance(left_by(NO_GRAD, Net(caching)), Observation)
+    promise = left_by(INFERENCE_MODE, Net(caching))
+    assert isinstance(promise, Broken)
+    assert promise.promise == "tracked_after"
+    assert "a tracked call after inference_mode fails" in promise.reason
+    assert "Inference tensors cannot be saved for backward" in promise.reason
+
+
+def test_a_model_that_stays_untracked_after_a_mode_is_found() -> None:
+    def freezing(net: Net, x: torch.Tensor) -> Any:
+        net.requires_grad_(torch.is_grad_enabled())
+        return net.linear(x)
+
+    def never(net: Net, x: torch.Tensor) -> Any:
+        net.cache = net.cache or not torch.is_grad_enabled()
+        return net.linear(x).detach() if net.cache else net.linear(x)
+
+    assert isinstance(left_by(NO_GRAD, Net(freezing)), Observation)
+    assert left_by(NO_GRAD, Net(never)) == Broken("tracked_after", "a tracked call after no_grad is not tracked")
 
 
 def test_running_out_of_memory_in_the_tracked_call_is_not_blamed_on_the_mode() -> None:
@@ -250,15 +302,36 @@ def test_running_out_of_memory_in_the_tracked_call_is_not_blamed_on_the_mode() -
         raise MemoryError
 
     with pytest.raises(MemoryError):
-        reference_after(NO_GRAD, full, Net())
+        tracked_after(NO_GRAD, TRACKED, full, Net())
 
 
-def test_a_layer_that_goes_by_two_names_stays_tracked_after_detached_parameters() -> None:
-    layer, x = nn.Linear(4, 4), torch.ones(1, 4)
-    module = nn.Sequential(layer, layer)
-    DETACHED_PARAMETERS.bind(module, lambda model: model(x))()
-    assert module(x).grad_fn is not None
-    assert isinstance(module[0].weight, nn.Parameter)
+def test_an_observation_holds_no_graph() -> None:
+    module = Net(lambda net, x: net.linear(x).exp().sum())
+    seen = observe(bound(TRACKED, module), module)
+    assert (seen.histories, seen.output[0].grad_fn) == (["SumBackward0"], None)
+    assert allocations(lambda: observe(bound(TRACKED, module), module)).held_bytes == 4
+
+
+def test_a_model_that_uses_torch_func_is_observed_without_what_it_saves() -> None:
+    def gradient(net: Net, x: torch.Tensor) -> Any:
+        return net.linear(x) * torch.func.grad(lambda y: (y**2).sum())(x)
+
+    module = Net(gradient)
+    assert observe(bound(TRACKED, module), module).saved is None
+    assert [broken(mode, module) for mode in (TRACKED, NO_GRAD, DETACH)] == [[], [], []]
+
+
+def test_what_cannot_be_put_back_does_not_hide_the_error() -> None:
+    module: Any = Net()
+    module.register_buffer("count", torch.zeros(2))
+
+    def lose() -> None:
+        with preserved(module):
+            module.count.resize_(7)
+            raise ValueError("the device is lost")
+
+    with pytest.raises(ValueError, match="the device is lost"):
+        lose()
 
 
 def test_inputs_changed_in_place_are_put_back_and_expanded_ones_are_let_be() -> None:

@@ -1,145 +1,219 @@
-"""On a GPU times are read only when its work is done and memory is read above the resting level: shown with torch.cuda played."""
+"""A GPU's times and bytes are its own and exact, shown with torch.cuda played; a device that cannot be measured says so."""
 
 from __future__ import annotations
 
-import random
 from itertools import permutations
-from typing import Any
 
 import psutil
 import pytest
 import torch
-from stand_ins import FakeCuda, Lane
+from stand_ins import MIB, WAIT_SECONDS, Arm, FakeCuda
 
-from benchmarks.device import DEVICES, Cpu, Cuda, Device, DeviceBytes, default_device, machine_facts
-from benchmarks.measure.memory import device_bytes
-from benchmarks.measure.timing import Limits, Stopwatch, time_lanes
-from benchmarks.models import Source
-from benchmarks.modes import DEFAULT_MODES, MODES
-from benchmarks.scenarios.forward import forward
+from benchmarks.device import Cpu, Cuda, Device, DeviceBytes, DeviceError, accelerated, default_device, device_named
 
 
-def test_the_device_is_waited_for_before_the_clock_is_read_either_time() -> None:
+def test_torch_cuda_has_what_is_asked_of_its_stand_in() -> None:
+    own = {
+        "allocate",
+        "clock",
+        "devices",
+        "free",
+        "host_seconds",
+        "indices",
+        "launch",
+        "log",
+        "reached_seconds",
+        "tells_requests",
+    }
+    asked = {name for name in dir(FakeCuda()) if not name.startswith("_")} - own
+    assert asked | {"_sleep"} <= set(dir(torch.cuda))
+
+
+def test_waiting_takes_until_the_work_is_done() -> None:
     cuda = FakeCuda()
-    Stopwatch(Cuda(cuda), cuda.clock, lambda: 0).block(lambda: cuda.launch(1.0), 3)
-    assert cuda.log == ["synchronize", "record", "clock", "launch", "launch", "launch", "record", "synchronize", "clock"]
+    cuda.launch(0.5, host_seconds=0.125)
+    assert cuda.host_seconds == 0.125
+    Cuda(cuda=cuda).synchronise()
+    assert cuda.host_seconds == 0.625 + WAIT_SECONDS
 
 
-def test_a_block_lasts_as_long_as_its_own_work_on_the_device() -> None:
-    """What another lane has queued before is not counted, what this one has queued is, though the host is long done."""
+def test_an_error_of_the_device_shows_when_it_is_waited_for_and_stays() -> None:
     cuda = FakeCuda()
-    cuda.launch(100.0)
-    block = Stopwatch(Cuda(cuda), cuda.clock, lambda: 0).block(lambda: cuda.launch(0.25, host_seconds=2.0**-6), 4)
-    assert block.seconds == block.device_seconds == 1.0 + 2.0**-6
+    cuda.launch(1.0, error="CUDA error: device-side assert triggered")
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="device-side assert"):
+            Cuda(cuda=cuda).synchronise()
 
 
-def test_seconds_between_events_are_their_milliseconds_over_a_thousand() -> None:
+def test_marks_tell_the_devices_own_time_between_them_and_are_made_once() -> None:
     cuda = FakeCuda()
-    device = Cuda(cuda)
-    start = device.mark()
-    cuda.launch(0.5)
-    end = device.mark()
+    device = Cuda(cuda=cuda)
+    for seconds in (0.5, 0.25):
+        device.mark_start()
+        cuda.launch(seconds)
+        device.mark_end()
+        device.synchronise()
+        assert device.seconds_between_marks() == seconds
+    assert cuda.log.count("event") == 2
+
+
+@pytest.mark.parametrize(("host_seconds", "waited"), [(2.0**-10, True), (0.5, False)])
+def test_held_work_is_known_to_have_waited_or_not(host_seconds: float, waited: bool) -> None:
+    """Behind a held queue the time between marks is the device's alone, if all was queued before the first mark was reached."""
+    cuda = FakeCuda()
+    device = Cuda(cuda=cuda)
+    device.hold(0.25)
+    device.mark_start()
+    for _ in range(4):
+        cuda.launch(2.0**-6, host_seconds=host_seconds)
+    device.mark_end()
+    assert device.reached_start() is not waited
     device.synchronise()
-    assert start.elapsed_time(end) == 500
-    assert device.seconds_between(start, end) == 0.5
+    assert (device.seconds_between_marks() == 4 * 2.0**-6) is waited
 
 
-def test_lanes_timed_on_a_gpu_give_device_seconds_beside_wall_time() -> None:
-    class Quiet:
-        def lane(self, name: str) -> None: ...
-
-        def rounds(self, done: int, elapsed_seconds: float) -> None: ...
-
+def test_a_queue_that_is_full_is_waited_for() -> None:
     cuda = FakeCuda()
-    lanes = {"tracked": lambda: cuda.launch(2.0**-4), "no_grad": lambda: cuda.launch(2.0**-5)}
-    limits = Limits(budget_seconds=4, timeout_seconds=60, settled=lambda _: False)
-    timings = time_lanes(lanes, Stopwatch(Cuda(cuda), cuda.clock, lambda: 0), limits, random.Random(0), Quiet())
-    assert timings.seconds == timings.device_seconds
-    assert set(timings.device_seconds["tracked"]) == {2.0**-4}
-    assert set(timings.device_seconds["no_grad"]) == {2.0**-5}
+    device = Cuda(cuda=cuda)
+    device.hold(1.0)
+    device.mark_start()
+    for _ in range(1100):
+        cuda.launch(2.0**-12)
+    assert device.reached_start()
 
 
-LANES = {"tracked": (8000, 7000), "no_grad": (3000, 500), "detach": (8000, 500)}
-"""Bytes in passing and bytes held by the output. A lane that holds 500 fits into what the resting 1500 have reserved of 2048."""
+ARMS = {"tracked": (8000, 7000), "no_grad": (3000, 500), "detach": (8001, 500)}
+"""Bytes in passing and bytes held by the output."""
 
 
-@pytest.mark.parametrize("order", list(permutations(LANES)), ids=" ".join)
-def test_memory_is_above_the_resting_level_and_independent_of_the_order_of_lanes(order: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("order", list(permutations(ARMS)), ids=" ".join)
+def test_requested_bytes_are_exact_and_independent_of_the_order_of_arms(order: tuple[str, ...]) -> None:
     cuda = FakeCuda(resting_bytes=1500)
-    device = Cuda(cuda)
-    found = {name: device_bytes(Lane(cuda, *LANES[name]), device) for name in order}
-    assert found == {"tracked": (8000, 7000, 8192), "no_grad": (3000, 500, 3072), "detach": (8000, 500, 8192)}
-    assert cuda.memory_allocated() == 1500
+    device = Cuda(cuda=cuda)
+
+    def above_rest(arm: Arm) -> tuple[int, int]:
+        device.start_memory()
+        before = device.memory()
+        output = arm()
+        after = device.memory()
+        del output
+        assert before is not None
+        assert after is not None
+        return after.peak_requested - before.requested, after.requested - before.requested
+
+    assert {name: above_rest(Arm(cuda, *ARMS[name])) for name in order} == ARMS
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU; the test above plays one")
-@pytest.mark.parametrize("order", list(permutations(DEFAULT_MODES)), ids=" ".join)
-def test_on_a_gpu_too_memory_is_independent_of_the_order_of_lanes(order: tuple[str, ...]) -> None:
-    workload = Source("mlp", "small").workload("cuda", "float32")
-    steps = {name: forward(workload, MODES[name]) for name in order}
-    for step in steps.values():
-        device_bytes(step, Cuda())  # cuBLAS takes its workspace
-    found = {name: device_bytes(step, Cuda()) for name, step in steps.items()}
-    assert found["no_grad"] == found["inference_mode"]
-    tracked, no_grad = found["tracked"], found["no_grad"]
-    assert tracked is not None and no_grad is not None and tracked > no_grad  # noqa: PT018 - tells mypy
-    assert found == {name: device_bytes(steps[name], Cuda()) for name in reversed(order)}
-
-
-def test_memory_is_read_once_the_devices_work_is_done() -> None:
+def test_a_large_tensor_that_gets_a_rest_with_it_counts_what_it_asked_for() -> None:
+    """1.5 MiB after three times 6 in a segment of 20 are given 2 MiB: blocks' sizes would count half a MiB too much."""
     cuda = FakeCuda()
-    device_bytes(lambda: cuda.launch(1.0), Cuda(cuda))
-    assert cuda.log[-3:] == ["launch", "synchronize", "memory"]
+    for mebibytes in (6, 6, 6, 1.5):
+        cuda.allocate(int(mebibytes * MIB))
+    found = Cuda(cuda=cuda).memory()
+    assert found == DeviceBytes(20_447_232, 20_447_232, 20 * MIB, 20 * MIB)
+    assert cuda.memory_stats(0)["allocated_bytes.all.current"] == 20 * MIB
 
 
-def test_a_devices_memory_is_told_now_and_at_its_highest() -> None:
+def test_peaks_start_from_the_present_level() -> None:
     cuda = FakeCuda(resting_bytes=100)
-    cuda.allocate(2000)
-    cuda.free(2000)
-    cuda.empty_cache()
-    assert Cuda(cuda).memory() == DeviceBytes(allocated=100, peak_allocated=2100, reserved=1024, peak_reserved=3072)
-    Cuda(cuda).start_memory()
-    assert Cuda(cuda).memory() == DeviceBytes(allocated=100, peak_allocated=100, reserved=1024, peak_reserved=1024)
+    cuda.free(cuda.allocate(3 * MIB))
+    device = Cuda(cuda=cuda)
+    assert device.memory() == DeviceBytes(100, 3 * MIB + 100, 22 * MIB, 22 * MIB)
+    device.start_memory()
+    assert device.memory() == DeviceBytes(100, 100, 2 * MIB, 2 * MIB)
 
 
-@pytest.mark.parametrize(("built", "said"), [(None, "built without CUDA"), ("13.0", "no GPU answers")])
-def test_a_gpu_that_is_not_there_says_why(monkeypatch: pytest.MonkeyPatch, built: str | None, said: str) -> None:
-    monkeypatch.setattr(torch.version, "cuda", built)
-    why = Cuda(FakeCuda(available=False)).unavailable()
-    assert why is not None
+def test_an_allocator_that_does_not_tell_requests_gives_its_blocks_and_says_so() -> None:
+    cuda = FakeCuda(resting_bytes=100, tells_requests=False)
+    found = Cuda(cuda=cuda).memory()
+    assert found is not None
+    assert (found.requested, found.peak_requested) == (512, 512)
+    assert "sizes of its blocks" in (found.inexact or "")
+
+
+def test_everything_is_asked_of_the_device_with_the_index_that_was_named() -> None:
+    cuda = FakeCuda(devices=2)
+    device = device_named("cuda:1")
+    assert device.name == "cuda:1"
+    device = Cuda("cuda:1", cuda)
+    device.start_memory()
+    device.memory()
+    device.hold(1e-3)
+    device.mark_start()
+    device.mark_end()
+    device.synchronise()
+    assert cuda.indices == {1}
+    assert device.facts()["name"] == "GPU 1"
+
+
+@pytest.mark.parametrize(
+    ("cuda_version", "hip_version", "said"),
+    [
+        (None, None, "built without CUDA and ROCm; install one"),
+        ("13.0", None, "built with CUDA 13.0, but no GPU answers"),
+        (None, "7.1", "built with ROCm 7.1, but no GPU answers"),
+    ],
+)
+def test_a_gpu_that_is_not_there_says_why(
+    monkeypatch: pytest.MonkeyPatch, cuda_version: str | None, hip_version: str | None, said: str
+) -> None:
+    monkeypatch.setattr(torch.version, "cuda", cuda_version)
+    monkeypatch.setattr(torch.version, "hip", hip_version)
+    why = Cuda(cuda=FakeCuda(devices=0)).unavailable() or ""
     assert said in why
     assert torch.__version__ in why
-    assert Cuda(FakeCuda()).unavailable() is None
 
 
-@pytest.mark.parametrize(("available", "expected"), [(True, "cuda"), (False, "cpu")])
-def test_the_accelerator_is_the_default_where_there_is_one(
-    monkeypatch: pytest.MonkeyPatch, available: bool, expected: str
-) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: available)
+def test_a_gpu_beyond_the_last_is_counted() -> None:
+    assert Cuda("cuda:1", FakeCuda(devices=2)).unavailable() is None
+    assert "no cuda:2: there are 2 GPUs" in (Cuda("cuda:2", FakeCuda(devices=2)).unavailable() or "")
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("mps", "ask for cpu, cuda or cuda:N"), ("cuda:x", "ask for"), ("", "ask for"), ("rocm", "torch calls AMD's GPUs cuda")],
+)
+def test_a_device_that_cannot_be_measured_is_refused_with_what_to_ask_for(name: str, said: str) -> None:
+    with pytest.raises(DeviceError, match=said):
+        device_named(name)
+
+
+def test_a_fact_that_a_card_does_not_tell_costs_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    def incompatible() -> int:
+        raise RuntimeError("cuDNN version incompatibility")
+
+    monkeypatch.setattr(torch.backends.cudnn, "version", incompatible)
+    facts = Cuda(cuda=FakeCuda()).facts()
+    assert facts["cudnn"] is None
+    assert (facts["name"], facts["memory_bytes"], facts["multiprocessors"], facts["capability"]) == ("GPU 0", 2**37, 132, "9.0")
+
+
+@pytest.mark.parametrize(("count", "expected"), [(1, "cuda"), (0, "cpu")])
+def test_the_gpu_is_the_default_where_there_is_one(monkeypatch: pytest.MonkeyPatch, count: int, expected: str) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: count > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
     assert default_device() == expected
 
 
-def test_a_gpus_facts_are_those_of_the_current_one() -> None:
-    facts = Cuda(FakeCuda()).facts()
-    assert (facts["name"], facts["memory_bytes"], facts["multiprocessors"], facts["capability"]) == ("GPU 1", 2**37, 132, "9.0")
-
-
 def test_the_cpu_has_nothing_to_wait_for_no_events_and_no_statistics() -> None:
-    cpu = Cpu()
-    assert cpu.unavailable() is None
-    assert cpu.seconds_between(cpu.mark(), cpu.mark()) is None  # type: ignore[func-returns-value]
-    assert device_bytes(lambda: torch.ones(9), cpu) is None
+    cpu: Device = device_named("cpu")
+    assert isinstance(cpu, Cpu)
+    cpu.mark_start()
+    cpu.mark_end()
+    assert (cpu.unavailable(), cpu.seconds_between_marks(), cpu.memory()) == (None, None, None)
     assert cpu.facts()["threads_of_all_cores"] == psutil.cpu_count()
+    assert [accelerated(name) for name in ("cpu", "cuda", "cuda:3")] == [False, True, True]
+    assert cpu.min_block_seconds < device_named("cuda").min_block_seconds
 
 
-def test_every_device_is_registered_under_its_own_name() -> None:
-    devices: dict[str, Device] = {name: make() for name, make in DEVICES.items()}
-    assert {name: device.name for name, device in devices.items()} == {"cpu": "cpu", "cuda": "cuda"}
-
-
-def test_the_machines_facts_are_the_same_each_time_and_follow_the_devices_asked_for() -> None:
-    facts: dict[str, Any] = machine_facts(["cpu"])
-    assert facts == machine_facts(["cpu"])
-    assert list(facts["devices"]) == ["cpu"]
-    assert facts["torch"] == torch.__version__
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU; the tests above play one")
+def test_on_a_gpu_too_requested_bytes_are_exact() -> None:
+    device = Cuda()
+    kept = [torch.empty(int(mebibytes * MIB), dtype=torch.uint8, device="cuda") for mebibytes in (6, 6, 6)]
+    device.start_memory()
+    before = device.memory()
+    kept.append(torch.empty(3 * MIB // 2 + 4, dtype=torch.uint8, device="cuda"))
+    after = device.memory()
+    assert before is not None
+    assert after is not None
+    assert after.requested - before.requested == 3 * MIB // 2 + 4

@@ -23,7 +23,7 @@ def weight() -> torch.Tensor:
 REFUSALS: dict[str, Callable[[], Any]] = {
     "an inference tensor is saved": lambda: weight() * INFERRED,
     "an inference tensor is written": lambda: INFERRED.add_(1),
-    "an inference tensor is to require grad": lambda: INFERRED.requires_grad_(),
+    "an inference tensor is to require grad": INFERRED.requires_grad_,
     "numpy is called": lambda: weight().numpy(),
     "a leaf is written": lambda: weight().add_(1),
     "a leaf is written through a view": lambda: weight()[:1].add_(1),

@@ -1,100 +1,115 @@
-"""Options are parsed once, derive their choices from the registries, and a wrong one is named with what it takes."""
+"""Options derive their choices from the registries, and a wrong value is named with what the option takes."""
 
 from __future__ import annotations
 
-from typing import Any
+import argparse
+from contextlib import redirect_stderr, suppress
+from io import StringIO
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.models import MODELS, SIZES
-from benchmarks.options import ALL_MODES, OptionError, RunOptions, parse
+from benchmarks.options import ALL_MODES, Effort, RunOptions, add_options, names_of, number_above_0, parsed, whole_from
+from benchmarks.scenarios import SCENARIOS
+
+QUICK = settings(deadline=None, derandomize=True, database=None)
+REFUSED = argparse.ArgumentTypeError
 
 
-def test_the_defaults_are_all_models_three_sizes_and_the_four_modes() -> None:
-    options = parse(device="cpu")
-    assert options == RunOptions(devices=("cpu",))
-    assert options.models == ("mlp", "convnet", "transformer", "lstm")
-    assert options.sizes == ("tiny", "small", "medium")
-    assert options.modes == ("tracked", "no_grad", "inference_mode", "detach")
-    assert options.allocators == ("resident", "default")
-    assert (options.processes, options.retries) == (1, 1)
-    assert (options.threads, options.budget, options.precision, options.timeout) == (1, 4.0, 0.01, 300.0)
+def typed(*arguments: str) -> RunOptions:
+    """What a user's arguments come to."""
+    parser = argparse.ArgumentParser()
+    add_options(parser.add_argument)
+    return parsed(parser.parse_args(arguments))
+
+
+def refusal(*arguments: str) -> str:
+    """What argparse says of arguments that it refuses."""
+    with redirect_stderr(StringIO()) as told, pytest.raises(SystemExit):
+        typed(*arguments)
+    return told.getvalue().splitlines()[-1]
+
+
+def test_nothing_is_chosen_by_default_but_the_effort() -> None:
+    assert typed() == RunOptions()
+    assert RunOptions().effort == Effort(threads=1, processes=8, retries=1, worker_timeout=300.0)
+
+
+def test_every_option_comes_back_as_it_was_typed() -> None:
+    typed_in = typed(
+        "--models", "mlp,lstm", "--model", "a.py:one", "--model", "b.py:two", "--sizes", "tiny", "--modes", "no_grad,item",
+        "--freeze", "encoder.*", "--scenarios", "forward,operators", "--device", "cpu,cuda:1", "--dtype", "bfloat16",
+        "--execution", "eager", "--allocator", "as_shipped", "--in-process", "--threads", "2", "--budget", "0.5",
+        "--precision", "0.1", "--processes", "3", "--retries", "0", "--worker-timeout", "7.5",
+    )  # fmt: skip
+    assert typed_in == RunOptions(
+        models=("mlp", "lstm"), own_models=("a.py:one", "b.py:two"), sizes=("tiny",), modes=("no_grad", "item"),
+        freeze=("encoder.*",), scenarios=("forward", "operators"), device=("cpu", "cuda:1"), dtype=("bfloat16",),
+        execution=("eager",), allocator=("as_shipped",), in_process=True, effort=Effort(2, 0.5, 0.1, 3, 0, 7.5),
+    )  # fmt: skip
 
 
 def test_all_stands_for_every_name() -> None:
-    options = parse(modes="all", sizes="all", models="all", device="cpu")
+    options = typed("--modes", "all", "--sizes", "all", "--models", "all", "--scenarios", "all")
     assert (options.modes, options.sizes, options.models) == (ALL_MODES, SIZES, tuple(MODELS))
+    assert options.scenarios == tuple(SCENARIOS)
 
 
-def test_with_a_model_of_ones_own_only_it_runs_unless_models_are_named_too() -> None:
-    assert parse(own_models=["file.py:net"], device="cpu").models == ()
-    both = parse(own_models=["file.py:net"], models="mlp", device="cpu")
-    assert (both.models, both.own) == (("mlp",), ("file.py:net",))
+def test_modes_that_only_a_scenario_has_can_be_asked_for() -> None:
+    own = {mode.name for scenario in SCENARIOS.values() for mode in scenario.modes}
+    assert own <= set(ALL_MODES)
+    assert len(set(ALL_MODES)) == len(ALL_MODES)
 
 
-@given(st.lists(st.sampled_from(sorted(ALL_MODES)), min_size=1))
-def test_names_keep_their_order_and_repeats_count_once(names: list[str]) -> None:
-    assert parse(modes=" , ".join(names), device="cpu").modes == tuple(dict.fromkeys(names))
-
-
-def test_each_pattern_to_freeze_is_one_more_mode() -> None:
-    options = parse(modes="tracked", freeze=["encoder.*", "head.?", "encoder.*"], device="cpu")
-    assert options.modes == ("tracked", "frozen:encoder.*", "frozen:head.?")
-    with pytest.raises(OptionError, match="--freeze: an empty pattern matches nothing"):
-        parse(freeze=[""], device="cpu")
-
-
-@pytest.mark.parametrize("option", ["models", "sizes", "modes", "scenarios", "device", "dtype", "allocator"])
+@pytest.mark.parametrize("option", ["models", "sizes", "modes", "scenarios", "dtype", "execution", "allocator"])
 @pytest.mark.parametrize("text", ["nonsense", "", ",", "all,nonsense"])
-def test_an_unknown_or_missing_name_lists_the_right_ones(option: str, text: str) -> None:
-    with pytest.raises(OptionError, match=f"--{option} {text}.*choose from"):
-        parse(**{option: text})  # type: ignore[arg-type]
+def test_an_unknown_or_missing_name_is_refused_by_its_option(option: str, text: str) -> None:
+    told = refusal(f"--{option}", text)
+    assert f"--{option}: " in told
+    assert "nonsense; choose from " in told if "nonsense" in text else "no name given" in told
 
 
 @pytest.mark.parametrize(
-    "wrong",
+    ("option", "texts", "expected"),
     [
-        {"budget": "0"}, {"budget": "-1"}, {"budget": "nan"}, {"budget": "soon"}, {"budget": "inf"},
-        {"precision": "0"}, {"precision": "2"}, {"precision": "1"}, {"timeout": "0"},
-        {"processes": "0"}, {"processes": "1.5"}, {"retries": "-1"}, {"retries": "many"},
-        {"threads": "0"}, {"threads": "-1"}, {"threads": "1.5"}, {"threads": "two"}, {"threads": ""},
-    ],
-)  # fmt: skip
-def test_numbers_out_of_range_are_named_with_what_was_expected(wrong: dict[str, Any]) -> None:
-    ((option, text),) = wrong.items()
-    with pytest.raises(OptionError, match=f"--{option} {text}: expected"):
-        parse(device="cpu", **wrong)
-
-
-def test_a_device_that_is_not_there_is_named_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    with pytest.raises(OptionError, match=r"--device cpu,cuda: there is no cuda device here: this torch .*--device cpu works"):
-        parse(device="cpu,cuda")
-
-
-def test_in_process_means_resident_for_the_other_needs_a_process_per_lane() -> None:
-    assert parse(device="cpu", in_process=True).allocators == ("resident",)
-    with pytest.raises(OptionError, match="--allocator default: needs a process per lane; leave out --in-process"):
-        parse(device="cpu", in_process=True, allocator="default")
-
-
-def test_cuda_has_no_allocator_as_shipped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
-    assert parse(device="cuda", allocator="resident").allocators == ("resident",)
-    with pytest.raises(OptionError, match="--allocator default: CUDA's caching allocator is resident"):
-        parse(device="cuda", allocator="default")
-
-
-@pytest.mark.parametrize(
-    ("specs", "models", "expected"),
-    [
-        (["noseparator"], None, "expected path/to/file.py:function or package.module:function"),
-        (["a.py:net", "b.py:net"], None, "--model a.py:net already names a model net"),
-        (["a.py:mlp"], "mlp", "--models already names a model mlp"),
+        ("budget", ("0", "-1", "nan", "soon", "inf", ""), "a number above 0"),
+        ("worker-timeout", ("0", "never"), "a number above 0"),
+        ("precision", ("0", "1", "2", "nan"), "a number above 0 and below 1"),
+        ("threads", ("0", "-1", "1.5", "two", ""), "a whole number from 1"),
+        ("processes", ("0", "1.5"), "a whole number from 1"),
+        ("retries", ("-1", "many"), "a whole number from 0"),
     ],
 )
-def test_specs_that_cannot_be_told_apart_or_read_are_refused(specs: list[str], models: str | None, expected: str) -> None:
-    with pytest.raises(OptionError, match=expected):
-        parse(own_models=specs, models=models, device="cpu")
+def test_a_number_out_of_range_is_refused_with_what_was_expected(option: str, texts: tuple[str, ...], expected: str) -> None:
+    for text in texts:
+        assert f"--{option}: {text}: expected {expected}" in refusal(f"--{option}={text}")
+
+
+def test_a_pattern_that_matches_nothing_is_refused() -> None:
+    assert "an empty pattern" in refusal("--freeze", "")
+
+
+@QUICK
+@given(st.lists(st.sampled_from(sorted(ALL_MODES)), min_size=1))
+def test_names_keep_their_order_and_repeats_count_once(names: list[str]) -> None:
+    assert names_of(ALL_MODES)(" , ".join(names)) == tuple(dict.fromkeys(names))
+
+
+@QUICK
+@given(st.text(), st.sampled_from(["mlp", "lstm", ""]))
+def test_whatever_is_typed_gives_offered_names_or_is_refused(text: str, more: str) -> None:
+    with suppress(REFUSED):
+        chosen = names_of(MODELS)(f"{text},{more}")
+        assert chosen
+        assert set(chosen) <= set(MODELS)
+
+
+@QUICK
+@given(st.floats() | st.integers() | st.text(max_size=6))
+def test_whatever_is_typed_gives_a_number_in_range_or_is_refused(value: float | str) -> None:
+    with suppress(REFUSED):
+        assert 0 < number_above_0(below=1)(str(value)) < 1
+    with suppress(REFUSED):
+        assert whole_from(2)(str(value)) >= 2

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.models.own import ModelError, check_output, imports_of, load, name_of
+from benchmarks.models.own import ModelError, Probe, check_output, load, name_of, probe
 from benchmarks.models.workload import Workload
 
 HEAD = "import torch\nfrom torch import nn\n"
@@ -246,4 +246,5 @@ def test_installed_modules_that_a_model_imports_are_told_in_the_order_in_which_t
     sys.path.insert(0, str(folder / "site-packages"))
     write(folder / "neighbour.py", "")
     path = write(folder / "model.py", f"import neighbour, colorsys, heavy\ndef build():\n    import lazy_one\n{LINEAR}")
-    assert imports_of(f"{path}:build", "own") == ["heavy.inner", "heavy", "lazy_one"]
+    assert probe(f"{path}:build", "own") == Probe(sized=False, imports=("heavy.inner", "heavy", "lazy_one"))
+    assert probe("missing.py:build", "own").fault == f"missing.py:build: there is no file missing.py (looked in {folder})"

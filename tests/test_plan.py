@@ -1,90 +1,233 @@
-"""Which groups the options ask for: every scenario by default, forward passes alone where models or sizes were chosen."""
+"""Which jobs the options ask for: every scenario by default, forward passes alone where models or sizes were chosen."""
 
 from __future__ import annotations
 
+import pickle
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from benchmarks import allocator
-from benchmarks.options import DEFAULT_SIZES, OptionError, parse
-from benchmarks.plan import Planned, plan
-from benchmarks.room import ThisProcess
+from benchmarks.failure import Failure
+from benchmarks.models import OWN_SIZE, Source, own
+from benchmarks.options import DEFAULT_SIZES, Effort, OptionError, RunOptions
+from benchmarks.plan import Job, own_sources, plan
+from benchmarks.record import AS_SHIPPED, PAGES_KEPT
 from benchmarks.scenarios import SCENARIOS
+from benchmarks.workers import InProcess
+
+BOTH = (PAGES_KEPT, AS_SHIPPED)
 
 
-def planned(**chosen: Any) -> list[Planned]:
-    return plan(parse(**{"device": "cpu", **chosen}), ThisProcess())
+@pytest.fixture(autouse=True)
+def pages_can_be_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(allocator, "unavailable", lambda: None)
 
 
-def cases(**chosen: Any) -> set[tuple[str, str, str]]:
-    return {(one.group.scenario, one.group.model, one.group.size) for one in planned(**chosen)}
+def planned(sources: tuple[Source, ...] = (), **chosen: Any) -> list[Job]:
+    return plan(RunOptions(**{"device": ("cpu",), **chosen}), sources)
+
+
+def rows(**chosen: Any) -> set[tuple[str, str, str]]:
+    return {(job.scenario, job.source.model, job.source.size) for job in planned(**chosen)}
 
 
 def modes(scenario: str, **chosen: Any) -> tuple[str, ...]:
-    return next(one.modes for one in planned(scenarios=scenario, **chosen))
+    return planned(scenarios=(scenario,), **chosen)[0].modes
+
+
+# Scenarios, models and sizes.
 
 
 def test_by_default_every_scenario_runs_what_it_brings_and_forward_all_models_in_three_sizes() -> None:
-    found = cases()
+    found = rows()
     assert {scenario for scenario, *_ in found} == set(SCENARIOS)
     assert {size for scenario, _, size in found if scenario == "forward"} == set(DEFAULT_SIZES)
-    assert {one for one in found if one[0] == "evaluation"} == {("evaluation", "convnet", "tiny")}
+    assert {row for row in found if row[0] == "evaluation"} == {("evaluation", "convnet", "tiny")}
 
 
-@pytest.mark.parametrize("chosen", [{"models": "mlp"}, {"sizes": "tiny"}])
-def test_a_choice_of_models_or_sizes_is_meant_for_forward_passes(chosen: dict[str, str]) -> None:
-    assert {scenario for scenario, *_ in cases(**chosen)} == {"forward"}
+@pytest.mark.parametrize("chosen", [{"models": ("mlp",)}, {"sizes": ("tiny",)}, {"own_models": ("a.py:net",)}])
+def test_a_choice_of_models_or_sizes_is_meant_for_forward_passes(chosen: dict[str, Any]) -> None:
+    jobs = planned((Source("net", OWN_SIZE, "a.py:net"),) if "own_models" in chosen else (), **chosen)
+    assert {job.scenario for job in jobs} == {"forward"}
 
 
 def test_a_scenario_that_is_named_runs_the_models_and_sizes_that_were_chosen() -> None:
-    assert cases(scenarios="training_step", models="mlp", sizes="tiny") == {("training_step", "mlp", "tiny")}
-    assert cases(scenarios="evaluation", sizes="small,medium") == {
-        ("evaluation", "convnet", "small"), ("evaluation", "convnet", "medium"),
+    assert rows(scenarios=("training_step",), models=("mlp",), sizes=("tiny",)) == {("training_step", "mlp", "tiny")}
+    assert {row[1:] for row in rows(scenarios=("evaluation",), sizes=("small", "medium"))} == {
+        ("convnet", "small"), ("convnet", "medium"),
     }  # fmt: skip
 
 
-def test_a_scenario_with_models_of_its_own_takes_no_others() -> None:
-    with pytest.raises(OptionError, match="--scenarios generation: generation runs models of its own; leave out --models"):
-        planned(scenarios="generation", models="mlp")
+def test_the_users_models_run_beside_the_built_in_ones_only_where_those_are_named() -> None:
+    net = Source("net", OWN_SIZE, "a.py:net")
+    assert [job.source for job in planned((net,), own_models=("a.py:net",))] == [net]
+    both = planned((net,), own_models=("a.py:net",), models=("mlp",), sizes=("tiny",))
+    assert [job.source.model for job in both] == ["mlp", "net"]
 
 
-def test_options_that_leave_nothing_are_named() -> None:
-    with pytest.raises(OptionError, match="--scenarios generation has none of --sizes large"):
-        planned(scenarios="generation", sizes="large")
+@pytest.mark.parametrize("chosen", [{"models": ("mlp",)}, {"own_models": ("a.py:net",)}])
+def test_a_scenario_with_models_of_its_own_takes_no_others(chosen: dict[str, Any]) -> None:
+    with pytest.raises(OptionError, match="--scenarios generation: runs models of its own; leave out --models"):
+        planned(scenarios=("forward", "generation"), **chosen)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "expected"),
+    [
+        ({"scenarios": ("generation",), "sizes": ("large",)}, "--scenarios generation --sizes large"),
+        ({"scenarios": ("training_step",), "modes": ("item",)}, "--scenarios training_step --modes item"),
+    ],
+)
+def test_options_that_have_nothing_in_common_are_named(chosen: dict[str, Any], expected: str) -> None:
+    with pytest.raises(OptionError, match=f"nothing to measure: {expected} have nothing in common"):
+        planned(**chosen)
+
+
+# Modes.
 
 
 def test_a_scenarios_own_modes_run_all_or_those_that_were_asked_for() -> None:
     assert modes("loss_logging") == ("tracked", "item", "detach", "float")
-    assert modes("loss_logging", modes="item,no_grad") == ("item",)
+    assert modes("loss_logging", modes=("item", "no_grad")) == ("item",)
     assert modes("forward") == ("tracked", "no_grad", "inference_mode", "detach")
 
 
-def test_a_mode_that_only_a_scenario_has_leaves_forward_out() -> None:
-    assert {scenario for scenario, *_ in cases(modes="forgot_eval")} == {"evaluation"}
+def test_a_mode_that_only_a_scenario_has_leaves_the_others_out() -> None:
+    assert {scenario for scenario, *_ in rows(modes=("forgot_eval",))} == {"evaluation"}
 
 
-def test_parameters_are_frozen_by_pattern_where_the_registered_modes_run() -> None:
-    assert modes("forward", freeze=["encoder.*"])[-1] == "frozen:encoder.*"
-    assert "frozen:encoder.*" not in modes("evaluation", freeze=["encoder.*"])
+def test_each_pattern_to_freeze_is_one_more_mode_where_the_registered_modes_run() -> None:
+    frozen = modes("forward", modes=("tracked",), freeze=("encoder.*", "head.?", "encoder.*"))
+    assert frozen == ("tracked", "frozen:encoder.*", "frozen:head.?")
+    assert "frozen:encoder.*" not in modes("evaluation", freeze=("encoder.*",))
 
 
-def test_only_forward_passes_are_measured_as_shipped_too_unless_it_is_asked_for() -> None:
-    allocators = {(one.group.scenario, one.group.allocator) for one in planned(scenarios="forward,generation")}
-    assert allocators == {("forward", "resident"), ("forward", "default"), ("generation", "resident")}
-    (asked,) = planned(scenarios="generation", allocator="default")
-    assert asked.group.allocator == "default"
+# Allocators and devices.
 
 
-def test_where_pages_cannot_be_kept_scenarios_are_measured_as_shipped(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_forward_passes_are_measured_as_shipped_too_and_others_where_it_is_asked_for() -> None:
+    allocators = {job.scenario: job.allocators for job in planned(scenarios=("forward", "generation"))}
+    assert allocators == {"forward": BOTH, "generation": (PAGES_KEPT,)}
+    assert planned(scenarios=("generation",), allocator=BOTH)[0].allocators == BOTH
+
+
+def test_where_pages_cannot_be_kept_everything_is_measured_as_shipped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(allocator, "unavailable", lambda: "no glibc")
-    (only,) = planned(scenarios="generation")
-    assert only.group.allocator == "default"
+    assert {job.allocators for job in planned()} == {(AS_SHIPPED,)}
 
 
-def test_cuda_is_planned_once_and_the_cpu_for_both_allocators(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("benchmarks.options._devices", lambda _text: ("cpu", "cuda"))
-    groups = [one.group for one in planned(models="mlp", sizes="tiny")]
-    assert [(group.device, group.allocator) for group in groups] == [
-        ("cpu", "resident"), ("cpu", "default"), ("cuda", "resident"),
+def test_in_process_pages_are_kept_because_the_other_way_needs_a_process_per_arm() -> None:
+    assert {job.allocators for job in planned(in_process=True)} == {(PAGES_KEPT,)}
+    with pytest.raises(OptionError, match="--allocator as_shipped: needs a process per arm; leave out --in-process"):
+        planned(in_process=True, allocator=BOTH)
+
+
+def test_an_accelerator_has_one_allocator_and_is_planned_beside_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    jobs = planned(models=("mlp",), sizes=("tiny",), device=("cpu", "cuda:1"), allocator=BOTH)
+    assert [(job.device, job.allocators) for job in jobs] == [("cpu", BOTH), ("cuda:1", (PAGES_KEPT,))]
+    with pytest.raises(OptionError, match="--allocator as_shipped: an accelerator's caching allocator is pages_kept"):
+        planned(device=("cuda",), allocator=(AS_SHIPPED,))
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("cuda:7", "--device cuda:7: .*--device cpu works everywhere"), ("tpu", "--device tpu: .*ask for cpu")],
+)
+def test_a_device_that_is_not_there_is_named_with_the_way_out(
+    name: str, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(OptionError, match=expected):
+        planned(device=("cpu", name))
+
+
+def test_workers_need_a_system_that_can_fork(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("multiprocessing.get_all_start_methods", lambda: ["spawn"])
+    with pytest.raises(OptionError, match="--in-process measures without them"):
+        planned()
+    assert planned(in_process=True)
+
+
+# Jobs.
+
+JOB = Job(
+    scenario="forward", source=Source("mlp", "tiny"), device="cpu", dtype="float32", modes=("tracked", "no_grad"), allocators=BOTH
+)  # fmt: skip
+
+
+def test_a_job_can_be_sent_to_another_process_and_says_what_it_is() -> None:
+    assert pickle.loads(pickle.dumps(JOB)) == JOB
+    assert str(JOB) == "forward mlp tiny cpu float32"
+    assert [str(case) for case in JOB.cases] == [
+        f"forward-mlp-tiny-cpu-float32-eager-{name}-{mode}" for name in BOTH for mode in ("tracked", "no_grad")
+    ]
+
+
+def test_the_effort_is_that_of_every_job() -> None:
+    assert {job.effort for job in planned(effort=Effort(threads=2, budget=1.0))} == {Effort(threads=2, budget=1.0)}
+
+
+def test_a_job_can_be_cut_down_to_some_cases() -> None:
+    no_grad, as_shipped = JOB.cases[1], JOB.cases[2]
+    assert (JOB.only([no_grad]).modes, JOB.only([no_grad]).allocators) == (("no_grad",), (PAGES_KEPT,))
+    assert JOB.only([as_shipped]).cases == [as_shipped]
+    assert JOB.only(JOB.cases) == JOB
+    assert JOB.only([planned(models=("lstm",))[0].cases[0]]).cases == []
+
+
+# The user's own models.
+
+
+def specs(*given: str, workers: Any = None, **chosen: Any) -> list[tuple[str, str]]:
+    sources, _ = own_sources(RunOptions(own_models=given, **chosen), workers or InProcess())
+    return [(source.model, source.size) for source in sources]
+
+
+@pytest.fixture
+def models(tmp_path: Path) -> str:
+    path = tmp_path / "models.py"
+    path.write_text(
+        "import torch\n"
+        "def net(): return torch.nn.Linear(2, 2), torch.randn(1, 2)\n"
+        "def sized(size): return net()\n"
+        "def mlp(): return net()\n"
+        "def fails(): raise ValueError('no weights')\n"
+    )
+    return str(path)
+
+
+def test_a_function_that_takes_size_comes_in_the_sizes_that_were_chosen(models: str) -> None:
+    assert specs(f"{models}:net", f"{models}:sized", sizes=("tiny", "large")) == [
+        ("net", OWN_SIZE), ("sized", "tiny"), ("sized", "large"),
     ]  # fmt: skip
+    assert specs(f"{models}:sized") == [("sized", size) for size in DEFAULT_SIZES]
+
+
+def test_models_that_cannot_be_told_apart_are_refused(models: str) -> None:
+    with pytest.raises(OptionError, match=r"models\.py:net already names a model net; rename one"):
+        specs(f"{models}:net", f"{models}:net")
+    with pytest.raises(OptionError, match="--models already names a model mlp"):
+        specs(f"{models}:mlp", models=("mlp",))
+    assert specs(f"{models}:mlp") == [("mlp", OWN_SIZE)]
+
+
+@pytest.mark.parametrize("function", ["", ":absent", ":fails"])
+def test_a_spec_that_does_not_suit_is_refused(models: str, function: str) -> None:
+    with pytest.raises(own.ModelError):
+        specs(f"{models}{function}")
+
+
+@pytest.mark.parametrize(("status", "size"), [("timed_out", OWN_SIZE), ("out_of_memory", "tiny")])
+def test_a_model_whose_probe_is_lost_is_planned_all_the_same_so_that_its_cases_say_why(
+    models: str, status: Any, size: str
+) -> None:
+    class Lost(InProcess):
+        def run(self, task: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+            raise Failure(status, "lost")
+
+    assert specs(f"{models}:net", workers=Lost())[0] == ("net", size)

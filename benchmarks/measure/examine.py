@@ -49,14 +49,13 @@ def examine(job: Job, mode_name: str, with_tracked: bool, own_process: bool, cal
     allocator may be set and its resident memory means something. Raises Failure where the mode cannot be run.
     """
     note_arm(mode_name)
-    if own_process and job.device == "cpu":
-        allocator.shift_heap(
-            random.Random(mode_name)
-        )  # where blocks come to lie decides about page faults: each mode tries another heap
+    may_set_allocator = own_process and job.device == "cpu"
+    if may_set_allocator:  # where blocks come to lie decides about page faults: each mode tries another heap
+        allocator.shift_heap(random.Random(mode_name))
     with settings(job.effort.threads):
         subject = _Subject(job, mode_name)
         page_faults = None
-        if own_process and job.device == "cpu":
+        if may_set_allocator:
             page_faults = None if calls_only else subject.page_faults()
             allocator.return_pages()
         seen = subject.observed()

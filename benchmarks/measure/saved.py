@@ -49,10 +49,11 @@ def record_saved(step: Step, note: Callable[[torch.Tensor], None] | None = None)
     saved: list[torch.Tensor] = []
 
     def pack(tensor: torch.Tensor) -> torch.Tensor:
-        saved.append(tensor)
+        kept = tensor.detach()  # an operator's own output, kept as it is, would keep its graph alive for good
+        saved.append(kept)
         if note is not None:
-            note(tensor)
-        return tensor
+            note(kept)
+        return kept
 
     try:
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
@@ -69,29 +70,30 @@ def saved_for_backward(step: Step, apart: Iterable[torch.Tensor], module: nn.Mod
     Each storage counts once, for the submodule of `module` that was running when it was first saved; all is the model's where the step
     does not bear being watched (torch.compile cannot trace it). Raises CannotRecord.
     """
-    known = {key for tensor in apart for key, _ in _storages(tensor)}
-    parameters = list(module.parameters()) if module is not None else []
+    apart = list(apart)
+    ledger = _Ledger(apart, module)
     try:
-        with _running(module) as where:
-            ledger = _Ledger(known, parameters, where)
+        with ledger.following_modules():
             record_saved(step, ledger.note)
     except CannotRecord:
         raise
     except Exception:  # noqa: BLE001 - the step itself has run before, unwatched
-        ledger = _Ledger(known, parameters, lambda: MODEL)
+        ledger = _Ledger(apart, module)
         record_saved(step, ledger.note)
     return Saved(ledger.by_module.total(), ledger.opaque_bytes, ledger.cast_bytes, _largest(ledger.by_module))
 
 
 class _Ledger:
-    """Adds up the storages of what it is shown, each once, but for those `seen` before."""
+    """Adds up the storages that it is shown, each once, for the innermost module that is running then."""
 
-    def __init__(self, seen: Iterable[StorageKey], parameters: list[nn.Parameter], where: Callable[[], str]) -> None:
+    def __init__(self, apart: Iterable[torch.Tensor], module: nn.Module | None) -> None:
         self.by_module: Counter[str] = Counter()
         self.opaque_bytes = self.cast_bytes = 0
-        self._seen = set(seen)
-        self._parameters = parameters
-        self._where = where
+        self._seen = {key for tensor in apart for key, _ in _storages(tensor)}
+        self._module = module
+        self._parameters = list(module.parameters()) if module is not None else []
+        self._paths = _paths_in(module) if module is not None else {}
+        self._running = [MODEL]
 
     def note(self, tensor: torch.Tensor) -> None:
         for key, size_bytes in _storages(tensor):
@@ -101,9 +103,26 @@ class _Ledger:
             if _is_cast(tensor, self._parameters):
                 self.cast_bytes += size_bytes
                 continue
-            self.by_module[self._where()] += size_bytes
+            self.by_module[self._running[-1]] += size_bytes
             if tensor.dtype is torch.uint8:
                 self.opaque_bytes += size_bytes
+
+    @contextmanager
+    def following_modules(self) -> Iterator[None]:
+        hooks = (register_module_forward_pre_hook(self._enter), register_module_forward_hook(self._leave, always_call=True))
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def _enter(self, module: nn.Module, _inputs: Any) -> None:
+        if id(module) not in self._paths:
+            self._paths |= _paths_in_copy(module, self._module)
+        self._running.append(self._paths[id(module)])
+
+    def _leave(self, _module: nn.Module, _inputs: Any, _output: Any) -> None:
+        self._running.pop()
 
 
 def _is_cast(tensor: torch.Tensor, parameters: list[nn.Parameter]) -> bool:
@@ -128,22 +147,13 @@ def _in_storage_order(parameter: nn.Parameter, dtype: torch.dtype) -> torch.Tens
 
 def _storages(tensor: torch.Tensor) -> Iterator[tuple[StorageKey, int]]:
     """The key and the size of each storage that `tensor` lies in."""
-    for part in _parts(tensor):
-        if part.layout is not torch.strided:
-            yield (part.device, id(part)), part.numel() * part.element_size()
-        elif part.untyped_storage().nbytes():
-            yield (part.device, part.untyped_storage().data_ptr()), part.untyped_storage().nbytes()
-
-
-def _parts(tensor: torch.Tensor) -> list[torch.Tensor]:
-    """The strided tensors that a sparse one consists of, or the tensor itself."""
     if tensor.layout is torch.sparse_coo:
-        return [tensor._indices(), tensor._values()]
-    if tensor.layout in (torch.sparse_csr, torch.sparse_bsr):
-        return [tensor.crow_indices(), tensor.col_indices(), tensor.values()]
-    if tensor.layout in (torch.sparse_csc, torch.sparse_bsc):
-        return [tensor.ccol_indices(), tensor.row_indices(), tensor.values()]
-    return [tensor]
+        yield from _storages(tensor._indices())
+        yield from _storages(tensor._values())
+    elif tensor.layout is not torch.strided:
+        yield (tensor.device, id(tensor)), tensor.numel() * tensor.element_size()
+    elif tensor.untyped_storage().nbytes():
+        yield (tensor.device, tensor.untyped_storage().data_ptr()), tensor.untyped_storage().nbytes()
 
 
 def histories(output: Any) -> list[str]:
@@ -163,31 +173,11 @@ def graph_nodes(output: Any) -> int:
     return len(seen)
 
 
-class _Where:
-    """The path of the innermost module that is running."""
-
-    def __init__(self, module: nn.Module | None) -> None:
-        self._module = module
-        self._paths = _paths_in(module) if module is not None else {}
-        self._running: list[nn.Module] = []
-
-    def __call__(self) -> str:
-        return (self._paths[id(self._running[-1])] or MODEL) if self._running else MODEL
-
-    def enter(self, module: nn.Module, _inputs: Any) -> None:
-        if id(module) not in self._paths:
-            self._paths |= _paths_of_copy(module, self._module)
-        self._running.append(module)
-
-    def leave(self, _module: nn.Module, _inputs: Any, _output: Any) -> None:
-        self._running.pop()
-
-
 def _paths_in(module: nn.Module, prefix: str = "") -> dict[int, str]:
-    return {id(part): ".".join(filter(None, (prefix, name))) for name, part in module.named_modules()}
+    return {id(part): ".".join(filter(None, (prefix, name))) or MODEL for name, part in module.named_modules()}
 
 
-def _paths_of_copy(copy: nn.Module, module: nn.Module | None) -> dict[int, str]:
+def _paths_in_copy(copy: nn.Module, module: nn.Module | None) -> dict[int, str]:
     """Paths in the part of `module` that `copy` is a copy of, as modes that freeze make one: it shares the values of every parameter.
 
     A module that is no such copy goes by its class.
@@ -198,17 +188,6 @@ def _paths_of_copy(copy: nn.Module, module: nn.Module | None) -> dict[int, str]:
             if type(part) is type(copy) and [parameter.data_ptr() for parameter in part.parameters()] == addresses:
                 return _paths_in(copy, path)
     return {id(copy): type(copy).__name__}
-
-
-@contextmanager
-def _running(module: nn.Module | None) -> Iterator[_Where]:
-    where = _Where(module)
-    hooks = (register_module_forward_pre_hook(where.enter), register_module_forward_hook(where.leave, always_call=True))
-    try:
-        yield where
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
 def _largest(sizes: Counter[str]) -> list[SavedBy]:

@@ -63,7 +63,8 @@ class Workload:
 
         def move_input(tensor: torch.Tensor) -> torch.Tensor:
             moved = move(tensor.detach())
-            return tensor if moved.data_ptr() == tensor.data_ptr() else moved.requires_grad_(tensor.requires_grad)
+            stayed = (moved.device, moved.dtype) == (tensor.device, tensor.dtype)
+            return tensor if stayed else moved.requires_grad_(tensor.requires_grad)
 
         args, kwargs = map_tensors(move_input, self.args), map_tensors(move_input, self.kwargs)
         module: nn.Module = self.module._apply(move)  # type: ignore[no-untyped-call]  # .to makes complex values real

@@ -26,7 +26,8 @@ def evaluation(workload: Workload, mode: Mode, steps: int = BATCHES) -> Step:
     Labels are drawn from a seed. Needs a model of tensors, batch first, that returns logits, batch first and classes last; raises Failure else.
     """
     inputs = [tensor.detach() for tensor in workload.input_tensors()]
-    logits = _first_logits(workload)
+    with torch.no_grad():
+        logits = _logits(in_training(workload.module, lambda: workload.run(workload.module), training=False)())
     batch = len(logits)
     if not inputs or any(tensor.ndim == 0 or len(tensor) != batch for tensor in inputs):
         raise Failure("unsupported", "evaluation needs inputs and logits whose first dimension is the batch")
@@ -57,28 +58,13 @@ def _figures(
     return loss.item(), hits.item()
 
 
-def _first_logits(workload: Workload) -> torch.Tensor:
-    """What the model says of its own inputs; raises Failure if those are no logits."""
-    with torch.no_grad():
-        output = in_training(workload.module, lambda: workload.run(workload.module), training=False)()
-    logits = _logits(output)
-    if logits.ndim < 2:
-        raise Failure("unsupported", f"evaluation needs logits, batch first and classes last, got {list(logits.shape)}")
-    return logits
-
-
 def _logits(output: Any) -> torch.Tensor:
-    """The tensor itself, or of an output in parts the one named `logits` or the only floating point one. Raises Failure if there is none."""
-    if isinstance(output, torch.Tensor):
-        return output
+    """What an output in parts calls `logits`, or its first floating point tensor of two dimensions. Raises Failure if there is none."""
     named = output.get("logits") if isinstance(output, dict) else getattr(output, "logits", None)
-    if isinstance(named, torch.Tensor):
-        return named
-    floating = [tensor for tensor in tensors(output) if tensor.is_floating_point()]
-    if len(floating) != 1:
-        names = "no floating point tensor" if not floating else f"{len(floating)} tensors, none of them named logits"
-        raise Failure("unsupported", f"evaluation needs an output that holds the logits; {type(output).__name__} holds {names}")
-    return floating[0]
+    for tensor in tensors([named, output]):
+        if tensor.is_floating_point() and tensor.ndim > 1:
+            return tensor
+    raise Failure("unsupported", f"evaluation needs logits, batch first and classes last; {type(output).__name__} holds none")
 
 
 def _detach_each(module: nn.Module, run: Run) -> Step:

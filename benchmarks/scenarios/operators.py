@@ -17,17 +17,27 @@ from benchmarks.scenarios.scenario import Scenario
 
 CALLS = 50
 
+OPERATORS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "elementwise": lambda x: x * 2.0,
+    "view": lambda x: x.view(-1),
+    "index": lambda x: x[0],
+    "matmul_small": lambda x: x @ x,
+    "matmul_large": lambda x: x @ x,
+    "reduction": lambda x: x.sum(),
+    CONTEXT: lambda x: x * 2.0,
+}
+
 
 class Operator(nn.Module):
-    """One operator on a parameter of `size` x `size` values."""
+    """One operator by its name, on a parameter of `size` x `size` values."""
 
-    def __init__(self, operator: Callable[[torch.Tensor], Any], size: int) -> None:
+    def __init__(self, name: str, size: int) -> None:
         super().__init__()
-        self.operator = operator
+        self.name = name
         self.values = nn.Parameter(torch.randn(size, size))
 
-    def forward(self) -> Any:
-        return self.operator(self.values)
+    def forward(self) -> torch.Tensor:
+        return OPERATORS[self.name](self.values)
 
 
 def operators(workload: Workload, mode: Mode, steps: int = CALLS) -> Step:
@@ -37,7 +47,7 @@ def operators(workload: Workload, mode: Mode, steps: int = CALLS) -> Step:
     """
     module = workload.module
     assert isinstance(module, Operator)
-    operator, values = module.operator, module.values
+    operator, values = OPERATORS[module.name], module.values
 
     def run(_model: Any) -> Any:
         output = None
@@ -45,9 +55,9 @@ def operators(workload: Workload, mode: Mode, steps: int = CALLS) -> Step:
             output = operator(values)
         return output
 
-    if operator is not _context:
+    if module.name != CONTEXT:
         return mode.bind(module, run)
-    enter_and_leave = mode.bind(module, _nothing)
+    enter_and_leave = mode.bind(module, lambda _model: None)
     product = mode.bind(module, lambda _model: operator(values))()
 
     def step() -> Any:
@@ -58,53 +68,25 @@ def operators(workload: Workload, mode: Mode, steps: int = CALLS) -> Step:
     return step
 
 
-def _nothing(_model: Any) -> None:
-    pass
+def _family(name: str, summary: str, size: int = 16) -> Family:
+    return Family(name, summary, {"tiny": {"size": size}}, partial(_built, name))
 
 
-def _family(name: str, summary: str, operator: Callable[[torch.Tensor], Any], size: int = 16) -> Family:
-    return Family(name, summary, {"tiny": {"size": size}}, partial(_built, operator))
-
-
-def _built(operator: Callable[[torch.Tensor], Any], size: int) -> tuple[nn.Module, tuple[Any, ...]]:
-    return Operator(operator, size), ()
-
-
-def _multiply(values: torch.Tensor) -> torch.Tensor:
-    return values * 2.0
-
-
-def _context(values: torch.Tensor) -> torch.Tensor:
-    return _multiply(values)
-
-
-def _view(values: torch.Tensor) -> torch.Tensor:
-    return values.view(-1)
-
-
-def _index(values: torch.Tensor) -> torch.Tensor:
-    return values[0]
-
-
-def _matmul(values: torch.Tensor) -> torch.Tensor:
-    return values @ values
-
-
-def _sum(values: torch.Tensor) -> torch.Tensor:
-    return values.sum()
+def _built(name: str, size: int) -> tuple[nn.Module, tuple[Any, ...]]:
+    return Operator(name, size), ()
 
 
 SCENARIO = Scenario(
     operators,
     modes=(TRACKED, NO_GRAD, INFERENCE_MODE, SET_GRAD_ENABLED),
     families=(
-        _family("elementwise", "x * 2.0", _multiply),
-        _family("view", "x.view(-1)", _view),
-        _family("index", "x[0]", _index),
-        _family("matmul_small", "x @ x, 16 x 16", _matmul),
-        _family("matmul_large", "x @ x, 128 x 128", _matmul, 128),
-        _family("reduction", "x.sum()", _sum),
-        _family(CONTEXT, "entering and leaving", _context),
+        _family("elementwise", "x * 2.0"),
+        _family("view", "x.view(-1)"),
+        _family("index", "x[0]"),
+        _family("matmul_small", "x @ x, 16 x 16"),
+        _family("matmul_large", "x @ x, 128 x 128", 128),
+        _family("reduction", "x.sum()"),
+        _family(CONTEXT, "entering and leaving"),
     ),
     steps=CALLS,
     budget_share=0.15,

@@ -1,0 +1,226 @@
+"""A mode is examined before it is timed: contract, kernels, memory and page faults; what fails is told for what it is."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable
+from functools import partial
+from typing import Any, cast
+
+import pytest
+import torch
+from torch import nn
+
+from benchmarks.failure import Failure
+from benchmarks.measure.examine import Examination, examine, faults_per_call
+from benchmarks.models import Source
+from benchmarks.models.workload import Family
+from benchmarks.modes import DEFAULT_MODES
+from benchmarks.plan import Job
+from benchmarks.record import Broken, Kernels, ModelFacts
+from benchmarks.scenarios import SCENARIOS
+from benchmarks.workers import Launches
+
+
+class Net(nn.Module):
+    """A linear layer and what the test does with it; `calls` counts."""
+
+    def __init__(self, forward: Callable[[Net, torch.Tensor], Any]) -> None:
+        super().__init__()
+        self.linear = nn.Linear(8, 8)
+        self.calls = 0
+        self._forward = forward
+
+    def forward(self, x: torch.Tensor) -> Any:
+        self.calls += 1
+        return self._forward(self, x)
+
+
+def linear(net: Net, x: torch.Tensor) -> torch.Tensor:
+    output: torch.Tensor = net.linear(x)
+    return output
+
+
+def job_of(forward: Callable[[Net, torch.Tensor], Any] = linear) -> Job:
+    def build() -> tuple[nn.Module, torch.Tensor]:
+        return Net(forward), torch.ones(4, 8)
+
+    family = Family("net", "a test's", {"tiny": {}}, build)
+    return Job(
+        scenario="forward", source=Source("net", "tiny", family=family), device="cpu", dtype="float32", modes=DEFAULT_MODES
+    )
+
+
+def examined(forward: Callable[[Net, torch.Tensor], Any] = linear, mode: str = "no_grad", **how: Any) -> Examination:
+    return examine(job_of(forward), mode, **{"with_tracked": True, "own_process": False, **how})
+
+
+@pytest.mark.parametrize("mode", DEFAULT_MODES)
+def test_a_mode_that_does_what_it_says_is_measured(mode: str) -> None:
+    found = examined(lambda net, x: net.linear(x).exp(), mode)
+    assert found.contract.holds
+    assert found.kernels == Kernels(same_as_tracked=True)
+    assert found.model == ModelFacts(72, 288, ["float32[4, 8]"])
+    assert found.memory is not None
+    assert found.memory.saved_bytes == (128 if mode in ("tracked", "detach") else 0)
+    assert (found.memory.peak_rss_bytes, found.page_faults) == (None, None)
+
+
+def test_checking_calls_alone_measures_nothing() -> None:
+    found = examined(calls_only=True)
+    assert found.contract.holds
+    assert (found.memory, found.page_faults, found.kernels) == (None, None, Kernels(same_as_tracked=None))
+
+
+def test_a_broken_contract_is_told_and_nothing_is_measured() -> None:
+    def tracking(net: Net, x: torch.Tensor) -> torch.Tensor:
+        with torch.enable_grad():
+            return linear(net, x)
+
+    found = examined(tracking)
+    assert [promise.promise for promise in found.contract.broken] == ["history", "records"]
+    assert found.memory is None
+
+
+def test_what_a_mode_leaves_behind_for_a_tracked_call_breaks_its_contract() -> None:
+    def caching(net: Net, x: torch.Tensor) -> torch.Tensor:
+        if net.calls == 1:
+            net.cache = x * 2
+        return linear(net, x) * cast("torch.Tensor", net.cache)
+
+    (promise,) = examined(caching, "inference_mode").contract.broken
+    assert promise.promise == "tracked_after"
+    assert "a tracked call after inference_mode fails" in promise.reason
+
+
+def test_without_tracked_there_is_nothing_to_compare_with() -> None:
+    found = examined(lambda net, x: net.linear(x) + torch.is_grad_enabled(), with_tracked=False)
+    assert found.contract.holds
+    assert found.kernels == Kernels(same_as_tracked=None)
+
+
+def test_kernels_are_counted_so_a_fourth_of_one_is_one_more() -> None:
+    def more(net: Net, x: torch.Tensor) -> torch.Tensor:
+        for _ in range(3 if torch.is_grad_enabled() else 5):
+            x = x.neg()
+        return linear(net, x)
+
+    assert examined(more).kernels == Kernels(same_as_tracked=False, added=["aten::neg x2"])
+
+
+def test_other_bits_from_the_same_operators_are_other_kernels() -> None:
+    def rounded(net: Net, x: torch.Tensor) -> torch.Tensor:
+        return linear(net, x) + (1e-7 if torch.is_grad_enabled() else 0.0)
+
+    assert examined(rounded).kernels == Kernels(same_as_tracked=False)
+
+
+def test_bits_that_differ_from_one_tracked_call_to_the_next_say_nothing() -> None:
+    def unsteady(net: Net, x: torch.Tensor) -> torch.Tensor:
+        return linear(net, x) + net.calls * 1e-7
+
+    assert examined(unsteady).kernels == Kernels(same_as_tracked=True)
+
+
+def test_where_modes_do_other_work_by_design_kernels_are_not_compared_and_loops_are_measured_per_step() -> None:
+    (losses, _) = SCENARIOS["loss_logging"].families
+    source = Source(losses.name, "tiny", family=losses)
+    job = Job(scenario="loss_logging", source=source, device="cpu", dtype="float32", modes=("tracked", "item"))
+    found = examine(job, "item", True, False)
+    assert found.kernels == Kernels(same_as_tracked=None)
+    assert found.memory is not None
+    assert found.memory.held_bytes_per_step == 0
+
+
+def refusing(net: Net, x: torch.Tensor) -> torch.Tensor:
+    """In no_grad, what torch says of a backward pass without a graph."""
+    loss = linear(net, x).sum()
+    loss.backward()  # type: ignore[no-untyped-call]
+    net.zero_grad()
+    return loss
+
+
+def test_what_torch_refuses_in_a_mode_is_unsupported_where_the_same_step_works_tracked() -> None:
+    with pytest.raises(Failure, match="does not require grad") as caught:
+        examined(refusing)
+    assert caught.value.status == "unsupported"
+
+
+@pytest.mark.parametrize("mode", ["tracked", "no_grad"])
+def test_an_error_that_tracked_meets_as_well_is_the_models_own(mode: str) -> None:
+    def mistaken(net: Net, x: torch.Tensor) -> torch.Tensor:
+        if torch.is_grad_enabled():
+            x.backward()  # type: ignore[no-untyped-call]
+        return refusing(net, x)
+
+    with pytest.raises(Failure, match="does not require grad") as caught:
+        examined(mistaken, mode)
+    assert caught.value.status == "crashed"
+
+
+def test_an_operator_that_a_dtype_lacks_is_unsupported_in_every_mode() -> None:
+    def lacking(net: Net, x: torch.Tensor) -> Any:
+        raise NotImplementedError("\"addmm\" not implemented for 'Half'")
+
+    with pytest.raises(Failure) as caught:
+        examined(lacking, "tracked")
+    assert caught.value.status == "unsupported"
+
+
+def test_an_output_without_a_tensor_is_unsupported() -> None:
+    with pytest.raises(Failure, match="holds no tensor") as caught:
+        examined(lambda net, x: "text")
+    assert caught.value.status == "unsupported"
+
+
+def test_at_most_one_tracked_graph_is_alive_at_a_time() -> None:
+    """A model whose graph fills the memory can be examined if it can be run."""
+    alive: list[int] = [0]
+    most: list[int] = []
+
+    class Counted(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+            ctx.held = Held()
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx: Any, *grads: torch.Tensor) -> Any:
+            return grads[0]
+
+    class Held:
+        def __init__(self) -> None:
+            alive[0] += 1
+            most.append(alive[0])
+
+        def __del__(self) -> None:
+            alive[0] -= 1
+
+    for mode in DEFAULT_MODES:
+        examined(lambda net, x: Counted.apply(net.linear(x)).exp(), mode)  # type: ignore[no-untyped-call]
+    assert max(most) == 1
+    assert alive == [0]
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc maps blocks of 64 MiB anew, which causes faults")
+def test_page_faults_are_those_of_a_warmed_call() -> None:
+    assert faults_per_call(lambda: None) < 0.5
+    assert faults_per_call(lambda: torch.ones(16 * 2**20)) > 16
+
+
+def test_in_a_worker_of_its_own_page_faults_and_resident_memory_are_measured() -> None:
+    job = Job(scenario="forward", source=Source("mlp", "medium"), device="cpu", dtype="float32", modes=DEFAULT_MODES)
+    run = partial(Launches(60).run, examine, job, "tracked")
+    found = run(True, True)
+    assert found.page_faults is not None
+    assert found.page_faults >= 0
+    assert found.memory is not None
+    resident = found.memory.peak_rss_bytes
+    assert resident is None or resident == pytest.approx(found.memory.peak_tensor_bytes, rel=0.3)
+    assert run(True, True, True).page_faults is None
+
+
+def test_a_promise_is_named_as_the_record_names_it() -> None:
+    assert examined(lambda net, x: x, "tracked").contract.broken == [
+        Broken("history", "the output has no history: nothing was tracked (does any parameter require grad?)")
+    ]

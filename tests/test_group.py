@@ -1,0 +1,434 @@
+"""From a job to its results: which modes are examined and timed, in how many processes, and what their figures say."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pytest
+from simulated import Machine, noisy
+
+from benchmarks.failure import Failure
+from benchmarks.group import check, measure
+from benchmarks.intervals import paired_ratio
+from benchmarks.measure.alternating import KEPT_PAGES, PLACEBO, serve_arm, time_together
+from benchmarks.measure.examine import Examination, examine
+from benchmarks.measure.timing import Limits, Timings
+from benchmarks.models import Source
+from benchmarks.options import Effort
+from benchmarks.plan import Job
+from benchmarks.record import (
+    AS_SHIPPED,
+    PAGES_KEPT,
+    Broken,
+    Contract,
+    GroupResult,
+    Interval,
+    Kernels,
+    Memory,
+    ModelFacts,
+    Result,
+    Unmeasured,
+)
+from benchmarks.scenarios import SCENARIOS
+from benchmarks.workers import LAUNCHES
+
+BOTH = (PAGES_KEPT, AS_SHIPPED)
+MODES = ("tracked", "no_grad", "inference_mode")
+SECONDS = {"tracked": 3.0, PLACEBO: 3.0, KEPT_PAGES: 2.5, "no_grad": 2.0, "inference_mode": 3.003}
+JOB = Job(scenario="forward", source=Source("mlp", "tiny"), device="cpu", dtype="float32", modes=MODES)
+EXAMINED = Examination(Contract(holds=True), Kernels(same_as_tracked=True), Memory(1, 2, 3, 4), ModelFacts(1, 4), 0.0)
+
+
+@pytest.fixture(autouse=True)
+def pages_can_be_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("benchmarks.allocator.unavailable", lambda: None)
+
+
+@dataclass
+class StandIn:
+    """Workers that answer from a script: what a mode's examination finds, and the seconds of each arm's blocks of two calls.
+
+    `later` are arms whose seconds differ in the second process, the third and so on. `lost` are failures of as many timings.
+    """
+
+    found: Mapping[str, Examination | Failure] = field(default_factory=dict)
+    later: Sequence[Mapping[str, float]] = ()
+    lost: list[Failure] = field(default_factory=list)
+    seconds: Mapping[str, float] = field(default_factory=lambda: SECONDS)
+    elapsed_seconds: float = 1.0
+    fresh = True
+    with_tracked: dict[str, bool] = field(default_factory=dict)
+    calls_only: set[bool] = field(default_factory=set)
+    timed: list[tuple[str, ...]] = field(default_factory=list)
+    """The modes of each timing with pages kept."""
+    limits: list[Limits] = field(default_factory=list)
+    launches: list[int] = field(default_factory=list)
+    served: list[str] = field(default_factory=list)
+
+    def run(self, task: Callable[..., Any], *args: Any, arms: Sequence[str] = (), launch: int = 0) -> Any:
+        if task is examine:
+            return self._examined(*args[1:])
+        assert task is time_together
+        _, modes, limits, process, own_process = args
+        assert own_process
+        assert arms == (*modes, *((PLACEBO,) if "tracked" in modes else ()))
+        self.timed.append(tuple(modes))
+        self.limits.append(limits)
+        self.launches.append(launch)
+        if self.lost:
+            raise self.lost.pop(0)
+        changed = self.later[len(self.timed) - 2] if 0 < len(self.timed) - 1 <= len(self.later) else {}
+        seconds = {arm: [(self.seconds | changed)[arm]] * 20 for arm in arms}
+        return Timings(2, 4, seconds, dict.fromkeys(arms, 1.8), dict.fromkeys(arms, process), self.elapsed_seconds)
+
+    def _examined(self, mode: str, with_tracked: bool, own_process: bool, calls_only: bool) -> Examination:
+        assert mode not in self.with_tracked, "examined twice"
+        self.with_tracked[mode] = with_tracked
+        self.calls_only.add(calls_only)
+        found = self.found.get(mode, EXAMINED)
+        if isinstance(found, Failure):
+            raise found
+        return found
+
+    @contextmanager
+    def serve(self, task: Callable[..., Any], *args: Any, arms: Sequence[str] = (), launch: int = 0) -> Iterator[Any]:
+        assert task is serve_arm
+        name = args[1]
+        assert tuple(arms) == (name,)
+        self.served.append(name)
+
+        def ask(question: tuple[int, int]) -> tuple[float | None, float, int]:
+            if self.lost and self.lost[0].arm == name:
+                raise Failure(self.lost[0].status, self.lost.pop(0).reason)
+            washout, calls = question
+            return 1.5 if washout else None, self.seconds[name] * calls, 3 * calls
+
+        yield ask
+
+
+def effort(**changes: Any) -> Effort:
+    return replace(Effort(processes=1, retries=0), **changes)
+
+
+def groups(workers: StandIn, job: Job = JOB, **changes: Any) -> list[GroupResult]:
+    return list(measure(replace(job, effort=effort(**changes)), workers))
+
+
+def measured(workers: StandIn, job: Job = JOB, **changes: Any) -> tuple[dict[str, Result], dict[str, Unmeasured]]:
+    """By mode, of a job with one allocator."""
+    (group,) = groups(workers, job, **changes)
+    return {one.result.case.mode: one.result for one in group.timed}, {one.case.mode: one for one in group.unmeasured}
+
+
+def faulting(faults: float = 100.0) -> dict[str, Examination]:
+    return {"tracked": replace(EXAMINED, page_faults=faults)}
+
+
+# One process.
+
+
+def test_speedups_are_against_tracked_and_seconds_are_per_call() -> None:
+    results, unmeasured = measured(StandIn())
+    assert unmeasured == {}
+    assert {mode: result.verdict for mode, result in results.items()} == {
+        "tracked": "baseline", "no_grad": "faster", "inference_mode": "same",
+    }  # fmt: skip
+    no_grad = results["no_grad"]
+    assert no_grad.speedup is not None
+    assert (no_grad.speedup.low, no_grad.speedup.high) == pytest.approx((1.5, 1.5))
+    assert results["tracked"].speedup == Interval(1.0, 1.0, 1.0)
+    assert (no_grad.seconds, no_grad.after_switch_seconds, no_grad.washout_calls) == pytest.approx((1.0, 1.8, 4))
+    assert (no_grad.memory, no_grad.kernels, no_grad.model) == (EXAMINED.memory, EXAMINED.kernels, EXAMINED.model)
+    assert (no_grad.placebo, no_grad.resolution, no_grad.trusted) == (Interval(1.0, 1.0, 1.0), 0.0, True)
+
+
+def test_what_inference_mode_adds_is_told_against_no_grad_from_pairs() -> None:
+    results, _ = measured(StandIn())
+    assert results["inference_mode"].over_no_grad is not None
+    assert results["inference_mode"].over_no_grad.estimate == pytest.approx(2 / 3.003)
+    assert results["no_grad"].over_no_grad is results["tracked"].over_no_grad is None
+
+
+def test_only_what_was_asked_for_is_reported_though_tracked_is_measured_for_comparison() -> None:
+    workers = StandIn()
+    results, unmeasured = measured(workers, replace(JOB, modes=("no_grad",)))
+    assert (list(results), unmeasured) == (["no_grad"], {})
+    assert workers.timed == [("tracked", "no_grad")]
+    assert results["no_grad"].verdict == "faster"
+
+
+def test_no_verdict_is_finer_than_what_identical_code_reads() -> None:
+    results, _ = measured(StandIn(seconds=SECONDS | {PLACEBO: 3.0 / 1.009, "no_grad": 3.0 / 1.0505}))
+    assert results["no_grad"].verdict == "faster"
+    results, _ = measured(StandIn(seconds=SECONDS | {PLACEBO: 3.0 / 1.06, "no_grad": 3.0 / 1.0505}))
+    assert results["no_grad"].resolution == pytest.approx(0.06)
+    assert {result.verdict for mode, result in results.items() if mode != "tracked"} == {"unclear"}
+
+
+# Several processes.
+
+
+def test_processes_come_from_launches_in_turn_and_keep_what_the_first_one_found() -> None:
+    workers = StandIn()
+    measured(workers, processes=LAUNCHES + 2)
+    assert workers.launches == list(range(LAUNCHES + 2))
+    assert [(limits.washout, limits.calls) for limits in workers.limits] == [(None, None)] + [(4, 2)] * (LAUNCHES + 1)
+
+
+def test_a_budget_is_shared_by_its_processes_and_a_timeout_leaves_time_to_say_so() -> None:
+    workers = StandIn()
+    measured(workers, processes=4, budget=8.0, worker_timeout=100.0)
+    assert {(limits.longest_seconds, limits.fewest_rounds) for limits in workers.limits} == {(2.0, 3)}
+    assert {limits.timeout_seconds < 100.0 for limits in workers.limits} == {True}
+    alone = StandIn()
+    measured(alone)
+    assert alone.limits[0].fewest_rounds == 10, "one process's own rounds have to give an interval"
+
+
+def test_the_interval_is_across_processes_and_each_is_recorded() -> None:
+    workers = StandIn(later=[{"no_grad": 2.2}, {"no_grad": 2.1}])
+    (group,) = groups(workers, processes=3, precision=0.9)
+    no_grad = group.timed[1].result
+    assert [(one.launch, one.rounds, one.page_faults) for one in no_grad.processes] == [(0, 20, 0), (1, 20, 1), (2, 20, 2)]
+    assert [one.seconds for one in no_grad.processes] == pytest.approx([1.0, 1.1, 1.05])
+    assert [one.speedup for one in no_grad.processes] == pytest.approx([1.5, 3 / 2.2, 3 / 2.1])
+    assert [one.placebo for one in no_grad.processes] == [1.0, 1.0, 1.0]
+    assert no_grad.speedup is not None
+    assert no_grad.speedup.low < 3 / 2.2 < 1.5 < no_grad.speedup.high, "each was certain, but they do not agree"
+    assert no_grad.seconds == pytest.approx((1.0 * 1.1 * 1.05) ** (1 / 3))
+    assert no_grad.page_faults == 1.0
+    assert group.timed[1].blocks == [2.0] * 20 + [2.2] * 20 + [2.1] * 20
+    assert group.timed[1].calls == 2
+
+
+APART = [{"no_grad": 2.2}, {"no_grad": 2.1}, {"no_grad": 1.9}]
+
+
+@pytest.mark.parametrize(
+    ("later", "changes", "number"),
+    [
+        ([], {"processes": 4, "budget": 100.0}, 4),
+        (APART, {"processes": 4, "budget": 100.0}, 8),
+        (APART, {"processes": 4, "budget": 5.5}, 6),
+        (APART, {"processes": 4, "budget": 1.0}, 4),
+        (APART, {"processes": 4, "budget": 100.0, "precision": 0.5}, 4),
+        (APART, {"processes": 2, "budget": 100.0}, 2),
+        (APART, {"processes": 1, "budget": 100.0}, 1),
+    ],
+)
+def test_processes_are_added_while_intervals_are_wide_and_the_budget_lasts(
+    later: list[dict[str, float]], changes: dict[str, Any], number: int
+) -> None:
+    workers = StandIn(later=[*later, *later, *later])
+    results, _ = measured(workers, **changes)
+    assert len(workers.timed) == len(results["no_grad"].processes) == number
+
+
+def test_a_scenario_that_needs_less_gets_its_share_of_the_budget() -> None:
+    workers = StandIn()
+    job = replace(JOB, scenario="operators", source=Source("add", "tiny"), modes=("tracked", "no_grad"))
+    measured(workers, job, processes=3, budget=9.0)
+    share = SCENARIOS["operators"].budget_share
+    assert share < 1
+    assert {limits.longest_seconds for limits in workers.limits} == {share * 9.0 / 3}
+
+
+# Trust.
+
+
+def test_a_placebo_that_reads_faster_marks_the_group_untrusted() -> None:
+    results, _ = measured(StandIn(seconds=SECONDS | {PLACEBO: 2.9}))
+    assert not any(result.trusted for result in results.values())
+    assert results["no_grad"].discarded_placebos == []
+
+
+def test_an_untrusted_group_is_timed_again_and_what_was_discarded_is_told() -> None:
+    workers = StandIn(seconds=SECONDS | {PLACEBO: 2.9}, later=[{PLACEBO: 3.0, "no_grad": 1.5}])
+    results, _ = measured(workers, retries=3)
+    assert len(workers.timed) == 2
+    assert results["no_grad"].trusted
+    assert results["no_grad"].speedup is not None
+    assert results["no_grad"].speedup.estimate == pytest.approx(2.0), "of the timing that counts"
+    assert [one.estimate for one in results["no_grad"].discarded_placebos] == [pytest.approx(3.0 / 2.9)]
+
+
+def test_a_group_that_stays_untrusted_is_timed_no_more_often_than_asked() -> None:
+    workers = StandIn(seconds=SECONDS | {PLACEBO: 2.9})
+    results, _ = measured(workers, retries=2)
+    assert len(workers.timed) == 3
+    assert not results["tracked"].trusted
+    assert len(results["tracked"].discarded_placebos) == 2
+
+
+# Modes that fail.
+
+
+def test_a_mode_that_breaks_its_contract_is_told_with_its_promises_and_the_rest_is_timed() -> None:
+    broken = [Broken("history", "there is a history"), Broken("grad_mode", "gradients were left off")]
+    workers = StandIn({"no_grad": replace(EXAMINED, contract=Contract(holds=False, broken=broken), memory=None)})
+    results, unmeasured = measured(workers)
+    assert unmeasured["no_grad"].status == "broken_contract"
+    assert unmeasured["no_grad"].reason == "there is a history; gradients were left off"
+    assert unmeasured["no_grad"].promises == ["history", "grad_mode"]
+    assert workers.timed == [("tracked", "inference_mode")]
+    assert list(results) == ["tracked", "inference_mode"]
+    assert results["inference_mode"].over_no_grad is None
+
+
+def test_without_tracked_the_others_go_on_without_comparison() -> None:
+    workers = StandIn({"tracked": Failure("out_of_memory", "needs 2 GiB")})
+    results, unmeasured = measured(workers, replace(JOB, modes=("no_grad", "inference_mode")), processes=3)
+    assert workers.with_tracked == {"tracked": True, "no_grad": False, "inference_mode": False}
+    assert list(unmeasured) == ["tracked"], "told though not asked for: it is why there are no speedups"
+    assert {(one.speedup, one.verdict, one.trusted, one.placebo, one.resolution) for one in results.values()} == {
+        (None, "unclear", False, None, None)
+    }
+    assert {reading.speedup for reading in results["no_grad"].processes} == {None}
+    assert results["inference_mode"].over_no_grad is not None
+
+
+@pytest.mark.parametrize("lost", ["no_grad", PLACEBO])
+def test_an_arm_that_is_lost_while_timing_is_left_out_and_the_rest_timed_again(lost: str) -> None:
+    """A lost placebo is tracked's loss: it is the same code."""
+    workers = StandIn(lost=[Failure("crashed", "SIGSEGV", lost)])
+    results, unmeasured = measured(workers)
+    mode = "tracked" if lost == PLACEBO else lost
+    assert workers.timed == [MODES, tuple(name for name in MODES if name != mode)]
+    assert {name: one.status for name, one in unmeasured.items()} == {mode: "crashed"}
+    assert (results["inference_mode"].speedup is None) == (mode == "tracked")
+
+
+def test_a_failure_of_no_arm_in_particular_is_everyones() -> None:
+    workers = StandIn(lost=[Failure("timed_out", "3 rounds")])
+    results, unmeasured = measured(workers)
+    assert (results, {one.status for one in unmeasured.values()}, len(workers.timed)) == ({}, {"timed_out"}, 1)
+    assert tuple(unmeasured) == MODES
+
+
+def test_nothing_is_timed_where_only_tracked_is_left_and_was_not_asked_for() -> None:
+    workers = StandIn({"no_grad": Failure("unsupported", "")})
+    results, unmeasured = measured(workers, replace(JOB, modes=("no_grad",)))
+    assert (results, list(unmeasured), workers.timed) == ({}, ["no_grad"], [])
+
+
+def test_checking_examines_contracts_and_times_nothing() -> None:
+    workers = StandIn({"no_grad": Failure("unsupported", "refused")})
+    found = list(check(replace(JOB, allocators=BOTH), workers))
+    assert [[one.case.mode for one in group.unmeasured] for group in found] == [["no_grad"], ["no_grad"]]
+    assert not any(group.timed for group in found)
+    assert (workers.calls_only, workers.timed) == ({True}, [])
+
+
+# Two allocators.
+
+
+def test_where_pages_cannot_be_kept_those_cases_are_unsupported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("benchmarks.allocator.unavailable", lambda: "no glibc")
+    results, unmeasured = measured(StandIn())
+    assert (results, {(one.status, one.reason) for one in unmeasured.values()}) == ({}, {("unsupported", "no glibc")})
+
+
+def test_a_job_that_does_not_fault_is_one_figure_for_both_allocators() -> None:
+    workers = StandIn()
+    kept, shipped = groups(workers, replace(JOB, allocators=BOTH))
+    assert (shipped.group.allocator, shipped.timed, shipped.unmeasured, workers.served) == (AS_SHIPPED, [], [], [])
+    assert {timed.result.also_as_shipped for timed in kept.timed} == {True}
+    (alone,) = groups(StandIn())
+    assert {timed.result.also_as_shipped for timed in alone.timed} == {False}, "it was not asked whether it faults"
+
+
+def test_a_mode_that_faults_has_the_job_timed_as_shipped_too_in_a_process_per_arm() -> None:
+    workers = StandIn(faulting())
+    kept, shipped = groups(workers, replace(JOB, allocators=BOTH), processes=3, budget=0.03)
+    assert list(workers.with_tracked) == list(MODES), "examined once for both"
+    assert set(workers.served) == {*MODES, PLACEBO, KEPT_PAGES}
+    assert len(workers.served) == 3 * 5
+    assert {timed.result.also_as_shipped for timed in kept.timed} == {False}
+    assert {timed.result.kept_pages for timed in kept.timed} == {None}
+    result = shipped.timed[1].result
+    assert result.case.allocator == AS_SHIPPED
+    assert result.kept_pages is not None
+    assert result.kept_pages.estimate == pytest.approx(3.0 / 2.5)
+    assert result.speedup is not None
+    assert result.speedup.estimate == pytest.approx(1.5)
+    assert (result.page_faults, result.washout_calls) == (3.0, 0)
+    assert [reading.launch for reading in result.processes] == [0, 1, 2]
+
+
+def test_as_shipped_alone_is_timed_whether_the_job_faults_or_not() -> None:
+    workers = StandIn(faulting(0.0))
+    (shipped,) = groups(workers, replace(JOB, allocators=(AS_SHIPPED,)), processes=3, budget=0.03)
+    assert [timed.result.case.mode for timed in shipped.timed] == list(MODES)
+    assert workers.timed == []
+
+
+def test_an_arm_that_is_lost_as_shipped_is_named_and_leaves_the_figures_of_pages_kept_alone() -> None:
+    workers = StandIn(faulting(), lost=[])
+    job = replace(JOB, allocators=BOTH, effort=effort(processes=3, budget=0.03))
+    running = measure(job, workers)
+    kept = next(running)
+    workers.lost = [Failure("crashed", "worn out", KEPT_PAGES)]
+    shipped = next(running)
+    assert len(kept.timed) == 3
+    assert {one.case.mode: one.reason for one in shipped.unmeasured} == {"tracked": "worn out"}
+    assert [timed.result.speedup for timed in shipped.timed] == [None, None]
+
+
+# The chosen procedure on a machine whose truth is known, beside the one that it took the place of.
+
+TRUTH = 1.25
+
+
+@dataclass
+class SimulatedWorkers(StandIn):
+    """Launches and processes are each faster or slower at each mode, by so large deviations; within a process calls carry over."""
+
+    seed: int = 0
+    launch_deviation: float = 0.005
+    process_deviation: float = 0.01
+
+    def run(self, task: Callable[..., Any], *args: Any, arms: Sequence[str] = (), launch: int = 0) -> Any:
+        if task is examine:
+            return EXAMINED
+        self.timed.append(arms)
+        return self.process(args[2], args[3], launch % LAUNCHES)
+
+    def process(self, limits: Limits, number: int, launch: int) -> Timings:
+        of_launch, of_process = random.Random(f"{self.seed} {launch}"), random.Random(f"{self.seed} {launch} {number}")
+        machine = Machine(noisy(of_process, 0.03, burst_share=0.01), fading=0.4)
+        costs = {"tracked": 500e-6, "no_grad": 500e-6 / TRUTH, PLACEBO: 500e-6}
+        effects = {
+            "tracked": 0.0,
+            "no_grad": of_launch.gauss(0, self.launch_deviation) + of_process.gauss(0, self.process_deviation),
+        }
+        effects[PLACEBO] = effects["tracked"]
+        steps = {name: machine.step(name, cost * math.exp(effects[name]), 150e-6) for name, cost in costs.items()}
+        return machine.time(steps, limits, number)
+
+
+def holds(interval: Interval | None) -> bool:
+    assert interval is not None
+    return interval.low <= TRUTH <= interval.high
+
+
+def test_intervals_across_processes_hold_the_truth_where_those_of_one_process_do_not() -> None:
+    job = replace(JOB, modes=("tracked", "no_grad"))
+    chosen, old, sizes = [], [], set()
+    for seed in range(60):
+        workers = SimulatedWorkers(seed=seed)
+        results, _ = measured(workers, job, processes=8, budget=12.0)
+        chosen.append(results["no_grad"].speedup)
+        sizes.add(len(workers.timed))
+        seconds = workers.process(Limits(washout=0, calls=1), 0, 0).seconds
+        old.append(paired_ratio(seconds["tracked"], seconds["no_grad"]))
+    assert sizes >= {8}
+    assert max(sizes) <= 16
+    assert sum(map(holds, chosen)) >= 57
+    assert abs(sum(math.log(one.estimate / TRUTH) for one in chosen) / len(chosen)) < 0.005
+    assert sum(map(holds, old)) < 40
+    assert sum(math.log(one.estimate / TRUTH) for one in old) / len(old) < -0.02

@@ -1,0 +1,110 @@
+"""Tensor bytes are exact to the byte, operators are counted on every thread, and what a meter does not see is known."""
+
+from __future__ import annotations
+
+import threading
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from benchmarks.measure.profile import allocations, operators
+from benchmarks.modes import DETACH, INFERENCE_MODE, NO_GRAD, TRACKED, Mode, Step
+
+U = 64 * 256 * 4
+"""Bytes of one activation: float32 (64, 256)."""
+
+
+def chain(depth: int, mode: Mode) -> Step:
+    module = nn.Sequential(*[nn.Linear(256, 256) for _ in range(depth)])
+    x = torch.ones(64, 256)
+    return mode.bind(module, lambda model: model(x))
+
+
+@pytest.mark.parametrize(
+    ("mode", "peaks", "held"),
+    [
+        (TRACKED, [U, 4 * U, 16 * U], [U, 4 * U, 16 * U]),
+        (DETACH, [U, 4 * U, 16 * U], [U, U, U]),
+        (NO_GRAD, [U, 2 * U, 2 * U], [U, U, U]),
+        (INFERENCE_MODE, [U, 2 * U, 2 * U], [U, U, U]),
+    ],
+    ids=lambda value: value.name if isinstance(value, Mode) else "",
+)
+def test_a_chain_of_linear_layers_is_exact_to_the_byte(mode: Mode, peaks: list[int], held: list[int]) -> None:
+    for depth, peak_bytes, held_bytes in zip((1, 4, 16), peaks, held, strict=True):
+        step = chain(depth, mode)
+        calls = [allocations(step) for _ in range(5)]
+        assert {(call.peak_bytes, call.held_bytes) for call in calls} == {(peak_bytes, held_bytes)}
+
+
+def test_temporaries_inside_an_operator_count() -> None:
+    x = torch.ones(64, 256)
+    call = allocations(lambda: torch.logsumexp(x, dim=1))
+    assert call.held_bytes == 64 * 4
+    assert call.peak_bytes > x.nbytes + 64 * 4
+
+
+def test_a_tensor_freed_before_the_next_is_allocated_does_not_add_up() -> None:
+    def step() -> torch.Tensor:
+        for _ in range(5):
+            torch.empty(1000, dtype=torch.uint8)
+        return torch.empty(300, dtype=torch.uint8)
+
+    call = allocations(step)
+    assert (call.peak_bytes, call.held_bytes) == (1000, 300)
+
+
+def test_operators_are_counted_one_by_one() -> None:
+    x = torch.ones(4, 4)
+    ran = operators(lambda: torch.relu(x @ x @ x)).everywhere
+    assert (ran["aten::mm"], ran["aten::relu"]) == (2, 1)
+    assert all(name.startswith("aten::") for name in ran)
+
+
+def threaded() -> torch.Tensor:
+    """A step that allocates in a thread of its own; `sum` runs where all is seen."""
+    made: list[torch.Tensor] = []
+    thread = threading.Thread(target=lambda: made.append(torch.ones(1000)))
+    thread.start()
+    thread.join()
+    return made[0].sum()
+
+
+def test_what_a_thread_of_python_allocates_is_known_to_be_unseen() -> None:
+    ran = operators(threaded)
+    assert "aten::sum" in ran.everywhere - ran.elsewhere
+    assert ran.unseen(allocations(threaded)) == ["aten::empty", "aten::fill_", "aten::ones"]
+
+
+def test_a_step_whose_operators_vary_from_call_to_call_is_not_taken_for_one_with_threads() -> None:
+    calls = iter(range(4))
+
+    def step() -> list[torch.Tensor]:
+        return [torch.ones(4) for _ in range(next(calls))]
+
+    assert operators(step).unseen(allocations(step)) == []
+
+
+jit: Any = torch.jit  # TorchScript takes comments for mypy as its own
+
+
+def summed_exp(x: torch.Tensor) -> torch.Tensor:
+    return x.exp().sum()
+
+
+def forked_sum(x: torch.Tensor) -> torch.Tensor:
+    joined: torch.Tensor = jit.wait(jit.fork(summed_exp, x))
+    return joined
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")
+def test_what_torch_itself_forks_is_seen_to_the_byte() -> None:
+    x, forked = torch.ones(64, 256), jit.script(forked_sum)
+    step = partial(forked, x)
+    step()
+    for _ in range(5):
+        call = allocations(step)
+        assert (call.peak_bytes, operators(step).unseen(call)) == (x.nbytes + 4, [])

@@ -1,0 +1,68 @@
+"""Saved files are whole or not there, and no run takes the place of another's."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from benchmarks.saving import save_numbered, write_whole
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_file_takes_the_place_of_what_was_there_under_its_name_alone(tmp_path: Path) -> None:
+    path = tmp_path / "run.json"
+    path.write_bytes(b"old")
+    write_whole(path, b"new")
+    assert (path.read_bytes(), names(tmp_path)) == (b"new", ["run.json"])
+    assert path.stat().st_mode & 0o777 == 0o644
+
+
+def test_a_disk_that_is_full_leaves_the_old_file_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "run.json"
+    path.write_bytes(b"old")
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    for save in (lambda: write_whole(path, b"new"), lambda: save_numbered(tmp_path, "run", b"new")):
+        with pytest.raises(OSError, match="No space left"):
+            save()
+        assert (path.read_bytes(), names(tmp_path)) == (b"old", ["run.json"])
+
+
+def test_runs_are_numbered_after_the_highest_number_of_the_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "results" / "machine"
+    assert save_numbered(folder, "first", b"1") == folder / "0001_first.json"
+    (folder / "0007_old.json").touch()
+    (folder / "notes.json").touch()
+    assert save_numbered(folder, "next", b"2") == folder / "0008_next.json"
+    assert (folder / "0008_next.json").read_bytes() == b"2"
+
+
+def test_runs_that_end_at_the_same_time_all_are_saved(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        paths = list(pool.map(lambda number: save_numbered(tmp_path, "run", str(number).encode()), range(24)))
+    assert len(set(paths)) == 24
+    assert [path.read_bytes() for path in paths] == [str(number).encode() for number in range(24)]
+    assert names(tmp_path) == [f"{number:04}_run.json" for number in range(1, 25)]
+
+
+def test_a_run_that_is_overtaken_takes_the_next_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another program saves between the look at the folder and the link."""
+    link = os.link
+
+    def overtaken(source: Path, target: Path) -> None:
+        monkeypatch.setattr(os, "link", link)
+        target.write_bytes(b"another's")
+        link(source, target)
+
+    monkeypatch.setattr(os, "link", overtaken)
+    assert save_numbered(tmp_path, "run", b"ours") == tmp_path / "0002_run.json"
+    assert (tmp_path / "0001_run.json").read_bytes() == b"another's"
