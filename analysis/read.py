@@ -15,9 +15,13 @@ import pandas as pd
 
 from analysis.cases import BYTES, COLUMNS, FRACTIONAL, INTERVALS, frame_of
 from analysis.machine import device_name
-from benchmarks.record import AS_SHIPPED, PAGES_KEPT, SCHEMA, Result, Unmeasured, from_json, to_json
+from benchmarks.record import AS_SHIPPED, PAGES_KEPT, SCHEMA, GroupResult, Result, Unmeasured, from_json, from_lines, to_json
 
 T = TypeVar("T")
+
+
+JOURNAL = ".jsonl"
+"""The ending of the file of a run that is not finished."""
 
 
 class AnalysisError(Exception):
@@ -63,9 +67,10 @@ IDENTITY = ("run", "machine", "torch", "date")
 
 
 def read(path: Path, name: str = "") -> Run:
-    """Reads one run; benchmarks of other tests in the same file are skipped. Raises RunFileError."""
+    """Reads one run, or the journal of one that is not finished; benchmarks of other tests in a file are skipped. Raises RunFileError."""
     try:
-        return _run(path.read_bytes(), path, name or path.stem)
+        read_content = _unfinished if path.suffix == JOURNAL else _run
+        return read_content(path.read_bytes(), path, name or path.stem)
     except OSError as error:
         raise RunFileError(f"{path}: cannot be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors
@@ -147,6 +152,7 @@ class _Conditions(msgspec.Struct):
     warnings: list[str] = []
     meters: list[dict[str, Any]] = []
     command: list[str] = []
+    unfinished: str = ""
 
 
 _FILE, _RESULT = msgspec.json.Decoder(_File), msgspec.json.Decoder(Result)
@@ -179,6 +185,39 @@ def _run(content: bytes, path: Path, name: str) -> Run:
     return Run(
         results, ours.unmeasured, ours.meters_disagree, name, path,
         clean(file.datetime or ""), clean(str(file.commit_info)), machine, ours.conditions,
+    )  # fmt: skip
+
+
+class _Head(msgspec.Struct):
+    """What the first line of a journal says of its run."""
+
+    identity: dict[str, Any]
+    jobs: int
+    command: str
+
+
+class _Done(msgspec.Struct):
+    groups: list[GroupResult]
+
+
+def _unfinished(content: bytes, path: Path, name: str) -> Run:
+    """What a journal holds until now. Raises ValueError or RecursionError."""
+    lines, _, _ = from_lines(content)
+    if not lines or lines[0].kind != "run":
+        raise ValueError("line 1 is not what was written; expected the journal of an unfinished run")
+    head = _typed_as(_Head, clean(lines[0].payload), "line 1")
+    done = [_typed_as(_Done, clean(line.payload), f"line {line.number}") for line in lines if line.kind == "done"]
+    groups = [group for line in done for group in line.groups]
+    results = [timed.result for group in groups for timed in group.timed]
+    for result in results:
+        if problem := _senseless(result):
+            raise ValueError(f"{result.case}: {problem}")
+    machine = {"gradtax": head.identity}
+    _typed_as(_Machine, machine, "line 1.identity")
+    unfinished = f"{len(done)} of {head.jobs} jobs are measured; go on with: {head.command}"
+    return Run(
+        list({result.case: result for result in results}.values()), [lost for group in groups for lost in group.unmeasured],
+        name=name, path=path, saved_at=clean(lines[-1].at), machine=machine, conditions={"unfinished": unfinished},
     )  # fmt: skip
 
 

@@ -180,6 +180,10 @@ class Journal:
     def missing(self) -> list[Job]:
         return [job for number, job in enumerate(self._jobs) if number not in self._done]
 
+    @property
+    def done(self) -> str:
+        return f"{len(self._done)} of {len(self._jobs)} jobs"
+
     def begun(self, jobs: Iterable[Job]) -> Iterator[Job]:
         """Each of `jobs`, noted before it is handed on."""
         for job in jobs:

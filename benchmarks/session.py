@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol
@@ -38,10 +39,11 @@ class Session:
     """`saved` is where the run was saved; `told` are lines for its end: what could not be written, and how to go on."""
 
     def __init__(self, chosen: RunOptions) -> None:
-        workers = InProcess() if chosen.in_process else Launches(chosen.effort.worker_timeout)
+        launches = partial(Launches, chosen.effort.worker_timeout, memory_limit=chosen.effort.memory_limit)
+        workers = InProcess() if chosen.in_process else launches()
         sources, imports = plan.own_sources(chosen, workers)
         if imports:
-            workers = Launches(chosen.effort.worker_timeout, imports)
+            workers = launches(imports)
         self.options, self.workers = chosen, workers
         self.jobs = plan.plan(chosen, sources)
         self.devices = list(dict.fromkeys(job.device for job in self.jobs))
@@ -88,8 +90,7 @@ class Session:
             others = resumable(folder)
             return Journal.begin(folder, self.jobs, facts, self._command()), [others] if others else []
         journal = Journal.resume(folder, self.jobs, facts)
-        there = f"{len(self.jobs) - len(journal.missing)} of {len(self.jobs)} jobs are there"
-        return journal, [*journal.told, f"going on with the run of {journal.segments[0]['started']}: {there}"]
+        return journal, [*journal.told, f"going on with the run of {journal.segments[0]['started']}: {journal.done} are there"]
 
     def _command(self) -> str:
         """What goes on with this run."""
@@ -106,6 +107,8 @@ class Session:
         }
         if self.journal is not None:
             conditions |= {"journal": self.journal.path.stem, "segments": self.journal.segments}
+            if self.journal.missing:
+                conditions["unfinished"] = f"{self.journal.done} are measured; go on with: {self._command()}"
         return self.run.top_level(conditions)
 
     def save(self, folder: Path, name: str, content: bytes) -> None:
@@ -120,15 +123,15 @@ class Session:
 
     def end(self) -> None:
         """After saving. The journal goes once all that it holds is in a saved run; if not, `told` says how to go on."""
-        journal, self.journal = self.journal, None
+        journal = self.journal
         if journal is None:
             return
         if self.saved is not None and not journal.missing:
             journal.remove()
         else:
-            done = f"{len(self.jobs) - len(journal.missing)} of {len(self.jobs)} jobs are kept in {journal.path}"
-            self.told.append(f"{done}; go on with: {self._command()}")
+            self.told.append(f"{journal.done} are kept in {journal.path}; go on with: {self._command()}")
         journal.close()
+        self.journal = None
 
     @contextmanager
     def telling(self, trouble: str) -> Iterator[None]:
