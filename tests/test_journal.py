@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -12,7 +11,7 @@ import pytest
 
 from benchmarks.journal import Journal, JournalError, identity, resumable, unfinished
 from benchmarks.record import GroupResult, from_lines
-from benchmarks.selfcheck.stand_ins import FACTS, StandInJob, jobs, killed_at, measured, run_to_the_end
+from benchmarks.selfcheck.stand_ins import FACTS, StandInJob, gone_on_with, groups_of, jobs, killed_at, measured, run_to_the_end
 
 JOBS = jobs(3)
 
@@ -48,10 +47,6 @@ def release(path: Path) -> None:
     for number in list(Path("/proc/self/fd").iterdir()):
         if os.path.realpath(number) == str(path):
             os.close(int(number.name))
-
-
-def groups_of(saved: Path) -> Any:
-    return json.loads(saved.read_text())["groups"]
 
 
 @pytest.fixture
@@ -127,28 +122,10 @@ def test_killed_before_or_after_any_change_of_the_disk_it_ends_as_if_it_had_not_
     call = 1
     while killed_at(tmp_path / str(call), JOBS, call, before=before):
         folder = tmp_path / str(call)
-        assert groups_of(gone_on_with(folder)) == whole, call
+        assert groups_of(gone_on_with(folder, JOBS)) == whole, call
         assert [path.name for path in folder.iterdir() if "unfinished" not in path.name] == ["0001_run.json"], call
         call += 1
     assert call > 20
-
-
-def gone_on_with(folder: Path) -> Path:
-    """The run that a killed one has become, or becomes by going on, or is begun anew where nothing had been measured."""
-    saved = next(folder.glob("*.json"), None)
-    if saved is not None and not unfinished(folder):
-        return saved
-    try:
-        return run_to_the_end(folder, JOBS)
-    except JournalError:
-        return saved or run_to_the_end(remove_journals(folder), JOBS)
-
-
-def remove_journals(folder: Path) -> Path:
-    for path in unfinished(folder):
-        assert b"begun" not in path.read_bytes()
-        path.unlink()
-    return folder
 
 
 def test_a_job_that_ended_the_run_twice_is_crashed_and_the_run_goes_on(tmp_path: Path) -> None:
@@ -161,7 +138,7 @@ def test_a_job_that_ended_the_run_twice_is_crashed_and_the_run_goes_on(tmp_path:
     groups = {group["group"]["model"]: group for group in groups_of(run_to_the_end(tmp_path, JOBS))}
     assert list(groups) == ["model_0", "model_1", "model_2"]
     assert {one["status"] for one in groups["model_1"]["unmeasured"]} == {"crashed"}
-    assert [one["case"]["mode"] for one in groups["model_1"]["unmeasured"]] == ["tracked", "no_grad"]
+    assert [one["case"]["mode"] for one in groups["model_1"]["unmeasured"]] == ["tracked", "detach", "no_grad"]
     assert groups["model_1"]["timed"] == []
 
 
