@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
-from functools import partial
+from functools import cached_property, partial
 from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol
@@ -49,7 +49,6 @@ class Session:
         self.devices = list(dict.fromkeys(job.device for job in self.jobs))
         self.conditions = Conditions(Place.of(chosen.effort.threads, self.devices))
         self.findings: list[Finding] = []
-        self.machine: dict[str, Any] = {}
         self.executor = executors.Here(workers)
         self.run = Run(iter(()))
         self.started = time.monotonic()
@@ -57,6 +56,11 @@ class Session:
         self.saved: Path | None = None
         self.told: list[str] = []
         self.signals = Signals()
+
+    @cached_property
+    def machine(self) -> dict[str, Any]:
+        """What it is, asked once: before the first job, or earlier where pytest-benchmark compares it with a saved run's."""
+        return self.workers.run(machine_facts, self.devices)
 
     def check(self, progress: Progress) -> None:
         """Each mode is run and its contract checked when it is asked for; nothing is timed and nothing saved."""
@@ -70,7 +74,7 @@ class Session:
         """
         if isinstance(self.workers, Launches):
             self.workers.prepare()
-        self.machine = self.workers.run(machine_facts, self.devices)
+        facts = identity(self.jobs, {"in_process": self.options.in_process}, self.machine)
         self.signals.catch()
         if folder is None:
             if resume:
@@ -78,14 +82,13 @@ class Session:
             shown = progress(self.jobs)
             self.run = Run(shown.shown(self.executor.results(shown.announced(self.jobs))))
             return []
-        self.journal, told = self._opened_journal(folder, resume=resume)
+        self.journal, told = self._opened_journal(folder, facts, resume=resume)
         shown = progress(self.journal.missing)
         jobs = self.journal.begun(shown.announced(self.journal.missing))
         self.run = Run(chain(self.journal.groups, shown.shown(self.journal.kept(self.executor.results(jobs)))))
         return told
 
-    def _opened_journal(self, folder: Path, *, resume: bool) -> tuple[Journal, list[str]]:
-        facts = identity(self.jobs, {"in_process": self.options.in_process}, self.machine)
+    def _opened_journal(self, folder: Path, facts: dict[str, Any], *, resume: bool) -> tuple[Journal, list[str]]:
         if not resume:
             others = resumable(folder)
             return Journal.begin(folder, self.jobs, facts, self._command()), [others] if others else []

@@ -217,7 +217,7 @@ def test_a_served_task_answers_until_it_is_no_longer_asked_and_is_then_gone(work
 
 
 def servers(workers: Launches) -> set[int]:
-    return {server._forkserver_pid for server in workers._servers}
+    return {vars(server)["_forkserver_pid"] for server in workers._servers}
 
 
 def test_a_server_that_cannot_begin_says_so_when_it_is_asked(workers: Launches) -> None:

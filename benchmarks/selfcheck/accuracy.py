@@ -60,8 +60,8 @@ class Extent:
 
     repeats: int = 10
     seconds: float = 0.35
-    null_groups: int = 25
-    twins: int = 8
+    null_groups: int = 40
+    twins: int = 5
     effort: Effort = field(default_factory=Effort)
 
 
@@ -82,7 +82,7 @@ class Null:
 def accuracy(extent: Extent) -> Findings:
     readings: dict[tuple[str, str], list[Ratios]] = defaultdict(list)
     steps = 2 * extent.repeats + extent.null_groups
-    with one_core(), progress(steps, extent.repeats * 40 + extent.null_groups * 6) as begin:
+    with one_core(), progress(steps, extent.repeats * 26 + extent.null_groups * 5) as begin:
         workers = Launches(extent.effort.worker_timeout)
         for number in range(2 * extent.repeats):
             condition = (ALONE, BESIDE)[number % 2]

@@ -51,7 +51,7 @@ QUICK = Extent(repeats=1, processes=2, seconds=0.02, effort=Effort(processes=2, 
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """What one process read: a ratio, and the standard error of its logarithm by the process's own rounds. `launch` names where it came from."""
+    """What one process of a launch read: a ratio, and the standard error of its logarithm by its own rounds."""
 
     launch: str
     ratio: float
@@ -103,7 +103,7 @@ def trueness(jobs: Sequence[Job], extent: Extent, preload: Sequence[str] = ()) -
     }
     planted_ratios: dict[str, list[float]] = defaultdict(list)
     steps = extent.repeats * (len(jobs) + 1)
-    with progress(steps, steps * (10 + extent.processes * extent.seconds)) as begin:
+    with progress(steps, steps * (9 + extent.processes * extent.seconds)) as begin:
         for repeat in range(extent.repeats):
             for job in jobs:
                 begin(str(job))
@@ -177,7 +177,7 @@ def fresh_launches(effort: Effort, preload: Sequence[str] = ()) -> Iterator[Laun
 
 
 def deviations(processes: Sequence[Process]) -> tuple[float, float, float]:
-    """What rounds let the readings of processes deviate by, and what processes and launches add to it; nan where there is no telling.
+    """What their rounds let processes deviate by, and what processes and launches add to it; nan where there is no telling.
 
     One-way random effects, groups of unequal size (Searle, Casella and McCulloch 1992, Variance components, section 3.6).
     """
