@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
 
 from benchmarks.selfcheck import misbehaving
-from benchmarks.selfcheck.faults import long_run, mutated_files
+from benchmarks.selfcheck.faults import long_run
 from benchmarks.selfcheck.misbehaving import CONTROL, LATE, MISBEHAVIOURS, broken_promise, exact_figures, outcome
+from benchmarks.selfcheck.mutations import mutated_files
 from benchmarks.workers import Launches
 
 
@@ -28,12 +30,11 @@ def test_a_model_that(workers: Launches, name: str, monkeypatch: pytest.MonkeyPa
     assert broken_promise(name, outcome(name, workers)) == ""
 
 
-
-
 def test_mutated_files_give_an_answer_or_a_line() -> None:
     tried, failures = mutated_files(100, seed=1)
     assert (tried, failures) == (100, [])
 
 
-def test_2000_jobs_leave_nothing_in_the_parent() -> None:
+def test_2000_jobs_leave_nothing_in_the_parent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "fsync", lambda _: None)
     assert long_run(2000) == ""

@@ -154,7 +154,7 @@ def _cyclic(_: Any, __: Any, output: torch.Tensor) -> Any:
 
 CONTROL = "behaves"
 MISBEHAVIOURS: dict[str, Misbehaviour] = {
-    CONTROL: Misbehaviour(lambda *_: None, {MEASURED}),
+    CONTROL: Misbehaviour(lambda _, __, output: output.relu(), {MEASURED}),
     "aborts": Misbehaviour(lambda *_: os.abort(), {CRASHED}),
     "segfaults": Misbehaviour(_segfaults, {CRASHED}),
     "ends_its_process": Misbehaviour(lambda *_: os._exit(0), {CRASHED}),
