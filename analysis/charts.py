@@ -19,6 +19,7 @@ import vl_convert
 from analysis.cases import JOB, TRACKED, against, is_context, labels, memory
 from analysis.figures import bytes_text
 from analysis.read import Run
+from analysis.whole import write_whole
 from benchmarks.intervals import MARGIN
 from benchmarks.record import FORWARD, OPERATORS, PAGES_KEPT, Result
 
@@ -80,8 +81,8 @@ def write(run: Run, folder: Path) -> list[Path]:
         if svg:
             stem = folder / re.sub(r"\W+", "-", title.lower())
             written += [stem.with_suffix(".svg"), stem.with_suffix(".png")]
-            written[-2].write_text(svg.replace(">", f">{_BACKGROUND}", 1), encoding="utf-8")
-            written[-1].write_bytes(vl_convert.svg_to_png(svg.replace(">", f">{_WHITE}", 1), scale=2))
+            write_whole(written[-2], svg.replace(">", f">{_BACKGROUND}", 1).encode())
+            write_whole(written[-1], vl_convert.svg_to_png(svg.replace(">", f">{_WHITE}", 1), scale=2))
     return written
 
 

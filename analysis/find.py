@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from analysis.read import RunFileError
+from analysis.read import JOURNAL, RunFileError
 
 RESULTS = Path("results")
 LATEST = "latest"
@@ -61,6 +61,8 @@ def _one_file(run: str, folder: Path) -> Path:
 def _stored_run(run: str, folder: Path) -> Path:
     candidates = (path for path in folder.glob("*/[0-9][0-9][0-9][0-9]_*.json") if path.is_file())
     stored = sorted(candidates, key=lambda path: (path.stat().st_mtime, path.name))
+    if not stored and run == LATEST:
+        stored = sorted(folder.glob(f"*/.*{JOURNAL}"))
     if not stored:
         raise RunFileError(f"there is no saved run under {folder}/; `pytest --benchmark` makes one, or name a file")
     if run == LATEST:

@@ -10,7 +10,7 @@ from analysis.figures import MISSING, bytes_text, short_text
 if TYPE_CHECKING:
     from analysis.read import Run
 
-_IN_NOTES = ("warnings", "meters")
+_IN_NOTES = ("warnings", "meters", "unfinished")
 _UNITS = {"_seconds": "s", "_percent": "%", "_celsius": "°C"}
 _LONGEST = 60
 

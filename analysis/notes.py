@@ -39,6 +39,8 @@ def notes(run: Run, most: int | None = MOST) -> list[str]:
 
 def _all(run: Run) -> Iterator[str]:
     frame = run.frame
+    if run.conditions.get("unfinished"):
+        yield f"unfinished: {run.conditions['unfinished']}"
     yield from _failed_controls(frame)
     yield from _control(frame)
     yield from _unclear(frame)

@@ -14,9 +14,13 @@ import pandas as pd
 
 from analysis.cases import COLUMNS, frame_of
 from analysis.machine import device_name
-from benchmarks.record import CASE, SCHEMA, Result, Unmeasured, from_json, to_json
+from benchmarks.record import CASE, SCHEMA, GroupResult, Result, Unmeasured, from_json, from_lines, to_json
 
 T = TypeVar("T")
+
+
+JOURNAL = ".jsonl"
+"""The ending of the file of a run that is not finished."""
 
 
 class AnalysisError(Exception):
@@ -69,9 +73,10 @@ IDENTITY = ("run", "machine", "torch", "date")
 
 
 def read(path: Path, name: str = "") -> Run:
-    """Reads one run; benchmarks of other tests in the same file are skipped. Raises RunFileError."""
+    """Reads one run, or the journal of one that is not finished; benchmarks of other tests in a file are skipped. Raises RunFileError."""
     try:
-        return _run(path.read_bytes(), path, name or path.stem)
+        read_content = _unfinished if path.suffix == JOURNAL else _run
+        return read_content(path.read_bytes(), path, name or path.stem)
     except OSError as error:
         raise RunFileError(f"{path}: cannot be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors
@@ -143,6 +148,7 @@ class _Conditions(msgspec.Struct):
     warnings: list[str] = []
     meters: list[dict[str, Any]] = []
     command: list[str] = []
+    unfinished: str = ""
 
 
 class _Gradtax(msgspec.Struct):
@@ -194,6 +200,36 @@ def _converted(value: Any, kind: type[T], place: str) -> T:
         return from_json(value, kind)
     except msgspec.ValidationError as error:
         raise ValueError(_located(place, error)) from error
+
+
+class _Head(msgspec.Struct):
+    """What the first line of a journal says of its run."""
+
+    identity: dict[str, Any]
+    jobs: int
+    command: str
+
+
+class _Done(msgspec.Struct):
+    groups: list[GroupResult]
+
+
+def _unfinished(content: bytes, path: Path, name: str) -> Run:
+    """What a journal holds until now. Raises ValueError or RecursionError."""
+    lines, _, _ = from_lines(content)
+    if not lines or lines[0].kind != "run":
+        raise ValueError("line 1 is not what was written; expected the journal of an unfinished run")
+    head = _converted(clean(lines[0].payload), _Head, "line 1")
+    done = [_converted(clean(line.payload), _Done, f"line {line.number}") for line in lines if line.kind == "done"]
+    groups = [group for line in done for group in line.groups]
+    results = [timed.result for group in groups for timed in group.timed]
+    machine = {"gradtax": head.identity}
+    _converted(machine, _Machine, "line 1.identity")
+    unfinished = f"{len(done)} of {head.jobs} jobs are measured; go on with: {head.command}"
+    return Run(
+        list({result.case: result for result in results}.values()), [lost for group in groups for lost in group.unmeasured],
+        name=name, path=path, saved_at=clean(lines[-1].at), machine=machine, conditions={"unfinished": unfinished},
+    )  # fmt: skip
 
 
 def _results(benchmarks: Sequence[_Benchmark]) -> list[Result]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -43,6 +44,8 @@ class Effort:
     retries: int = 1
     worker_timeout: float = 300.0
     """Seconds after which a worker is given up."""
+    memory_limit: int | None = None
+    """Bytes that a worker may have, what it shares with its launch included (Linux)."""
 
     def __post_init__(self) -> None:
         """Raises OptionError for a number out of range: in a notebook nothing has looked at it before."""
@@ -127,6 +130,7 @@ def add_options(add: Callable[..., Any]) -> None:
         help="time a group again, so many times at most, if its placebo shows that it cannot be trusted (default: %(default)s)")  # fmt: skip
     add("--worker-timeout", metavar="SECONDS", type=NUMBERS["worker_timeout"], default=effort.worker_timeout,
         help="give a worker up after this long (default: %(default)g)")  # fmt: skip
+    add("--memory-limit", metavar="BYTES", type=size_in_bytes, help="let no worker have more memory than this, such as 4GiB")
     add("--in-process", action="store_true", help="no workers: everything in this process, for debuggers and profilers")
 
 
@@ -196,6 +200,18 @@ NUMBERS: dict[str, Callable[[Any], float]] = {
     "worker_timeout": number_above_0(),
 }
 """What each field of Effort takes, from a text or as a number."""
+
+
+_UNITS = {"": 1, "B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
+
+
+def size_in_bytes(text: str) -> int:
+    """`4GiB`, `1.5 GiB`, or a plain number of bytes; at least 1 MiB, below which no process starts."""
+    found = re.fullmatch(r"(\d{1,15}(?:\.\d{1,9})?) ?([A-Za-z]*)", text)
+    size = int(float(found[1]) * _UNITS[found[2]]) if found and found[2] in _UNITS else 0
+    if size < 2**20:
+        raise argparse.ArgumentTypeError(f"{text}: expected at least 1MiB, such as 4GiB")
+    return size
 
 
 def _pattern(text: str) -> str:

@@ -8,6 +8,7 @@ the ratio of two such loops, is for what the next launch on this machine will re
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -270,3 +271,51 @@ def to_json(record: Any) -> Any:
 def from_json(value: Any, kind: type[T]) -> T:
     """The record of `kind` in what the `json` module read. Raises msgspec.ValidationError, which names the field."""
     return msgspec.convert(value, kind)
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A line of the journal of a run that is not finished. `number` counts from 1; `at` is when it was written, in ISO 8601.
+
+    `run` is the first: what run it is. `segment`: a process began to write. `begun`, `left`, `done`: a job was begun, given up by an orderly
+    end, measured.
+    """
+
+    number: int
+    kind: Literal["run", "segment", "begun", "left", "done"]
+    at: str
+    payload: dict[str, Any]
+
+
+def to_line(line: Line) -> bytes:
+    """A list of the checksum, in eight characters, and the line, as JSON."""
+    content = msgspec.json.encode(line)
+    return b'["%08x",%s]\n' % (zlib.crc32(content), content)
+
+
+def from_lines(content: bytes) -> tuple[list[Line], int, str]:
+    """The lines of a journal, how many of its bytes they are, and what is wrong with the rest, empty where nothing is.
+
+    A last line may be torn or wrong, which the end of a machine explains. Raises ValueError for a wrong line with others behind it.
+    """
+    lines: list[Line] = []
+    end = 0
+    while end < len(content):
+        number, stop = len(lines) + 1, content.find(b"\n", end) + 1
+        if not stop:
+            return lines, end, f"line {number}, the last, has no end"
+        line = _line(content[end : stop - 1])
+        if line is None or line.number != number:
+            if stop == len(content):
+                return lines, end, f"line {number}, the last, is not what was written"
+            raise ValueError(f"line {number} is not what was written, and others follow it: the journal cannot be trusted")
+        lines.append(line)
+        end = stop
+    return lines, end, ""
+
+
+def _line(text: bytes) -> Line | None:
+    content = text[12:-1]
+    if text != b'["%08x",%s]' % (zlib.crc32(content), content):
+        return None
+    return msgspec.json.decode(content, type=Line)

@@ -16,8 +16,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analysis.cases import COLUMNS
+from analysis.find import find_run
+from analysis.notes import notes
 from analysis.read import IDENTITY, Run, RunFileError, read, read_all
+from benchmarks.journal import Journal
 from benchmarks.record import Contract, Interval, Kernels, Memory, ProcessReading, SavedBy
+from benchmarks.selfcheck import stand_ins
 
 QUICK = settings(max_examples=60, deadline=None, derandomize=True, database=None)
 FIRST, SECOND = "benchmarks[0].extra_info", "benchmarks[1].extra_info"
@@ -254,3 +258,43 @@ def test_of_many_runs_one_that_cannot_be_read_stops_unless_somebody_takes_it(tmp
     failed: list[Path] = []
     frame = read_all(files, ["mode"], lambda path, _: failed.append(path))
     assert (frame["run"].tolist(), failed) == (["good", "good"], [torn])
+
+
+def journal_of(folder: Path, done: int) -> Path:
+    """Of a run that was left after so many of its three jobs."""
+    journal = Journal.begin(folder / "machine", stand_ins.jobs(3), {"torch": "2.13.0", "devices": {}}, "pytest --resume")
+    list(journal.kept(stand_ins.measured(journal.begun(journal.missing[:done]))))
+    journal.close()
+    return journal.path
+
+
+def test_an_unfinished_run_is_read_and_says_so(tmp_path: Path) -> None:
+    unfinished = read(journal_of(tmp_path, 2))
+    assert [(one.case.model, one.case.allocator) for one in unfinished.results][1:3] == [
+        ("model_0", "as_shipped"),
+        ("model_1", "pages_kept"),
+    ]
+    assert len(unfinished.unmeasured) == 4
+    assert unfinished.machine["gradtax"]["torch"] == "2.13.0"
+    assert notes(unfinished)[0] == "unfinished: 2 of 3 jobs are measured; go on with: pytest --resume"
+
+
+def test_an_unfinished_run_is_latest_only_where_none_is_saved(tmp_path: Path) -> None:
+    path = journal_of(tmp_path, 1)
+    assert find_run("latest", tmp_path).path == path
+    newest = saved(tmp_path / "machine" / "0001_run.json")
+    assert find_run("latest", tmp_path).path == newest
+
+
+def test_a_journal_with_a_torn_end_is_read_without_it_and_one_that_is_wrong_before_is_refused(tmp_path: Path) -> None:
+    path = journal_of(tmp_path, 2)
+    content = path.read_bytes()
+    path.write_bytes(content[:-9])
+    assert len(read(path).results) == 2
+    path.write_bytes(content.replace(b"model_0", b"model_9"))
+    with pytest.raises(RunFileError, match="line 4 is not what was written"):
+        read(path)
+    path.write_bytes(b"[]\n")
+    with pytest.raises(RunFileError, match="line 1 is not what was written"):
+        read(path)
+    assert path.read_bytes() == b"[]\n"

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -223,3 +224,46 @@ def test_in_this_process_tasks_fail_alike_but_cannot_serve() -> None:
     with pytest.raises(Failure, match="--in-process") as caught, here.serve(counts_from, 1):
         pass
     assert caught.value.status == "unsupported"
+
+
+def starts_a_session(where: str, *, hang: bool) -> None:
+    """A child with a session of its own, which has one in turn; nobody in its group would end it with the worker."""
+    grandchild = f"import subprocess, sys; subprocess.Popen({PAUSE!r}, start_new_session=True).wait()"
+    child = subprocess.Popen([sys.executable, "-S", "-c", grandchild], start_new_session=True)
+    while not (children := psutil.Process(child.pid).children()):
+        pass
+    Path(where).write_text(f"{os.getpid()} {child.pid} {children[0].pid}")
+    while hang:
+        signal.pause()
+
+
+PAUSE = [sys.executable, "-S", "-c", "import signal; signal.pause()"]
+
+
+def test_children_with_a_session_of_their_own_end_with_the_worker(workers: Launches, tmp_path: Path) -> None:
+    workers.run(partial(starts_a_session, str(tmp_path / "pids"), hang=False))
+    assert all(is_gone(int(pid)) for pid in (tmp_path / "pids").read_text().split())
+
+
+def test_nothing_outlives_the_process_that_was_killed_while_a_worker_hangs(tmp_path: Path) -> None:
+    told = tmp_path / "pids"
+    os.mkfifo(told)
+    program = "import sys, test_workers as t; t.Launches(600).run(t.partial(t.starts_a_session, sys.argv[1], hang=True))"
+    folders = os.pathsep.join([str(Path(__file__).parent), str(Path(__file__).parent.parent)])
+    parent = subprocess.Popen([sys.executable, "-c", program, str(told)], env={**os.environ, "PYTHONPATH": folders})
+    left = [psutil.Process(int(pid)) for pid in told.read_text().split()]
+    launch = psutil.Process(left[0].ppid())
+    parent.kill()
+    parent.wait()
+    _, alive = psutil.wait_procs([*left, launch], timeout=30)
+    assert alive == []
+
+
+def test_a_worker_may_have_so_much_memory_and_no_more() -> None:
+    limited = Launches(timeout_seconds=60, memory_limit=2 * 2**30)
+    assert limited.run(fills, 2**20) == 2**20
+    assert failure_of(limited, fills, 3 * 2**30).status == "out_of_memory"
+
+
+def fills(size: int) -> int:
+    return torch.zeros(size, dtype=torch.uint8).numel()

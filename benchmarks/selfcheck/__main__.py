@@ -15,7 +15,7 @@ from benchmarks.models.own import ModelError
 from benchmarks.options import OptionError, RunOptions, names_of
 from benchmarks.plan import own_sources, plan
 from benchmarks.record import FORWARD, PAGES_KEPT
-from benchmarks.selfcheck import accuracy, coverage, trueness
+from benchmarks.selfcheck import accuracy, coverage, faults, trueness
 from benchmarks.selfcheck.findings import Findings
 from benchmarks.workers import Launches
 
@@ -23,6 +23,7 @@ DEFAULT_SIZES = ("tiny", "small")
 CHECKS = {
     "trueness": "the default measurement against long loops, and planted ratios (about eleven minutes)",
     "accuracy": "identical code and planted effects, by the suite and by other harnesses (about eight minutes)",
+    "faults": "kills, full disks, misbehaving models and mutated files (about an hour)",
     "coverage": "how often the intervals hold the truth on a simulated machine (about a minute)",
 }
 
@@ -56,6 +57,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _findings(chosen: argparse.Namespace) -> Findings:
     if chosen.check == "accuracy":
         return accuracy.accuracy(accuracy.QUICK if chosen.quick else accuracy.Extent())
+    if chosen.check == "faults":
+        return faults.faults(quick=chosen.quick)
     if chosen.check == "coverage":
         return coverage.coverage(coverage.QUICK_DRAWS if chosen.quick else coverage.DRAWS)
     options = RunOptions(
