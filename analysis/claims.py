@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import pandas as pd
 
-from analysis.cases import TRACKED, each, memory
+from analysis.cases import each, memory
 from analysis.figures import bytes_text
 from analysis.gains import (
-    HELD,
     PEAK,
     SAVED,
+    SWITCHES,
     beside_tracked,
-    by_size,
     evidence_of,
     forward_passes,
     higher,
@@ -27,7 +27,7 @@ from analysis.render import Table
 from benchmarks.record import FORWARD, Promise
 
 GUIDE = "python -m benchmarks.guide"
-SHOWN, NOT_MEASURED = "shown there", "not measured"
+SHOWN, NOT_MEASURED = "shown by", "not measured"
 
 COLUMNS = ["claim", "statement", "verdict", "evidence"]
 
@@ -37,54 +37,44 @@ Finding = tuple[str, str]
 _NOTHING: Finding = (NOT_MEASURED, "")
 
 
-def claims(run: Run) -> Table:
-    """A row per statement that the run tests, with its verdict; a note counts the others."""
-    rows = pd.DataFrame([(name, statement, *check(run)) for name, statement, check in _CLAIMS], columns=COLUMNS)
+def claims(run: Run) -> pd.DataFrame:
+    """A row per statement: `claim statement verdict evidence`, all texts."""
+    return pd.DataFrame([(name, statement, *check(run)) for name, statement, check in CLAIMS], columns=COLUMNS)
+
+
+def tables(run: Run) -> list[Table]:
+    """The statements that the run tests, and how many it does not. Narrow enough for a terminal."""
+    rows = claims(run)
     missing = rows["verdict"].eq(NOT_MEASURED)
-    notes = [f"{SHOWN}: {GUIDE} runs it before your eyes"]
+    notes = ["in brackets: how many groups, or modes of groups, the run tested it on"]
     if missing.any():
         names = ", ".join(rows["claim"][missing])
         notes.append(f"{missing.sum()} not measured here ({names}): `pytest --benchmark --scenarios all` measures them")
-    return Table(rows[~missing], notes, "Ten common statements, tested here")
+    return [Table(rows[~missing].rename(columns={"claim": "#"}), notes, "Ten common statements, tested here")]
 
 
 def _memory(run: Run) -> Finding:
     peaks = _peaks(run)
     if peaks.empty:
         return _NOTHING
-    texts = [
-        f"{word} {bytes_text(row.tracked)} tracked, {bytes_text(row.own)} {switch_of(forward_passes(run))} ({row.name})"
-        for word, rows in (("peak", peaks), ("reversed:", higher(peaks)))
-        for row in each(rows.head(1))
-    ]
-    return _counted(len(lower(peaks)), len(peaks), "group"), "; ".join(texts)
+    mode = switch_of(forward_passes(run))
+    reversed_ = higher(peaks)
+    first = next(each(reversed_ if len(reversed_) else peaks))
+    figures = f"peak {bytes_text(first.tracked)}, {mode} {bytes_text(first.own)}"
+    evidence = f"{figures} (reversed)" if len(reversed_) else figures
+    return _counted(len(lower(peaks)), len(peaks)), evidence
 
 
 def _time(run: Run) -> Finding:
     forward = forward_passes(run)
     mode = switch_of(forward)
-    evidence = evidence_of(forward)
-    mine = evidence[evidence["mode"].eq(mode)]
+    timed = evidence_of(forward)
+    mine = timed[timed["mode"].eq(mode)]
     gain = pooled(mine)
     if gain is None:
         return _NOTHING
-    return _counted(int(mine["verdict"].eq("faster").sum()), len(mine), "group"), f"{gain.told(mode)}{by_size(mine)}"
-
-
-def _no_accident(run: Run) -> Finding:
-    return _kept(run, lambda mode: mode != TRACKED, ["history"], "outputs that backward() refuses")
-
-
-def _restored(run: Run) -> Finding:
-    return _kept(run, _is_switch, ["grad_mode", "tracked_after"], "gradients on again after the call")
-
-
-def _outside(run: Run) -> Finding:
-    return _kept(run, _is_switch, ["history", "records"], "no grad_fn, nothing kept")
-
-
-def _shown(_: Run) -> Finding:
-    return SHOWN, GUIDE
+    evidence = f"{mode} {gain.figure}" if gain.differs else gain.bound
+    return _counted(int(mine["verdict"].eq("faster").sum()), len(mine)), evidence
 
 
 def _evaluation(run: Run) -> Finding:
@@ -93,12 +83,8 @@ def _evaluation(run: Run) -> Finding:
     if saved.empty:
         return _NOTHING
     first = saved.iloc[0]
-    evidence = f"eval() alone keeps {bytes_text(first.tracked)} for backward, with {switch_of(rows)} {bytes_text(first.own)}"
-    return _counted(len(lower(saved)), len(saved), "group"), evidence
-
-
-def _detached(run: Run) -> Finding:
-    return _kept(run, lambda mode: mode == "detach", ["history"], "results without history")
+    evidence = f"saved {bytes_text(first.tracked)}, {switch_of(rows)} {bytes_text(first.own)}"
+    return _counted(len(lower(saved)), len(saved)), evidence
 
 
 def _block_or_tensor(run: Run) -> Finding:
@@ -107,27 +93,8 @@ def _block_or_tensor(run: Run) -> Finding:
     if both.empty:
         return _NOTHING
     holds = (both["own"] >= both["tracked"]) & (both["own_switched"] < both["tracked"])
-    logging = beside_tracked(run.frame[run.frame["scenario"].eq("loss_logging")], "detach", HELD).head(1)
-    tensors = [
-        f"; of a logged loss it holds {bytes_text(row.own)} instead of {bytes_text(row.tracked)}" for row in each(logging)
-    ]
     lowered = int((both["own"] < both["tracked"]).sum()), int((both["own_switched"] < both["tracked"]).sum())
-    evidence = f"detach lowers the peak of {lowered[0]}, {switch_of(forward)} of {lowered[1]}{''.join(tensors)}"
-    return _counted(int(holds.sum()), len(both), "group"), evidence
-
-
-_CLAIMS: Sequence[tuple[str, str, Callable[[Run], Finding]]] = (
-    ("G1", "tracking costs memory: what backward needs is kept", _memory),
-    ("G2", "tracking costs time: recording is work", _time),
-    ("G3", "without tracking nothing can be sent backward by accident", _no_accident),
-    ("G4", "leaving no_grad restores the mode from before", _restored),
-    ("G5", "what is made inside is in no graph, whatever its inputs require", _outside),
-    ("G6", "y = 2x outside is tracked, z = 3x inside is not", _shown),
-    ("G7", "y.backward() fills x.grad, z.backward() raises", _shown),
-    ("G8", "evaluation needs no_grad beside eval(), which tracks on", _evaluation),
-    ("G9", "detach() gives the same values without history", _detached),
-    ("G10", "no_grad is for blocks, detach for one tensor", _block_or_tensor),
-)
+    return _counted(int(holds.sum()), len(both)), f"peaks lowered: {switch_of(forward)} {lowered[1]}, detach {lowered[0]}"
 
 
 def _peaks(run: Run) -> pd.DataFrame:
@@ -135,26 +102,50 @@ def _peaks(run: Run) -> pd.DataFrame:
     return beside_tracked(forward, switch_of(forward), PEAK)
 
 
-def _is_switch(mode: str) -> bool:
-    return mode in ("no_grad", "inference_mode", "set_grad_enabled", "no_grad_decorator")
-
-
-def _kept(run: Run, concerns: Callable[[str], bool], promises: Sequence[Promise], words: str) -> Finding:
-    """In how many jobs and modes these promises were kept: a measured one kept all, an unmeasured one names those that it broke."""
-    measured = sum(concerns(mode) for mode in memory(forward_passes(run))["mode"])
+def _kept(run: Run, *, modes: Sequence[str], promises: Sequence[Promise], words: str) -> Finding:
+    """In how many jobs and `modes` these promises were kept: a measured one kept all, an unmeasured one names those
+    that it broke.
+    """
+    measured = int(memory(forward_passes(run))["mode"].isin(modes).sum())
     broken = {
         f"{gone.case.model} {gone.case.size} {gone.case.mode}"
         for gone in run.unmeasured
-        if gone.case.scenario == FORWARD and concerns(gone.case.mode) and set(promises) & set(gone.promises)
+        if gone.case.scenario == FORWARD and gone.case.mode in modes and set(promises) & set(gone.promises)
     }
     if not measured + len(broken):
         return _NOTHING
-    evidence = f"{words}; not {few(sorted(broken), joint=', ')}" if broken else words
-    return _counted(measured, measured + len(broken), "case"), evidence
+    evidence = f"not {few(sorted(broken), joint=', ')}" if broken else words
+    return _counted(measured, measured + len(broken)), evidence
 
 
-def _counted(holding: int, total: int, unit: str) -> str:
-    of_all = f"{total} {unit}{'' if total == 1 else 's'}"
-    if holding == total:
-        return f"holds ({of_all})"
-    return f"holds in {holding} of {of_all}" if holding else f"does not hold ({of_all})"
+def _counted(holding: int, total: int) -> str:
+    """Of groups, or of modes of groups."""
+    return (
+        f"holds ({total})" if holding == total else f"holds in {holding} of {total}" if holding else f"does not hold ({total})"
+    )
+
+
+_BLOCKS = ("no_grad", "inference_mode", "set_grad_enabled", "no_grad_decorator")
+_UNTRACKED = (*SWITCHES, "detach")
+_NO_BACKWARD = partial(_kept, modes=_UNTRACKED, promises=["history"], words="no grad_fn, so nothing to go along")
+_RESTORED = partial(_kept, modes=_BLOCKS, promises=["grad_mode", "tracked_after"], words="gradients on again after each call")
+_OUTSIDE = partial(_kept, modes=_BLOCKS, promises=["history", "records"], words="no grad_fn, nothing kept")
+_DETACHED = partial(_kept, modes=["detach"], promises=["history"], words="no grad_fn")
+
+
+def _by_guide(_: Run) -> Finding:
+    return SHOWN, GUIDE
+
+
+CLAIMS: Sequence[tuple[str, str, Callable[[Run], Finding]]] = (
+    ("G1", "tracking costs memory", _memory),
+    ("G2", "tracking costs time", _time),
+    ("G3", "nothing goes backward by accident", _NO_BACKWARD),
+    ("G4", "leaving no_grad restores the mode", _RESTORED),
+    ("G5", "what is made inside is in no graph", _OUTSIDE),
+    ("G6", "y = 2x outside is tracked, inside not", _by_guide),
+    ("G7", "backward() of the one inside raises", _by_guide),
+    ("G8", "eval() alone goes on tracking", _evaluation),
+    ("G9", "detach() leaves the graph behind", _DETACHED),
+    ("G10", "no_grad for blocks, detach for one", _block_or_tensor),
+)

@@ -1,13 +1,13 @@
 """Two runs side by side: what changed, by how much, whether that is more than chance, and which changes are losses.
 
-A speedup changed where the interval of head's over base's, widened for all comparisons at once, lies beyond the margin. Bytes are exact, so
-a byte is a change. What base measured and head did not is a loss: nothing shows that it did not get worse.
+A speedup changed where the interval of head's over base's, widened for all comparisons at once, lies beyond the margin.
+Bytes are exact, so a byte is a change. What base measured and head did not is a loss: nothing shows that it did not get worse.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,10 +19,12 @@ from analysis.machine import differs
 from analysis.read import AnalysisError, Run
 from analysis.render import Table
 from benchmarks.intervals import MARGIN, quotient, verdict
-from benchmarks.record import AS_SHIPPED, CASE, GROUP, PAGES_KEPT, Interval
+from benchmarks.record import AS_SHIPPED, CASE, PAGES_KEPT, Interval
 
 COMPARED, NEW, VANISHED, UNMEASURED, COVERED = "compared", "new", "vanished", "no longer measured", "covered"
-"""Status of a case. `covered`: head has no figure as shipped, and that with pages kept serves for both (its job does not fault)."""
+"""Status of a case. `covered`: head has no figure as shipped, and that with pages kept serves for both (its job does
+not fault).
+"""
 
 UNTRUSTED = "untrusted"
 
@@ -54,7 +56,7 @@ class Limit:
 LIMITS = {"speedup": Limit(MARGIN), **dict.fromkeys(BYTES, Limit())}
 """What is allowed unless --allow says otherwise."""
 
-COLUMNS = ["case", "metric", "base", "head", "change"]
+COLUMNS = ["case", "mode", "metric", "base", "head", "change"]
 """Of tables of changes, all texts."""
 
 ALLOW_VANISHED = "vanished"
@@ -66,9 +68,10 @@ _UNITS = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 def compare(base: Run, head: Run) -> pd.DataFrame:
     """A row per case of either run, sorted by case; figures of the two carry the suffixes `_base` and `_head`.
 
-    `status` is one of the above and `reason` why head has no such case. `change`, `change_low`, `change_high` are head's speedup over base's, and
-    `changed` its verdict: `slower` where head gains less, `untrusted` where the control failed in either run. `NAME_bytes_change` are head's
-    bytes minus base's, `lost` names the figures that only base has, `same_work` whether parameters and inputs agree.
+    `status` is one of the above and `reason` why head has no such case. `change`, `change_low`, `change_high` are head's
+    speedup over base's, and `changed` its verdict: `slower` where head gains less, `untrusted` where the control failed in
+    either run. `NAME_bytes_change` are head's bytes minus base's, `lost` names the figures that only base has, `same_work`
+    whether parameters and inputs agree.
     """
     sides = [run.frame[[*CASE, *_FIGURES]].assign(timed=run.frame.index.isin(timed(run.frame).index)) for run in (base, head)]
     both = sides[0].merge(
@@ -114,7 +117,9 @@ def _quotient(row: Any, comparisons: int) -> Interval | None:
 
 
 def _with_reasons(both: pd.DataFrame, head: Run) -> pd.DataFrame:
-    """Tells cases that head tried but could not measure, and those that another figure of head covers, from those that vanished."""
+    """Tells cases that head tried but could not measure, and those that another figure of head covers, from those
+    that vanished.
+    """
     reasons = {tuple(getattr(gone.case, name) for name in CASE): f"{gone.status}: {gone.reason}" for gone in head.unmeasured}
     both["reason"] = [reasons.get(tuple(case), "") for case in both[list(CASE)].itertuples(index=False)]
     vanished = both["status"].eq(VANISHED)
@@ -141,7 +146,7 @@ def byte_changes(changes: pd.DataFrame) -> pd.DataFrame:
 
 
 def regressions(changes: pd.DataFrame, limits: Mapping[str, Limit] = LIMITS) -> pd.DataFrame:
-    """What head lost beyond `limits`, a row of texts each: `case metric base head change allowed`.
+    """What head lost beyond `limits`, a row of texts each: COLUMNS and `allowed`.
 
     What is missing stands first, then speedups, then bytes, each with the worst first. Raises NothingInCommonError.
     """
@@ -163,7 +168,9 @@ def regressions(changes: pd.DataFrame, limits: Mapping[str, Limit] = LIMITS) -> 
 def gate_lines(changes: pd.DataFrame, found: pd.DataFrame) -> list[str]:
     """What the gate says: a line per regression, what it could not judge, and the result."""
     lines = [
-        " ".join(f"regressed: {row.case}: {row.metric} {row.base} -> {row.head} {row.change} (allowed: {row.allowed})".split())
+        " ".join(
+            f"regressed: {row.case} {row.mode}: {row.metric} {row.base} -> {row.head} {row.change} (allowed: {row.allowed})".split()
+        )
         for row in each(found)
     ]
     untrusted = int(changes["changed"].eq(UNTRUSTED).sum())
@@ -174,7 +181,9 @@ def gate_lines(changes: pd.DataFrame, found: pd.DataFrame) -> list[str]:
 
 
 def limits_of(texts: Iterable[str]) -> dict[str, Limit]:
-    """LIMITS with what --allow says: `speedup=5%`, `peak_tensor_bytes=1MiB`, `saved_bytes=10%` or `vanished`. Raises CompareError."""
+    """LIMITS with what --allow says: `speedup=5%`, `peak_tensor_bytes=1MiB`, `saved_bytes=10%` or `vanished`. Raises
+    CompareError.
+    """
     limits = dict(LIMITS)
     for text in texts:
         name, _, amount = text.partition("=")
@@ -194,23 +203,22 @@ def limits_of(texts: Iterable[str]) -> dict[str, Limit]:
 
 
 def tables(base: Run, head: Run, changes: pd.DataFrame) -> list[Table]:
-    """The headline and what differs between the runs; then what is missing, the speedups and the bytes that changed, the worst first."""
+    """The headline and what differs between the runs; then what is missing, the speedups and the bytes that changed,
+    the worst first.
+    """
     notes = [f"{base.name} -> {head.name}: {headline(changes)}", *differs(base, head), *_remarks(changes)]
+    moved = changes[changes["changed"].isin(("slower", "faster"))]
     parts = {
-        "No longer there": _missing(changes),
-        "Speedups that changed, the worst first": _speedup_texts(
-            changes, changes[changes["changed"].isin(("slower", "faster"))]
-        ),
-        "Memory that changed, the worst first": _byte_texts(changes, byte_changes(changes)),
+        "No longer there": (_missing(changes), ["metric", "change"]),
+        "Speedups that changed, the worst first": (_speedup_texts(changes, moved), ["base", "head", "change"]),
+        "Memory that changed, the worst first": (_byte_texts(changes, byte_changes(changes)), COLUMNS[2:]),
     }
-    found = [Table(_texts(rows), title=title) for title, rows in parts.items() if rows]
-    return [Table(pd.DataFrame(), notes), *found]
-
-
-def _texts(rows: Sequence[tuple[str, ...]]) -> pd.DataFrame:
-    """The columns that say something."""
-    cells = pd.DataFrame(rows, columns=COLUMNS)
-    return cells[[name for name in COLUMNS if cells[name].any()]]
+    shown = [
+        Table(pd.DataFrame(rows, columns=COLUMNS)[["case", "mode", *columns]], title=title)
+        for title, (rows, columns) in parts.items()
+        if rows
+    ]
+    return [Table(pd.DataFrame(), notes), *shown]
 
 
 def headline(changes: pd.DataFrame) -> str:
@@ -254,20 +262,21 @@ def _remarks(changes: pd.DataFrame) -> list[str]:
 
 def _missing(changes: pd.DataFrame) -> list[tuple[str, ...]]:
     """Of each case that head has not, and of each figure that only base has."""
-    named = changes.assign(name=_names(changes))
+    named = changes.assign(name=labels(changes))
     gone, lost = named[named["status"].isin((VANISHED, UNMEASURED))], named[named["lost"].ne("")]
     return [
-        *((row.name, "case", "", "", f"{row.status} {row.reason}".strip()) for row in each(gone)),
-        *((row.name, row.lost, "", "", UNMEASURED) for row in each(lost)),
+        *((row.name, row.mode, "case", "", "", f"{row.status} {row.reason}".strip()) for row in each(gone)),
+        *((row.name, row.mode, row.lost, "", "", UNMEASURED) for row in each(lost)),
     ]
 
 
 def _speedup_texts(changes: pd.DataFrame, chosen: pd.DataFrame) -> list[tuple[str, ...]]:
     """Of the chosen rows, by the loss that is certain."""
-    named = chosen.assign(name=_names(changes)[chosen.index]).sort_values("change_high")
+    named = chosen.assign(name=labels(changes)[chosen.index]).sort_values("change_high")
     return [
         (
             row.name,
+            row.mode,
             "speedup",
             speedup_text(row.speedup_base, row.speedup_low_base, row.speedup_high_base),
             speedup_text(row.speedup_head, row.speedup_low_head, row.speedup_high_head),
@@ -278,13 +287,11 @@ def _speedup_texts(changes: pd.DataFrame, chosen: pd.DataFrame) -> list[tuple[st
 
 
 def _byte_texts(changes: pd.DataFrame, moved: pd.DataFrame) -> list[tuple[str, ...]]:
-    named = moved.assign(name=_names(changes, JOB)[moved.index].to_numpy())
-    return [(row.name, row.metric, bytes_text(row.base), bytes_text(row.head), f"{row.change:+,} B") for row in each(named)]
-
-
-def _names(changes: pd.DataFrame, fields: Sequence[str] = GROUP) -> pd.Series[str]:
-    """In as few words as tell all cases of both runs apart."""
-    return labels(changes, fields) + " " + changes["mode"]
+    named = moved.assign(name=labels(changes, JOB)[moved.index].to_numpy())
+    return [
+        (row.name, row.mode, row.metric, bytes_text(row.base), bytes_text(row.head), f"{row.change:+,} B")
+        for row in each(named)
+    ]
 
 
 def _count(number: int, noun: str) -> str:

@@ -1,10 +1,12 @@
-"""Where one case's memory and time go: saved bytes by module, the graph, kernels, the first call after other work, its processes."""
+"""Where one case's memory and time go: saved bytes by module, the graph, kernels, the first call after other work,
+its processes.
+"""
 
 from __future__ import annotations
 
 import textwrap
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from analysis.cases import JOB, TRACKED, seconds_noise
 from analysis.figures import bytes_text, count_text, ratio_text, seconds_text
@@ -16,9 +18,11 @@ _BAR_WIDTH = 24
 _PATH_WIDTH = WIDTH - _BAR_WIDTH - 22
 
 
-def explain(run: Run, *, model: str = "", size: str = "", mode: str = TRACKED) -> str:
-    """A text for each case of the model, size and mode (empty: any), once for both allocators. Raises AnalysisError where there is none."""
-    wanted = {name: value for name, value in (("model", model), ("size", size), ("mode", mode)) if value}
+def explain(run: Run, wanted: Mapping[str, str]) -> list[str]:
+    """A text for each case with these fields (`{"model": "mlp", "mode": "tracked"}`), once for both allocators.
+
+    Raises AnalysisError where there is none.
+    """
     jobs: dict[tuple[str, ...], list[Result]] = {}
     for result in run.results:
         if all(getattr(result.case, name) == value for name, value in wanted.items()):
@@ -27,7 +31,7 @@ def explain(run: Run, *, model: str = "", size: str = "", mode: str = TRACKED) -
         asked = " ".join(f"--{name} {value}" for name, value in wanted.items())
         measured = ", ".join(sorted({f"{result.case.model} {result.case.size}" for result in run.results})) or "nothing"
         raise AnalysisError(f"{run.path or run.name}: no case with {asked} (measured there: {measured})")
-    return "\n\n".join("\n".join(_lines(run, results)) for results in jobs.values())
+    return ["\n".join(_lines(run, results)) for results in jobs.values()]
 
 
 def _lines(run: Run, results: Sequence[Result]) -> list[str]:
@@ -57,7 +61,9 @@ def _parts(memory: Memory) -> str:
 
 
 def _tree(parts: Iterable[SavedBy]) -> list[tuple[str, int]]:
-    """Every module on the way to a saver, indented below its parent, the largest first; names in brackets are no modules and stand last."""
+    """Every module on the way to a saver, indented below its parent, the largest first; names in brackets are no
+    modules and stand last.
+    """
     sizes: Counter[tuple[str, ...]] = Counter()
     for part in parts:
         path = tuple(part.name.split("."))
@@ -126,7 +132,9 @@ def _processes(result: Result) -> list[str]:
 
 
 def _after_switch(run: Run, result: Result) -> list[str]:
-    """What the first call after other work takes in each mode, such as an evaluation step between training steps, against tracked's."""
+    """What the first call after other work takes in each mode, such as an evaluation step between training steps,
+    against tracked's.
+    """
     group = {other.case.mode: other.after_switch_seconds for other in run.results if other.case.group == result.case.group}
     tracked = group.get(TRACKED)
     if result.after_switch_seconds is None:

@@ -1,4 +1,6 @@
-"""What a mode gives against tracked: its ratio of times pooled over groups, and its bytes beside tracked's. For `advise` and `claims`."""
+"""What a mode gives against tracked: its ratio of times pooled over groups, and its bytes beside tracked's. For
+`advise` and `claims`.
+"""
 
 from __future__ import annotations
 
@@ -56,7 +58,9 @@ class Gain:
 
 
 def pooled(rows: pd.DataFrame, column: str = "speedup") -> Gain | None:
-    """The mean over the rows that have the interval `column`; None where none has, or a mean is beyond what a float holds."""
+    """The mean over the rows that have the interval `column`; None where none has, or a mean is beyond what a float
+    holds.
+    """
     known = rows[rows[f"{column}_low"].notna() & rows["placebo_low"].notna()]
     try:
         return Gain(
@@ -77,7 +81,9 @@ def by_mode(rows: pd.DataFrame) -> dict[str, Gain]:
 
 
 def by_size(mine: pd.DataFrame) -> str:
-    """`, 1.2 for tiny models and 1.1 for medium models`: over the models that were measured in all sizes; empty where there are none."""
+    """`, 1.2 for tiny models and 1.1 for medium models`: over the models that were measured in all sizes; empty where
+    there are none.
+    """
     sized = mine[mine.groupby("model")["size"].transform("nunique") > 1]
     sizes = list(dict.fromkeys(sized["size"]))
     sized = sized[sized.groupby("model")["size"].transform("nunique") == len(sizes)]
@@ -86,7 +92,9 @@ def by_size(mine: pd.DataFrame) -> str:
 
 
 def evidence_of(rows: pd.DataFrame) -> pd.DataFrame:
-    """Of the timed rows those with pages kept, where what is left is tracking itself; as shipped where only that was timed."""
+    """Of the timed rows those with pages kept, where what is left is tracking itself; as shipped where only that was
+    timed.
+    """
     evidence = timed(rows)
     kept = evidence[evidence["allocator"].eq(PAGES_KEPT)]
     return kept if len(kept) else evidence
@@ -102,7 +110,9 @@ def switch_of(rows: pd.DataFrame) -> str:
 
 
 def beside_tracked(rows: pd.DataFrame, mode: str, figure: str = PEAK) -> pd.DataFrame:
-    """Columns `name own tracked`: bytes of `mode` and of tracked, a row per job where both are known, tracked's largest first."""
+    """Columns `name own tracked`: bytes of `mode` and of tracked, a row per job where both are known, tracked's
+    largest first.
+    """
     both = against(memory(rows), on=JOB)
     both = both[both["mode"].eq(mode) & both[figure].notna() & both[f"{figure}_base"].notna()]
     found = pd.DataFrame({"name": labels(rows, JOB)[both.index], "own": both[figure], "tracked": both[f"{figure}_base"]})

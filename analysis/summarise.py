@@ -42,7 +42,7 @@ def summary(run: Run) -> list[Table]:
     frame = run.frame
     is_forward, is_operator = frame["scenario"].eq(FORWARD), frame["scenario"].eq(OPERATORS)
     tables = [
-        *_forward(frame[is_forward], run),
+        *_forward(frame[is_forward]),
         *_steps(frame[~is_forward & ~is_operator]),
         *_operators(frame[is_operator & ~is_context(frame)]),
         *_contexts(frame[is_context(frame)]),
@@ -175,7 +175,7 @@ def _mean_operator(rows: pd.DataFrame) -> list[list[str]]:
     return [[f"operators (mean of {len(evidence)})", MISSING, str(evidence["mode"].iloc[0]), text, *[MISSING] * 4]]
 
 
-def _forward(frame: pd.DataFrame, run: Run) -> Iterator[Table]:
+def _forward(frame: pd.DataFrame) -> Iterator[Table]:
     """A row per job and mode, the two allocators side by side."""
     if frame.empty:
         return
@@ -189,7 +189,7 @@ def _forward(frame: pd.DataFrame, run: Run) -> Iterator[Table]:
             seconds=seconds_texts(rows), speedup=speedup_texts(rows), faults=rows["page_faults"].map(count_text)
         )
         beside = lines[keys].merge(timing, on=keys, how="left", validate="one_to_one")
-        missing = _missing_as_shipped(lines, run) if allocator == AS_SHIPPED else MISSING
+        missing = lines["also_as_shipped"].map({True: _SAME, False: MISSING}) if allocator == AS_SHIPPED else MISSING
         titles = (f"{allocator}\nper call", f"{allocator}\nspeedup") if len(allocators) > 1 else ("per call", "speedup")
         cells[titles[0]], cells[titles[1]] = (beside[name].fillna(missing) for name in ("seconds", "speedup"))
         if allocator == AS_SHIPPED:
@@ -201,15 +201,6 @@ def _forward(frame: pd.DataFrame, run: Run) -> Iterator[Table]:
     same = (cells == _SAME).any(axis=None)
     legend = [f"{_SAME}: no page faults, so the figure of {PAGES_KEPT} serves for both"] if same else []
     yield Table(cells.set_axis(labelled), legend, _titled("forward passes, speedup over tracked", frame))
-
-
-def _missing_as_shipped(lines: pd.DataFrame, run: Run) -> pd.Series[str]:
-    """What stands where there is no figure as shipped: none was needed, or none could be measured."""
-    lost = {
-        tuple(getattr(one.case, name) for name in (*JOB, "mode")) for one in run.unmeasured if one.case.allocator == AS_SHIPPED
-    }
-    cases = lines[[*JOB, "mode"]].itertuples(index=False, name=None)
-    return pd.Series([MISSING if case in lost else _SAME for case in cases], index=lines.index, dtype="str")
 
 
 def _accelerator(lines: pd.DataFrame) -> dict[str, pd.Series[str]]:

@@ -17,7 +17,7 @@ from typing import Any
 from torch import nn
 
 from benchmarks.executors import Here
-from benchmarks.models import OWN_SIZE, SIZES, Workload
+from benchmarks.models import DTYPES, OWN_SIZE, SIZES, Workload
 from benchmarks.models.workload import Inputs
 from benchmarks.options import ALL_MODES, Effort, OptionError, RunOptions, names_of
 from benchmarks.plan import Job, modes_of, own_sources, plan
@@ -87,7 +87,7 @@ def measure_model(
         modes=_names(modes, ALL_MODES),
         sizes=_names(sizes, SIZES),
         device=(device,) if device else None,
-        dtype=(dtype,),
+        dtype=names_of(DTYPES)(dtype),
         effort=Effort(**effort),
     )
     if isinstance(model, str):
@@ -119,14 +119,14 @@ def _live_job(module: nn.Module, inputs: Inputs, name: str | None, options: RunO
         raise OptionError(
             f"{type(module).__name__} is spread over {', '.join(sorted(devices))}; move the module and its inputs to one device"
         )
-    parameter = next((tensor for tensor in (*module.parameters(), *workload.input_tensors())), None)
-    if parameter is None:
-        raise TypeError(f"{type(module).__name__} has no parameters and no tensor as input, so there is nothing to track")
+    trackable = [*module.parameters(), *(tensor for tensor in workload.input_tensors() if tensor.requires_grad)]
+    if not trackable:
+        raise TypeError(f"{type(module).__name__} has no parameters and no input requires grad, so there is nothing to track")
     return Job(
         scenario=FORWARD,
         source=_Live(name or type(module).__name__, OWN_SIZE, workload),
         device=devices.pop(),
-        dtype=str(parameter.dtype).removeprefix("torch."),
+        dtype=str(trackable[0].dtype).removeprefix("torch."),
         modes=modes_of(SCENARIOS[FORWARD], options),
         effort=options.effort,
     )

@@ -41,6 +41,14 @@ class Effort:
     worker_timeout: float = 300.0
     """Seconds after which a worker is given up."""
 
+    def __post_init__(self) -> None:
+        """Raises OptionError for a number out of range: in a notebook nothing has looked at it before."""
+        for name, kind in NUMBERS.items():
+            try:
+                kind(getattr(self, name))
+            except argparse.ArgumentTypeError as error:
+                raise OptionError(f"{name} {error}") from error
+
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
@@ -114,19 +122,19 @@ def add_options(add: Callable[..., Any]) -> None:
     add(
         "--threads",
         metavar="N",
-        type=whole_from(1),
+        type=NUMBERS["threads"],
         default=effort.threads,
         help="threads that torch computes with (default: %(default)s)",
     )
-    add("--budget", metavar="SECONDS", type=number_above_0(), default=effort.budget,
+    add("--budget", metavar="SECONDS", type=NUMBERS["budget"], default=effort.budget,
         help="timing per group at most (default: %(default)g)")  # fmt: skip
-    add("--precision", metavar="FRACTION", type=number_above_0(below=1), default=effort.precision,
+    add("--precision", metavar="FRACTION", type=NUMBERS["precision"], default=effort.precision,
         help="add processes while a 99 %% interval is wider than this fraction, within the budget (default: %(default)g)")  # fmt: skip
-    add("--processes", metavar="N", type=whole_from(1), default=effort.processes,
+    add("--processes", metavar="N", type=NUMBERS["processes"], default=effort.processes,
         help="time each group in so many processes, from several launches; the intervals are across them (default: %(default)s)")  # fmt: skip
-    add("--retries", metavar="N", type=whole_from(0), default=effort.retries,
+    add("--retries", metavar="N", type=NUMBERS["retries"], default=effort.retries,
         help="time a group again, so many times at most, if its placebo shows that it cannot be trusted (default: %(default)s)")  # fmt: skip
-    add("--worker-timeout", metavar="SECONDS", type=number_above_0(), default=effort.worker_timeout,
+    add("--worker-timeout", metavar="SECONDS", type=NUMBERS["worker_timeout"], default=effort.worker_timeout,
         help="give a worker up after this long (default: %(default)g)")  # fmt: skip
     add("--in-process", action="store_true", help="no workers: everything in this process, for debuggers and profilers")
 
@@ -187,6 +195,17 @@ def whole_from(least: int) -> Callable[[str | int], int]:
         return int(text)
 
     return parse
+
+
+NUMBERS: dict[str, Callable[[Any], float]] = {
+    "threads": whole_from(1),
+    "budget": number_above_0(),
+    "precision": number_above_0(below=1),
+    "processes": whole_from(1),
+    "retries": whole_from(0),
+    "worker_timeout": number_above_0(),
+}
+"""What each field of Effort takes, from a text or as a number."""
 
 
 def _pattern(text: str) -> str:

@@ -1,4 +1,4 @@
-"""The floors of the house: a file imports only from lower floors, pytest stays at the edge, analysis never meets torch."""
+"""The rules of the house: what measures knows nothing of analysis, analysis meets no torch, and pytest stays at the edge."""
 
 from __future__ import annotations
 
@@ -8,66 +8,51 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-FLOORS = {
-    "benchmarks.record": 0, "benchmarks.statistics": 0.25, "benchmarks.failure": 0.25,
-    "analysis": 0.5,  # the tables; suite and conftest show them
-    "benchmarks.control_groups": 0, "benchmarks.sensors": 0.25, "benchmarks.conditions": 0.5,
-    "benchmarks.tree": 0.5, "benchmarks.allocator": 0.5,
-    "benchmarks.modes": 1, "benchmarks.models": 1, "benchmarks.device": 1,
-    "benchmarks.scenarios": 2,
-    "benchmarks.measure": 3,
-    "benchmarks.tasks": 4, "benchmarks.room": 4, "benchmarks.options": 4,
-    "benchmarks.lockstep": 4.5, "benchmarks.results": 4.5, "benchmarks.plan": 4.5,
-    "benchmarks.suite": 5,
-    "benchmarks.session": 6, "benchmarks.test_cases": 6, "benchmarks.selfcheck": 6, "benchmarks.models.__main__": 6,
-    "benchmarks.walkthrough": 6,
-    "conftest": 7,
-}  # fmt: skip
-SOURCES = sorted([*ROOT.glob("benchmarks/**/*.py"), *ROOT.glob("analysis/**/*.py"), ROOT / "conftest.py"])
+EDGES = {"benchmarks.notebook", "benchmarks.guide", "benchmarks.selfcheck"}
+"""They print."""
+SHARED = {"benchmarks.record", "benchmarks.intervals"}
+"""What measures and what analyses both use these."""
 
 
 def module_of(path: Path) -> str:
     return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
 
 
-def room_of(module: str) -> str | None:
-    """The most precise name on the floors that `module` belongs to."""
-    names = [name for name in FLOORS if module == name or module.startswith(f"{name}.")]
-    return max(names, key=len, default=None)
-
-
 def imports_of(path: Path) -> set[str]:
-    found = set()
+    """Names in full, wherever in the file they are imported."""
+    imported = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            found |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return found
+            imported |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            imported |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return imported
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_a_file_imports_only_from_lower_floors_or_its_own_room(path: Path) -> None:
-    module = module_of(path)
-    if module == "benchmarks":
-        assert path.read_text() == ""
-        return
-    own = room_of(module)
-    assert own is not None, f"{module} has no floor"
-    for imported in imports_of(path):
-        room = room_of(imported)
-        if room is not None and room != own:
-            assert FLOORS[room] < FLOORS[own], f"{module} imports {imported}, which is not below it"
+def belongs(name: str, modules: set[str]) -> bool:
+    return any(name == module or name.startswith(f"{module}.") for module in modules)
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_pytest_appears_only_at_the_edge(path: Path) -> None:
-    if module_of(path) not in {"conftest", "benchmarks.test_cases"}:
-        assert not {name for name in imports_of(path) if name.split(".")[0] in {"pytest", "_pytest", "pytest_benchmark"}}
+FILES = {
+    module_of(path): imports_of(path) for path in sorted([*ROOT.glob("benchmarks/**/*.py"), *ROOT.glob("analysis/**/*.py")])
+}
+MEASURING = [name for name in FILES if belongs(name, {"benchmarks"}) and not belongs(name, EDGES)]
+ANALYSING = [name for name in FILES if belongs(name, {"analysis"})]
 
 
-@pytest.mark.parametrize("path", [p for p in SOURCES if p.is_relative_to(ROOT / "analysis")], ids=lambda path: path.name)
-def test_analysis_takes_only_records_from_the_benchmarks(path: Path) -> None:
-    ours = {name for name in imports_of(path) if name.startswith("benchmarks")}
-    assert all(name.startswith(("benchmarks.record", "benchmarks.statistics")) for name in ours)
-    assert not {name for name in imports_of(path) if name.split(".")[0] == "torch"}
+@pytest.mark.parametrize("module", MEASURING)
+def test_what_measures_never_imports_analysis(module: str) -> None:
+    assert not {name for name in FILES[module] if belongs(name, {"analysis"})}
+
+
+@pytest.mark.parametrize("module", [*ANALYSING, *sorted(SHARED)])
+def test_what_reads_results_takes_records_and_intervals_alone_from_what_measures_and_no_torch(module: str) -> None:
+    ours = {name for name in FILES[module] if belongs(name, {"benchmarks"})}
+    assert ours == {name for name in ours if belongs(name, SHARED)}
+    assert not {name for name in FILES[module] if belongs(name, {"torch"})}
+
+
+@pytest.mark.parametrize("module", [name for name in FILES if name != "benchmarks.test_cases"])
+def test_pytest_appears_only_at_the_edge(module: str) -> None:
+    assert not {name for name in FILES[module] if belongs(name, {"pytest", "_pytest", "pytest_benchmark"})}

@@ -1,79 +1,108 @@
-"""What the README quotes is what its commands print, and the files that it names are there."""
+"""README.md and docs/ tell the truth: what they quote is what their commands print, and what they name is there."""
 
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
+import shlex
+from html import escape
 from pathlib import Path
+from typing import Any
 
 import pytest
-import torch
+import typer.main
 
-from benchmarks import scenarios
-from benchmarks.modes import MODES
-from benchmarks.scenarios import SCENARIOS
+from analysis.__main__ import app
+from analysis.read import read
+from docs.refresh import COMMANDS, PAGES, PICTURE, REFERENCE, ROOT, printed_by, refreshed
 
-ROOT = Path(__file__).parent.parent
-README = (ROOT / "README.md").read_text()
-
-
-def printed_by(*arguments: str) -> list[str]:
-    done = subprocess.run([sys.executable, "-m", *arguments], cwd=ROOT, capture_output=True, text=True, check=True)
-    return done.stdout.splitlines()
-
-
-def test_the_table_on_the_first_screen_is_that_of_the_reference_run() -> None:
-    table = re.search(r"summarise results/reference/cpu.json`:\n\n```text\n(.*?)```", README, re.DOTALL)
-    assert table is not None
-    quoted = table[1].splitlines()
-    printed = iter(printed_by("analysis", "summarise", "results/reference/cpu.json"))
-    assert len(quoted) > 15
-    assert all(line in printed for line in quoted), "every line, and in their order"
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+TEXTS = {page.relative_to(ROOT).as_posix(): page.read_text(encoding="utf-8") for page in PAGES}
+GUIDES = TEXTS | {"CONTRIBUTING.md": (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")}
+ALL = GUIDES | {"CHANGELOG.md": (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")}
+NOT_OURS = re.compile(r"my_|groups\.jsonl|NNNN|\.\.\.")
+"""Files of the reader's own."""
 
 
-def test_the_answer_on_the_first_screen_is_that_of_the_reference_run() -> None:
-    answer = re.search(r"<!-- advise -->\n\n```text\n(.*?)```", README, re.DOTALL)
-    assert answer is not None
-    assert "\n".join(printed_by("analysis", "advise", "results/reference/cpu.json")).startswith(answer[1].strip())
+@pytest.mark.parametrize("page", TEXTS)
+def test_what_a_page_quotes_is_what_its_commands_print(page: str) -> None:
+    assert TEXTS[page] == refreshed(TEXTS[page]), "`make readme` writes it anew"
 
 
-def test_the_scenarios_figures_are_those_of_the_reference_run() -> None:
-    block = re.search(r"<!-- scenarios -->\n\n```text\n(.*?)```", README, re.DOTALL)
-    assert block is not None
-    printed = iter(printed_by("analysis", "summarise", "results/reference/cpu.json"))
-    assert all(line in printed for line in block[1].splitlines()), "every line, and in their order"
+def test_every_command_that_is_quoted_is_named_beside_the_quotation() -> None:
+    text = " ".join(TEXTS.values())
+    blocks = [name for name in re.findall(r"<!-- (\w+) -->\n", text) if name != "end"]
+    assert sorted(blocks) == sorted(COMMANDS)
+    for command in (PICTURE, *COMMANDS.values()):
+        assert f"`{command.partition(' | ')[0]}`" in text
 
 
-def test_the_table_of_models_is_the_one_that_the_command_prints() -> None:
-    table = re.search(r"<!-- models -->\n\n(.*?)\n\n<!-- end -->", README, re.DOTALL)
-    assert table is not None
-    assert table[1].splitlines() == printed_by("benchmarks.models")
+def test_the_picture_is_of_the_reference_run() -> None:
+    run = read(ROOT / REFERENCE)
+    _, machine, torch, date = run.identity(run.results[0].case.device).values()
+    picture = (ROOT / "docs" / "pictures" / "answer.svg").read_text(encoding="utf-8")
+    assert escape(f"{machine}, torch {torch}, {date}", quote=False) in picture
+    for result in run.results:
+        if result.case.scenario == "forward":
+            assert f">{result.case.model} {result.case.size}<" in picture
 
 
-def test_every_mode_is_described_in_the_words_of_its_registry() -> None:
-    for mode in MODES.values():
-        row = re.search(rf"^\| `{mode.name}` \| (.*) \|$", README, re.MULTILINE)
-        assert row is not None
-        assert row[1].replace("`", "").startswith(mode.summary.removesuffix(": the baseline"))
+def test_the_readme_is_short() -> None:
+    assert len(README.splitlines()) <= 180
+    assert len(README.split()) <= 1200
 
 
-def test_what_each_mode_does_is_the_table_that_the_command_finds() -> None:
-    table = re.search(r"<!-- contract -->\n\n(.*?)\n\n<!-- end -->", README, re.DOTALL)
-    assert table is not None
-    if f"found by running torch {torch.__version__.partition('+')[0]};" not in table[1]:
-        pytest.skip("the table in the README was found with another torch")
-    assert table[1].splitlines() == printed_by("benchmarks.walkthrough", "--modes", "--format", "markdown")
+@pytest.mark.parametrize("page", ALL)
+def test_links_lead_somewhere(page: str) -> None:
+    for link in re.findall(r"\]\(([^)]+)\)", ALL[page]):
+        path, _, anchor = link.partition("#")
+        if link.startswith("http"):
+            continue
+        target = (ROOT / page).parent / path if path else ROOT / page
+        assert target.exists(), link
+        headings = {re.sub(r"[^\w -]", "", line.lstrip("# ").lower()).replace(" ", "-") for line in _headings(target)}
+        assert not anchor or anchor in headings, link
 
 
-def test_every_scenario_is_listed_with_its_question_and_modes() -> None:
-    for name, scenario in SCENARIOS.items():
-        modes = ", ".join(f"`{mode.name}`" for mode in scenario.modes) or "`--modes`"
-        question = (getattr(scenarios, name).__doc__ or "").strip()
-        assert f"| [`{name}`](benchmarks/scenarios/{name}.py) | {question} | {modes} |\n" in README
+def _headings(page: Path) -> list[str]:
+    return (
+        [line for line in page.read_text(encoding="utf-8").splitlines() if line.startswith("#")] if page.suffix == ".md" else []
+    )
 
 
-def test_links_lead_somewhere() -> None:
-    links = re.findall(r"\]\(([^)]+)\)", README)
-    assert links
-    assert all((ROOT / link).exists() for link in links if not link.startswith("http"))
+@pytest.mark.parametrize("page", GUIDES)
+def test_files_that_are_named_are_there(page: str) -> None:
+    named = re.findall(r"`((?:[\w*]+/)*[\w*]+\.(?:py|json|md|toml))`", GUIDES[page])
+    assert [name for name in named if not NOT_OURS.search(name) and not list(ROOT.glob(name))] == []
+
+
+def test_the_tree_is_the_tree() -> None:
+    tree = re.search(r"## The tree\n\n```text\n(.*?)```", README, re.DOTALL)
+    assert tree is not None
+    folder = ""
+    for line in tree[1].splitlines():
+        name = line.split()[0]
+        folder = folder if line.startswith(" ") else name
+        assert (ROOT / (folder if folder == name else folder + name)).exists(), line
+
+
+def test_options_that_are_named_exist() -> None:
+    helps = [
+        printed_by(f"python -m {program} --help") for program in ("pytest", "benchmarks.guide", "benchmarks.selfcheck trueness")
+    ]
+    options = set(re.findall(r"--[a-z][\w-]*", " ".join(helps))) | {"--storage"}  # the last is of the program pytest-benchmark
+    options |= {name for command in _commands().values() for parameter in command.params for name in parameter.opts}
+    for page, text in GUIDES.items():
+        named = set(re.findall(r"(?<![\w-])--[a-z][\w-]*", re.sub(r"<!--.*?-->", "", text)))
+        assert named <= options, page
+
+
+def _commands() -> dict[str, Any]:
+    """The commands of `python -m analysis`."""
+    return dict(vars(typer.main.get_command(app))["commands"])
+
+
+@pytest.mark.parametrize("page", GUIDES)
+def test_commands_of_the_analysis_take_their_arguments(page: str) -> None:
+    for line in re.findall(r"python -m analysis ([^`\n|>]*)", GUIDES[page]):
+        name, *arguments = shlex.split(line, comments=True)
+        _commands()[name].make_context(name, arguments)

@@ -1,40 +1,74 @@
-"""`python -m benchmarks.selfcheck COMMAND`: how far the suite can be believed, and what it costs."""
+"""`python -m benchmarks.selfcheck trueness|accuracy|coverage`: how far the suite can be believed.
+
+Exit status 1 where a goal is missed, 2 for options that cannot be had.
+"""
 
 from __future__ import annotations
 
 import argparse
-import os
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
-from types import MappingProxyType
+import sys
+from collections.abc import Sequence
 
-from analysis.render import Table, terminal
-from benchmarks.selfcheck.accuracy import accuracy
-from benchmarks.selfcheck.cost import cost
-from benchmarks.selfcheck.coverage import coverage
-from benchmarks.selfcheck.meters import meters
-from benchmarks.selfcheck.verdicts import verdicts
+from benchmarks.failure import Failure
+from benchmarks.models import MODELS, SIZES
+from benchmarks.models.own import ModelError
+from benchmarks.options import OptionError, RunOptions, names_of
+from benchmarks.plan import own_sources, plan
+from benchmarks.record import FORWARD, PAGES_KEPT
+from benchmarks.selfcheck import accuracy, coverage, trueness
+from benchmarks.selfcheck.findings import Findings
+from benchmarks.workers import Launches
 
-COMMANDS: Mapping[str, tuple[Callable[[], list[Table]], str]] = MappingProxyType(
-    {
-        "accuracy": (accuracy, "errors and effects found, here and by other harnesses (under five minutes)"),
-        "verdicts": (verdicts, "verdicts on identical code and on planted effects (two to six minutes)"),
-        "verdicts-busy": (partial(verdicts, os.cpu_count() or 1), "the same beside as many busy processes as cores"),
-        "coverage": (coverage, "how often the intervals hold the truth, beside rejected methods (about two minutes)"),
-        "meters": (meters, "known blocks through every memory meter (a quarter of a minute)"),
-        "cost": (cost, "start-up times and the share of a run that measures (four to five minutes)"),
-    }
-)
+DEFAULT_SIZES = ("tiny", "small")
+CHECKS = {
+    "trueness": "the default measurement against long loops, and planted ratios (about nine minutes)",
+    "accuracy": "identical code and planted effects, by the suite and by other harnesses (about nine minutes)",
+    "coverage": "how often the intervals hold the truth on a simulated machine (about a minute)",
+}
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.selfcheck", description="How far the suite can be believed.")
-    chosen = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name, (_, help_text) in COMMANDS.items():
-        chosen.add_parser(name, help=help_text, description=help_text)
-    check, _ = COMMANDS[parser.parse_args(arguments).command]
-    print("\n\n".join(terminal(table) for table in check()))  # noqa: T201 - the tables are what this command is for
+    checks = parser.add_subparsers(dest="check", required=True, metavar="CHECK")
+    for name, summary in CHECKS.items():
+        check = checks.add_parser(name, help=summary, description=summary)
+        check.add_argument("--quick", action="store_true", help="seconds, to see that it runs; what it finds says nothing")
+        if name == "trueness":
+            check.add_argument("--models", metavar="NAMES", type=names_of(MODELS), help=f"{', '.join(MODELS)} (default: all)")
+            check.add_argument("--sizes", metavar="NAMES", type=names_of(SIZES), help="(default: tiny,small)")
+            check.add_argument(
+                "--model", metavar="SPEC", action="append", default=[], help="your own, as for a run. Repeatable"
+            )
+    chosen = parser.parse_args(arguments)
+    try:
+        findings = _findings(chosen)
+    except (OptionError, ModelError) as error:
+        parser.error(str(error))
+    except Failure as failure:
+        print(f"error: {failure}", file=sys.stderr)  # noqa: T201 - a command's
+        return 1
+    findings.show()
+    path = findings.save(f"{chosen.check}-quick" if chosen.quick else chosen.check)
+    print(f"\nsaved as {path}")  # noqa: T201
+    return 0 if findings.reached else 1
+
+
+def _findings(chosen: argparse.Namespace) -> Findings:
+    if chosen.check == "accuracy":
+        return accuracy.accuracy(accuracy.QUICK if chosen.quick else accuracy.Extent())
+    if chosen.check == "coverage":
+        return coverage.coverage(coverage.QUICK_DRAWS if chosen.quick else coverage.DRAWS)
+    options = RunOptions(
+        models=chosen.models or (("mlp",) if chosen.quick and not chosen.model else None),
+        own_models=tuple(chosen.model),
+        sizes=chosen.sizes or (DEFAULT_SIZES[:1] if chosen.quick else DEFAULT_SIZES),
+        scenarios=(FORWARD,),
+        device=("cpu",),
+        allocator=(PAGES_KEPT,),
+    )
+    sources, preload = own_sources(options, Launches(options.effort.worker_timeout)) if chosen.model else ([], [])
+    return trueness.trueness(plan(options, sources), trueness.QUICK if chosen.quick else trueness.Extent(), preload)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,188 +1,198 @@
-"""`selfcheck accuracy`: how far identical code reads apart, and how small an effect is still found, here and elsewhere.
+"""`selfcheck accuracy`: how far identical code reads apart, and how small an effect is found, here and by other harnesses.
 
-The suite and the other harnesses measure the same lanes of the same model for the same seconds, first alone, then with as
-many busy processes beside them as there are cores.
+The harnesses take turns, repeat by repeat, alone and beside a neighbour on the same core that computes for 0.3 to 1 s and
+rests as long: how calm a machine is depends on the hour, and a disturbance that one controls does not.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import statistics
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
+import subprocess
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
 
-from analysis.goals import Goal, goals_table
-from analysis.render import Column, Section, Table
-from benchmarks.room import CleanRooms
-from benchmarks.selfcheck import lanes, peers
-from benchmarks.selfcheck.lanes import COST, IDENTICAL, LANES, MODEL, PLANTED, Reading
-from benchmarks.tasks import describe_machine
+from benchmarks.group import _time as time_group
+from benchmarks.intervals import resolution, verdict
+from benchmarks.measure.alternating import PLACEBO, core_of, pin
+from benchmarks.modes import NO_GRAD, TRACKED
+from benchmarks.options import Effort
+from benchmarks.record import PAGES_KEPT, Interval
+from benchmarks.selfcheck import peers
+from benchmarks.selfcheck.findings import Findings, Goal, progress, table
+from benchmarks.selfcheck.planted import BASE, IDENTICAL, SHARES, TRUTHS, planted_job
+from benchmarks.selfcheck.trueness import interval_of
+from benchmarks.workers import Launches, Workers
 
-SAVED = peers.ROOT / "results" / "selfcheck"
-SECONDS = 0.5
-SUITE, PYTEST_BENCHMARK, TORCH_TIMER, PYPERF = "this suite", "pytest-benchmark", "torch Timer", "pyperf"
-ALONE, BUSY = "nothing", "busy"
+SUITE, MEDIAN, MIN, TIMER = "this suite", "pytest-benchmark, median", "pytest-benchmark, min", "torch Timer"
+ALONE, BESIDE = "alone", "beside a neighbour"
+IDENTICAL_CODE, COST = "identical code", "tracked / no_grad"
+RATIOS = {IDENTICAL_CODE: (TRACKED.name, IDENTICAL), COST: (TRACKED.name, NO_GRAD.name)} | {
+    name: TRUTHS[name][:2] for name in SHARES
+}
+"""Each ratio's numerator and denominator."""
+
+ARMS = (TRACKED.name, IDENTICAL, NO_GRAD.name, BASE, *SHARES)
+TIMES_BETTER = {MEDIAN: 20.0, TIMER: 20.0, MIN: 3.0}
+SIGNS_FOUND = {"+2 %": 0.95, "+1 %": 0.75}
+SAME_OF_NULLS, STAYS_TRUE = 0.6, 0.01
+
+_NEIGHBOUR = """
+import os, random, time
+parent, order = os.getppid(), random.Random(0)
+while os.getppid() == parent:
+    until = time.monotonic() + order.uniform(0.3, 1.0)
+    while time.monotonic() < until:
+        sum(range(10_000))
+    time.sleep(order.uniform(0.3, 1.0))
+"""
 
 
 @dataclass(frozen=True, slots=True)
-class Method:
-    """A harness, and how often it measures all lanes alone and beside busy processes."""
+class Extent:
+    """How much is measured: repeats of all methods in both conditions, for so many `seconds` an arm; then null comparisons."""
 
-    name: str
-    measure: peers.Measure
-    repeats: int
-    repeats_busy: int
+    repeats: int = 10
+    seconds: float = 0.35
+    null_groups: int = 25
+    twins: int = 8
+    effort: Effort = field(default_factory=Effort)
+
+
+QUICK = Extent(repeats=1, seconds=0.01, null_groups=1, twins=2, effort=Effort(processes=2, budget=0.1))
+
+Ratios = dict[str, float]
+"""What one repeat of a method read, by RATIOS."""
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """A row of the table: what a method read under one condition. Errors are fractions, `signs` counts by planted lane."""
+class Null:
+    """One comparison of two identical arms, as a run would judge it."""
 
-    method: str
-    beside: str
-    identical_mean: float
-    identical_worst: float
-    cost_low: float
-    cost_high: float
-    signs: dict[str, int]
-    readings: list[Reading]
-
-    @classmethod
-    def of(cls, method: str, beside: str, readings: list[Reading]) -> Found:
-        mean, worst = lanes.spread([one.ratios[IDENTICAL] for one in readings])
-        costs = [one.ratios[COST] for one in readings]
-        signs = {name: sum(one.ratios[name] > 1 for one in readings) for name in PLANTED}
-        return cls(method, beside, mean, worst, min(costs), max(costs), signs, readings)
+    ratio: Interval
+    verdict: str
 
 
-def suite_itself(repeats: int, seconds: float, advance: Callable[[], None]) -> list[Reading]:
-    rooms, readings = CleanRooms(60 + seconds * 10 * len(LANES)), []
-    for _ in range(repeats):
-        timings = rooms.run(lanes.time_built, lanes.build_lanes, seconds, None, lanes=LANES)
-        readings.append(lanes.of_rounds(timings.seconds))
-        advance()
-    return readings
+def accuracy(extent: Extent) -> Findings:
+    readings: dict[tuple[str, str], list[Ratios]] = defaultdict(list)
+    steps = 2 * extent.repeats + extent.null_groups
+    with one_core(), progress(steps, extent.repeats * 40 + extent.null_groups * 6) as begin:
+        workers = Launches(extent.effort.worker_timeout)
+        for number in range(2 * extent.repeats):
+            condition = (ALONE, BESIDE)[number % 2]
+            begin(condition)
+            with neighbour() if condition == BESIDE else ExitStack():
+                for method, ratios in _repeat(workers, extent).items():
+                    readings[condition, method].append(ratios)
+        nulls: list[Null] = []
+        for _ in range(extent.null_groups):
+            begin("null comparisons, alone")
+            nulls += _compare_identical(workers, extent)
+    notes = (
+        f"tracked mlp tiny, one thread on one core; {len(ARMS)} arms for about {extent.seconds:g} s each; methods in turn",
+        f"{SUITE}: {extent.effort.processes} processes, however wide its intervals are; the others as shipped",
+        "identical: how far the ratio of two identical arms is from 1",
+        "+1 %, +2 %, +5 %: repeats that read an arm with so much work added as slower",
+        f"null comparisons: default measurements, alone, each of {extent.twins} identical arms against one tracked arm",
+    )  # fmt: skip
+    saved = [{"condition": key[0], "method": key[1], "ratios": own} for key, own in readings.items()]
+    return Findings([_table(readings)], notes, list(_goals(readings, nulls)), {"ratios": saved, "nulls": nulls})
 
 
-def default_methods() -> list[Method]:
-    """Repeats that fit into five minutes: 20 of the suite, as many of the others as the rest of the time allows."""
-    alone, beside = (6, 4) if peers.pyperf else (8, 5)
-    methods = [
-        Method(SUITE, suite_itself, 20, 20),
-        Method(PYTEST_BENCHMARK, peers.pytest_benchmark, alone, beside),
-        Method(TORCH_TIMER, peers.torch_timer, alone, beside),
-    ]
-    return [*methods, Method(PYPERF, peers.pyperf, 3, 2)] if peers.pyperf else methods
+def _repeat(workers: Workers, extent: Extent) -> dict[str, Ratios]:
+    """What each method reads, one after the other."""
+    job = replace(planted_job(ARMS), effort=replace(extent.effort, precision=math.inf))
+    timings = time_group(job, PAGES_KEPT, ARMS, workers)
+    by_statistic = peers.pytest_benchmark(ARMS, extent.seconds)
+    timer = workers.run(peers.torch_timer, ARMS, extent.seconds)
+    return {
+        SUITE: {name: interval_of(timings, *arms).estimate for name, arms in RATIOS.items()},
+        MEDIAN: _of_seconds(by_statistic["median"]),
+        MIN: _of_seconds(by_statistic["min"]),
+        TIMER: _of_seconds(timer),
+    }
 
 
-def accuracy(
-    methods: Sequence[Method] | None = None, seconds: float = SECONDS, processes: int | None = None, folder: Path = SAVED
-) -> list[Table]:
-    """Measures for four to five minutes; returns the table and the goals, saved in `folder` as accuracy.json."""
-    methods = default_methods() if methods is None else methods
-    processes = processes if processes is not None else os.cpu_count() or 1
-    start = time.perf_counter()
-    with progress(sum(method.repeats + method.repeats_busy for method in methods)) as (tell, advance):
-        found = []
-        for method in methods:
-            tell(f"{method.name}, alone")
-            found.append(Found.of(method.name, ALONE, method.measure(method.repeats, seconds, advance)))
-        with lanes.busy(processes):
-            for method in methods:
-                tell(f"{method.name}, beside {processes} busy processes")
-                found.append(Found.of(method.name, BUSY, method.measure(method.repeats_busy, seconds, advance)))
-    goals = [goal for beside in (ALONE, BUSY) for goal in _goals([one for one in found if one.beside == beside])]
-    rows = [asdict(one) for one in found]
-    facts = {"model": f"{MODEL.model} {MODEL.size}", "seconds_per_lane": seconds, "busy_processes": processes}
-    path = save(folder / "accuracy.json", start, goals, **facts, found=rows)
-    return [_table(found, seconds, processes), goals_table(goals, [f"saved as {path}"])]
+def _of_seconds(seconds: Mapping[str, float]) -> Ratios:
+    return {name: seconds[over] / seconds[under] for name, (over, under) in RATIOS.items()}
 
 
-def _goals(found: Sequence[Found]) -> Iterator[Goal]:
-    """The goals under one condition. Counts are asked for as shares, so that they hold for any number of repeats."""
-    by_name = {one.method: one for one in found}
-    suite = by_name[SUITE]
-    beside, repeats = suite.beside, len(suite.readings)
-    yield Goal(
-        f"{IDENTICAL}, mean, beside {beside}", _percent(suite.identical_mean), "at most 0.3%", suite.identical_mean <= 0.003
-    )
-    yield Goal(f"  worst of {repeats}", _percent(suite.identical_worst), "at most 1%", suite.identical_worst <= 0.01)
-    for name in (PYTEST_BENCHMARK, TORCH_TIMER):
-        if name in by_name:
-            peer = by_name[name].identical_mean
-            times = peer / suite.identical_mean if suite.identical_mean else math.inf
-            yield Goal(f"  mean below that of {name}", f"{times:.0f} times", "at least 20 times", times >= 20,
-                       f"{_percent(peer)} / {_percent(suite.identical_mean)}")  # fmt: skip
-    for name, share in (("+2 %", 0.95), ("+1 %", 0.75)):
-        signs, needed = suite.signs[name], math.ceil(share * repeats)
-        yield Goal(f"  sign of {name} found", f"{signs} of {repeats}", f"at least {needed}", signs >= needed)
-
-
-def _table(found: Sequence[Found], seconds: float, processes: int) -> Table:
-    columns = [Column("method", text=True), Column("beside", text=True), Column("A/A mean"), Column("A/A worst"),
-               Column(COST), *(Column(name) for name in PLANTED)]  # fmt: skip
-    rows = [
-        [one.method, one.beside, _percent(one.identical_mean), _percent(one.identical_worst),
-         f"{one.cost_low:.3f} to {one.cost_high:.3f}", *(f"{signs}/{len(one.readings)}" for signs in one.signs.values())]
-        for one in found
-    ]  # fmt: skip
-    notes = [
-        f"{MODEL.model} {MODEL.size}, one thread, {seconds:g} s per lane, the other harnesses as shipped and by their medians",
-        f"beside: {BUSY} is {processes} processes that compute without a pause, as many as cores",
-        f"A/A: distance from 1 of the ratio of {IDENTICAL}; {COST}: lowest and highest over repeats",
-        "+1 %, +2 %, +5 %: repeats that read a lane with so much extra work as slower than the same lane without",
-        *(_interval_note(one) for one in found if one.method == SUITE),
-    ]
-    if not any(one.method == PYPERF for one in found):
-        notes.append("pyperf is not installed; pip install pyperf adds its row")
-    return Table(columns, (), [Section("", (), rows)], notes, [asdict(one) for one in found])
-
-
-def _interval_note(suite: Found) -> str:
-    """What the suite read of the planted lanes, and how often its intervals lie above 1 where they should, and beside 1 where they should not."""
-    intervals = [one.intervals for one in suite.readings]
-    medians = ", ".join(f"{name} {statistics.median(one[name].estimate for one in intervals):.4f}" for name in PLANTED)
-    above = ", ".join(f"{name} {sum(one[name].low > 1 for one in intervals)}" for name in PLANTED)
-    wrong = sum(not one[IDENTICAL].low <= 1 <= one[IDENTICAL].high for one in intervals)
-    return (
-        f"{SUITE} beside {suite.beside}: median readings {medians}; of {len(intervals)} intervals (99 %) wholly above 1: {above}; "
-        f"{IDENTICAL} excludes 1: {wrong}"
-    )
-
-
-def _percent(fraction: float) -> str:
-    return f"{fraction:.2%}"
+def _compare_identical(workers: Workers, extent: Extent) -> list[Null]:
+    arms = (TRACKED.name, *(f"{IDENTICAL} {number}" for number in range(extent.twins)))
+    timings = time_group(replace(planted_job(arms), effort=extent.effort), PAGES_KEPT, arms, workers)
+    reach = resolution(interval_of(timings, TRACKED.name, PLACEBO))
+    ratios = [interval_of(timings, TRACKED.name, arm) for arm in arms[1:]]
+    return [Null(ratio, verdict(ratio, reach)) for ratio in ratios]
 
 
 @contextmanager
-def progress(steps: int) -> Iterator[tuple[Callable[[str], None], Callable[[], None]]]:
-    """A bar on stderr; yields what tells it what is measured now, and what moves it on by a step."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task("", total=steps)
-        yield lambda text: bar.update(task, description=text), lambda: bar.advance(task)
+def one_core() -> Iterator[None]:
+    """This process and those that it starts share one core inside, where the system can hold them there."""
+    if not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    pin(core_of(planted_job(ARMS), process=0))
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
-def save(path: Path, start: float, goals: Sequence[Goal], **findings: Any) -> Path:
-    """Replaces the file at `path` as a whole; `start` is when the check began, by perf_counter."""
-    machine = CleanRooms(60).run(describe_machine, ("cpu",), 1)
-    whole = {
-        "machine": machine,
-        "wall_seconds": time.perf_counter() - start,
-        **findings,
-        "goals": [asdict(goal) for goal in goals],
-    }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_suffix(".unfinished")
-    unfinished.write_text(json.dumps(whole, indent=1))
-    unfinished.replace(path)
-    return path
+@contextmanager
+def neighbour() -> Iterator[None]:
+    """A process on this process's cores that computes and rests by turns; it ends with this process, however that ends."""
+    process = subprocess.Popen([sys.executable, "-S", "-c", _NEIGHBOUR])  # noqa: S603 - our own
+    try:
+        yield
+    finally:
+        process.kill()
+        process.wait()
+
+
+def spread(ratios: Sequence[float]) -> tuple[float, float]:
+    """Mean and worst distance from 1, as fractions."""
+    errors = [abs(ratio - 1) for ratio in ratios]
+    return statistics.fmean(errors), max(errors)
+
+
+def _table(readings: Mapping[tuple[str, str], Sequence[Ratios]]) -> Table:
+    rows = []
+    for (condition, method), own in readings.items():
+        mean, worst = spread([ratios[IDENTICAL_CODE] for ratios in own])
+        costs = [ratios[COST] for ratios in own]
+        signs = (f"{_signs(own, name)}/{len(own)}" for name in SHARES)
+        cost = f"{statistics.geometric_mean(costs):.3f} ({min(costs):.3f} to {max(costs):.3f})"
+        rows.append((f"{method}, {condition}", f"{mean:.2%}", f"{worst:.2%}", cost, *signs))
+    return table("Identical code and planted effects", ("method", "identical: mean", "worst", COST, *SHARES), rows)
+
+
+def _signs(readings: Sequence[Ratios], name: str) -> int:
+    return sum(ratios[name] > 1 for ratios in readings)
+
+
+def _goals(readings: Mapping[tuple[str, str], Sequence[Ratios]], nulls: Sequence[Null]) -> Iterator[Goal]:
+    suite = {condition: readings[condition, SUITE] for condition in (ALONE, BESIDE)}
+    own_error, _ = spread([ratios[IDENTICAL_CODE] for ratios in suite[BESIDE]])
+    for method, times in TIMES_BETTER.items():
+        error, _ = spread([ratios[IDENTICAL_CODE] for ratios in readings[BESIDE, method]])
+        what = f"identical code beside a neighbour, {method}: {error:.2%} over the suite's {own_error:.2%}"
+        yield Goal(what, error / own_error if own_error else math.inf, times, at_least=True, form=".1f")
+    alone, beside = (statistics.geometric_mean(ratios[COST] for ratios in own) for own in suite.values())
+    yield Goal(
+        f"{COST} of the suite, beside a neighbour {beside:.3f} against alone {alone:.3f}", abs(beside / alone - 1), STAYS_TRUE
+    )
+    for name, share in SIGNS_FOUND.items():
+        both = [*suite[ALONE], *suite[BESIDE]]
+        yield Goal(f"sign of {name} found, of {len(both)}", _signs(both, name) / len(both), share, at_least=True, form=".0%")
+    words = Counter(null.verdict for null in nulls)
+    yield Goal(f"wrong verdicts, of {len(nulls)} null comparisons", words["faster"] + words["slower"], 0, form="g")
+    yield Goal(
+        f"`same`, of {len(nulls)} null comparisons", words["same"] / len(nulls), SAME_OF_NULLS, at_least=True, form=".0%"
+    )

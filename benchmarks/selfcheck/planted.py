@@ -1,0 +1,75 @@
+"""Arms whose ratio is known beforehand: one model under several names, to which some add a known share of its work."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from benchmarks.models import Source, Workload
+from benchmarks.modes import NO_GRAD, TRACKED, Step
+from benchmarks.plan import Job
+from benchmarks.record import FORWARD
+
+MODEL = Source("mlp", "tiny")
+BASE, TWICE = "base", "twice"
+IDENTICAL = "identical"
+"""An arm is called so, or so and a number, where it is tracked once more."""
+
+SHARES = {"+1 %": 0.01, "+2 %": 0.02, "+5 %": 0.05}
+TRUTHS = {name: (name, BASE, 1 + share) for name, share in SHARES.items()} | {"x 2": (TWICE, TRACKED.name, 2.0)}
+"""The known ratios: the longer arm, the shorter one, and what their times have to each other."""
+
+_LEAST_EXTRA_SECONDS = 2e-6
+"""Every arm that spins, the base too, does so for at least so long: after a call of the model the first reads of the clock come
+from cold caches and take about 1 us, which is 1 % of a tiny model and would else be missing from the planted extra."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlantedJob(Job):
+    """A job whose modes are names of planted arms. It can be timed as any other job; it cannot be examined."""
+
+    def step(self, workload: Workload, mode: str) -> Step:
+        return planted_step(workload, mode)
+
+
+def planted_job(arms: Sequence[str]) -> PlantedJob:
+    return PlantedJob(scenario=FORWARD, source=MODEL, device="cpu", dtype="float32", modes=tuple(arms))
+
+
+def planted_step(workload: Workload, arm: str) -> Step:
+    """The step of an arm. Raises KeyError for a name that is none."""
+    tracked = TRACKED.bind(workload.module, workload.run)
+    if arm == TRACKED.name or arm.startswith(IDENTICAL):
+        return tracked
+    if arm == NO_GRAD.name:
+        return NO_GRAD.bind(workload.module, workload.run)
+    if arm == TWICE:
+        return twice(tracked)
+    return lengthened(tracked, ({BASE: 0.0} | SHARES)[arm])
+
+
+def twice(step: Step) -> Step:
+    def call() -> None:
+        step()
+        step()
+
+    return call
+
+
+def lengthened(step: Step, share: float, clock: Callable[[], float] = time.perf_counter) -> Step:
+    """`step` made longer by `share` of what this very call took, the dropping of its output included.
+
+    The base is the same with a share of 0. What lies outside the two reads of the clock is the same in both, about 0.6 us,
+    which makes 1.05 of a call of 100 us 1.0497.
+    """
+
+    def call() -> None:
+        start = clock()
+        step()
+        end = clock() + _LEAST_EXTRA_SECONDS
+        until = end + (end - start) * share
+        while clock() < until:
+            pass
+
+    return call

@@ -1,0 +1,47 @@
+"""`make readme`: fills in what README.md and the pages beside this file quote, and draws the picture.
+
+A block stands between `<!-- NAME -->` and `<!-- end -->`, in a code fence where there is one. tests/test_readme.py looks whether it is fresh.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+REFERENCE = "results/reference/cpu.json"
+PICTURE = f"python -m analysis report {REFERENCE} --charts docs/pictures"
+COMMANDS = {
+    "answer": f"python -m analysis advise {REFERENCE} | awk '/^[^ ]/ {{ n++ }} n > 3 {{ exit }} 1'",  # three sentences
+    "rows": f"python -m analysis summarise {REFERENCE} | sed -n '1,/^$/p; /^lstm medium/,/^$/p' | sed '$d'",
+    "modes": "python -m benchmarks.guide --modes",
+}
+
+_BLOCK = re.compile(rf"(<!-- ({'|'.join(COMMANDS)}) -->\n\n(?:```\w*\n)?)(.*?)((?:```\n)?\n<!-- end -->)", re.DOTALL)
+
+
+def printed_by(command: str) -> str:
+    """What a shell prints in the checkout. Raises CalledProcessError."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    environment = os.environ | {"PATH": path, "COLUMNS": "100"}
+    done = subprocess.run(command, shell=True, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True, check=True)  # noqa: S602 - ours
+    return "".join(f"{line.rstrip()}\n" for line in done.stdout.splitlines())
+
+
+def refreshed(text: str) -> str:
+    """A page with every block as its command prints it now."""
+    return _BLOCK.sub(lambda block: block[1] + printed_by(COMMANDS[block[2]]) + block[4], text)
+
+
+def main() -> None:
+    printed_by(PICTURE)
+    for page in PAGES:
+        page.write_text(refreshed(page.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

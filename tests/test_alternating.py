@@ -1,0 +1,162 @@
+"""The arms of a group in one process and in a process each: the same blocks, one computing at a time, and who fails is named."""
+
+from __future__ import annotations
+
+import os
+import random
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import torch
+from torch import nn
+
+from benchmarks import allocator
+from benchmarks.failure import Failure
+from benchmarks.measure.alternating import KEPT_PAGES, PLACEBO, arms_of, core_of, settings, time_apart, time_together
+from benchmarks.measure.timing import Limits
+from benchmarks.models import Workload
+from benchmarks.options import Effort
+from benchmarks.plan import Job
+from benchmarks.workers import InProcess, Launches
+
+ARMS = ("tracked", "no_grad", PLACEBO, KEPT_PAGES)
+LIMITS = Limits(rounds=4, seconds=0.0, warm_seconds=0.0, longest_warm_seconds=0.0, washout=2, calls=3)
+
+
+class Recorder(nn.Linear):
+    """Notes its process at the start and the end of each call, and fails at call `fails_at` where gradients are off."""
+
+    def __init__(self, where: Path, fails_at: int) -> None:
+        super().__init__(4, 4)
+        self.where, self.left = where, fails_at
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.left -= not torch.is_grad_enabled()
+        if self.left == 0:
+            raise ValueError("worn out")
+        with self.where.open("a") as file:
+            file.write(f"{os.getpid()} begins\n")
+            output: torch.Tensor = super().forward(x)
+            file.write(f"{os.getpid()} ends\n")
+        return output
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """Where recorders come from."""
+
+    where: Path
+    fails_at: int = -1
+    model: str = "recorder"
+    size: str = "own"
+
+    def workload(self, device: str, dtype: str) -> Workload:
+        return Workload.of(Recorder(self.where, self.fails_at), torch.randn(2, 4))
+
+    def noted(self) -> list[list[str]]:
+        return [line.split() for line in self.where.read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def workers() -> Launches:
+    return Launches(timeout_seconds=60)
+
+
+@pytest.fixture
+def recorded(tmp_path: Path) -> Recorded:
+    return Recorded(tmp_path / "log")
+
+
+def job(source: Recorded) -> Job:
+    return Job(scenario="forward", source=source, device="cpu", dtype="float32", modes=ARMS[:2])
+
+
+needs_glibc = pytest.mark.skipif(allocator.unavailable() is not None, reason="pages are kept by glibc")
+
+
+@needs_glibc
+def test_as_shipped_arms_have_processes_of_their_own_and_compute_one_at_a_time(workers: Launches, recorded: Recorded) -> None:
+    timings = time_apart(workers, job(recorded), ARMS[:2], LIMITS, process=0)
+    assert (set(timings.seconds), {len(seconds) for seconds in timings.seconds.values()}) == (set(ARMS), {4})
+    assert set(timings.page_faults) == set(timings.first_seconds) == set(ARMS)
+    noted = recorded.noted()
+    assert [event for _, event in noted] == ["begins", "ends"] * (len(noted) // 2), "no two at the same time"
+    processes = [process for process, event in noted if event == "begins"]
+    assert len(set(processes) - {str(os.getpid())}) == 4
+    blocks = [processes[start : start + 5] for start in range(len(processes) - 5 * 4 * 4, len(processes), 5)]
+    assert all(len(set(block)) == 1 for block in blocks), "a washout of two calls and a block of three"
+    for number in range(0, len(blocks), 4):
+        assert len({block[0] for block in blocks[number : number + 4]}) == 4, "each arm once a round"
+
+
+@needs_glibc
+def test_an_arm_that_fails_as_shipped_is_named_and_no_process_stays_behind(workers: Launches, recorded: Recorded) -> None:
+    source = replace(recorded, fails_at=6)
+    with pytest.raises(Failure, match="worn out") as caught:
+        time_apart(workers, job(source), ARMS[:2], LIMITS, process=0)
+    assert (caught.value.arm, caught.value.status) == ("no_grad", "crashed")
+    assert not [process for process, _ in source.noted() if psutil.pid_exists(int(process))]
+
+
+def test_with_pages_kept_all_arms_share_one_process(workers: Launches, recorded: Recorded) -> None:
+    timings = workers.run(time_together, job(recorded), ARMS[:2], LIMITS, 0, True)
+    assert {name: len(seconds) for name, seconds in timings.seconds.items()} == dict.fromkeys(ARMS[:3], 4)
+    assert len({process for process, _ in recorded.noted()}) == 1
+    with pytest.raises(Failure, match="worn out") as caught:
+        workers.run(time_together, job(replace(recorded, fails_at=6)), ARMS[:2], LIMITS, 0, True, arms=ARMS)
+    assert caught.value.arm == "no_grad"
+
+
+def test_in_this_process_cores_threads_and_gradients_are_put_back(recorded: Recorded) -> None:
+    before = os.sched_getaffinity(0), torch.get_num_threads()
+    with torch.no_grad():
+        timings = InProcess().run(time_together, job(recorded), ARMS[:2], LIMITS, 0, False)
+        assert not torch.is_grad_enabled()
+    assert (os.sched_getaffinity(0), torch.get_num_threads()) == before
+    assert set(timings.seconds) == set(ARMS[:3])
+
+
+def test_as_shipped_needs_a_process_per_arm(recorded: Recorded) -> None:
+    with pytest.raises(Failure, match="--in-process"):
+        time_apart(InProcess(), job(recorded), ARMS[:2], LIMITS, 0)
+
+
+def test_a_second_tracked_arm_stands_beside_tracked_and_as_shipped_one_that_keeps_pages(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(allocator, "unavailable", lambda: None)
+    assert arms_of(["tracked", "no_grad"]) == {"tracked": "tracked", "no_grad": "no_grad", PLACEBO: "tracked"}
+    assert arms_of(["tracked"], as_shipped=True) == dict.fromkeys(("tracked", PLACEBO, KEPT_PAGES), "tracked")
+    assert arms_of(["no_grad"], as_shipped=True) == {"no_grad": "no_grad"}
+    monkeypatch.setattr(allocator, "unavailable", lambda: "no glibc")
+    assert arms_of(["tracked"], as_shipped=True) == dict.fromkeys(("tracked", PLACEBO), "tracked")
+
+
+def test_processes_take_turns_on_cores_where_one_thread_computes(recorded: Recorded, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3, 5})
+    one = job(recorded)
+    assert [core_of(one, process) for process in range(3)] == [3, 5, 3]
+    assert core_of(replace(one, effort=Effort(threads=2)), 0) is None
+    assert core_of(replace(one, device="cuda"), 0) is None
+
+
+def test_settings_are_borrowed() -> None:
+    before = torch.get_num_threads()
+    with torch.no_grad():
+        with settings(before + 1):
+            assert (torch.get_num_threads(), torch.is_grad_enabled()) == (before + 1, True)
+        assert (torch.get_num_threads(), torch.is_grad_enabled()) == (before, False)
+
+
+def address_of_a_block(heap: str) -> int:
+    allocator.shift_heap(random.Random(heap))
+    return torch.empty(1000).data_ptr()
+
+
+@needs_glibc
+def test_a_heap_is_laid_out_by_its_seed_though_all_workers_are_copies_of_one_process(workers: Launches) -> None:
+    addresses: list[Any] = [workers.run(address_of_a_block, heap) for heap in ("0 tracked", "0 placebo", "0 tracked")]
+    assert addresses[0] == addresses[2] != addresses[1]

@@ -1,0 +1,80 @@
+"""Here: jobs one after the other, and no figure of a meter that known blocks have shown to be off."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import builders
+import pytest
+
+from benchmarks.executors import Here
+from benchmarks.failure import Failure
+from benchmarks.measure.known_blocks import Reading, try_meters
+from benchmarks.measure.memory import METERS
+from benchmarks.models import Source
+from benchmarks.plan import Job
+from benchmarks.record import GroupResult, Memory, Timed
+from benchmarks.workers import Workers
+
+JOB = Job(scenario="forward", source=Source("mlp", "tiny"), device="cpu", dtype="float32", modes=("tracked",))
+OFF = Reading("peak_tensor_bytes", "cpu", 1024, 1024, 512, within_tolerance=False)
+MEMORY = Memory(peak_tensor_bytes=4096, held_tensor_bytes=1024, saved_bytes=512, peak_rss_bytes=8192)
+
+
+class StandIn:
+    """Tries meters from a script."""
+
+    fresh = True
+
+    def __init__(self, found: list[Reading] | Failure) -> None:
+        self.found = found
+        self.tried: list[str] = []
+
+    def run(self, task: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        assert task is try_meters
+        self.tried.append(args[0])
+        if isinstance(self.found, Failure):
+            raise self.found
+        return self.found
+
+    def serve(self, *args: Any, **kwargs: Any) -> Any:
+        raise AssertionError("no arm is to be served")
+
+
+def measure(job: Job, workers: Workers) -> Iterator[GroupResult]:
+    """What `group.measure` yields, made up."""
+    case = replace(builders.case("tracked"), device=job.device)
+    yield GroupResult(case.group, [Timed(builders.result("tracked", memory=MEMORY, device=job.device), [1e-4], 1)])
+
+
+def memories(workers: StandIn, *devices: str) -> list[Memory]:
+    here = Here(workers, measure)
+    jobs = [replace(JOB, device=device) for device in devices]
+    return [timed.result.memory for group in here.results(jobs) for timed in group.timed]
+
+
+def test_groups_come_as_they_are_where_every_meter_is_right() -> None:
+    workers = StandIn([replace(OFF, within_tolerance=True)])
+    assert memories(workers, "cpu", "cpu") == [MEMORY, MEMORY]
+
+
+def test_meters_are_tried_once_for_each_device_before_its_first_job() -> None:
+    workers = StandIn([])
+    memories(workers, "cpu", "cuda", "cpu", "cuda")
+    assert workers.tried == ["cpu", "cuda"]
+
+
+def test_a_figure_whose_meter_is_off_is_withheld_with_the_reason() -> None:
+    (memory,) = memories(StandIn([OFF]), "cpu")
+    assert memory.peak_tensor_bytes is None
+    assert "512 B of a known 1,024 B" in memory.unavailable["peak_tensor_bytes"]
+    assert memory.saved_bytes == 512
+
+
+@pytest.mark.parametrize("status", ["crashed", "timed_out"])
+def test_where_meters_cannot_be_tried_no_figure_is_trusted_and_jobs_are_timed_all_the_same(status: Any) -> None:
+    (memory,) = memories(StandIn(Failure(status, "it was lost")), "cpu")
+    assert {getattr(memory, figure) for figure in METERS} == {None}
+    assert f"could not be tried: {status}: it was lost" in memory.unavailable["saved_bytes"]
