@@ -215,7 +215,10 @@ def _memory(lines: pd.DataFrame) -> dict[str, pd.Series[str]]:
     resident = lines["peak_rss_bytes"].fillna(lines["peak_reserved_bytes"])
     on_device = lines["peak_reserved_bytes"].notna().any()
     columns = {"peak": lines["peak_tensor_bytes"], "saved": lines["saved_bytes"], "reserved" if on_device else "RSS": resident}
-    return {name: sizes.map(bytes_text) for name, sizes in columns.items()}
+    texts = {name: sizes.map(bytes_text) for name, sizes in columns.items()}
+    hidden = lines["input_saved_bytes"].gt(lines["saved_bytes"]).fillna(value=False)  # such as all that a frozen layer keeps
+    inputs = " (+ input " + lines["input_saved_bytes"].map(bytes_text) + ")"
+    return texts | {"saved": texts["saved"].where(~hidden, texts["saved"] + inputs)}
 
 
 def _steps(frame: pd.DataFrame) -> Iterator[Table]:

@@ -116,6 +116,8 @@ class Memory:
     """The part of `saved_bytes` in library workspaces, which need not be written."""
     cast_saved_bytes: int | None = None
     """Beside `saved_bytes`: copies of parameters in another dtype, as autocast makes them."""
+    input_saved_bytes: int | None = None
+    """Beside `saved_bytes`: of the inputs, which are there before the call and that the graph keeps alive after it."""
     graph_nodes: int | None = None
     """Autograd nodes that hang on the output."""
     held_bytes_per_step: int | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import subprocess
 import sys
+import threading
 from collections import OrderedDict, UserDict, defaultdict
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -163,6 +164,11 @@ def test_inputs_of_another_kind_are_refused_by_their_type(inputs: Any) -> None:
         Workload.of(Echo(), inputs)
 
 
+def test_an_input_that_is_given_twice_stays_one_tensor() -> None:
+    moved = Workload.of(Echo(), {"x": X, "again": [X]}).to("cpu", torch.bfloat16)
+    assert moved.kwargs["x"] is moved.kwargs["again"][0]
+
+
 def test_a_dtype_is_given_to_floating_point_values_and_to_nothing_else() -> None:
     mask = torch.tensor([True])
     workload = Workload.of(Echo(), (X, IDS, {"deep": [Y, mask]}, 3.0)).to("cpu", torch.bfloat16)
@@ -278,10 +284,26 @@ def test_containers_of_torch_and_of_python_keep_their_names_and_defaults() -> No
     assert (mapped["a"].item(), mapped["missing"]) == (-1, [])
 
 
-def test_what_pytree_has_not_been_told_of_is_passed_over_and_what_it_has_is_walked_through() -> None:
-    cache = Cache(X)
-    assert tensors((Y, cache, np.ones(2), Slotted)) == [Y]
-    assert map_tensors(torch.neg, [cache])[0] is cache
+def test_an_object_that_nobody_told_pytree_of_is_looked_through_once() -> None:
+    """So are the caches that decoders return; such objects may refer to each other."""
+    cache: Any = Cache(X)
+    cache.layers = [Cache(Y), "text", None, 3]
+    cache.layers[0].owner = cache
+    assert [id(tensor) for tensor in tensors((cache, cache))] == [id(X), id(Y)]
+    first, again = map_tensors(torch.neg, (cache, cache))
+    assert first is again is first.layers[0].owner
+    assert (first.tensor.tolist(), first.layers[0].tensor.tolist(), first.layers[1:]) == (
+        (-X).tolist(),
+        [-0.0],
+        ["text", None, 3],
+    )
+    assert cache.tensor is X
+
+
+def test_what_holds_no_values_of_its_own_is_passed_over_and_what_pytree_was_told_of_is_its_to_open() -> None:
+    empty = threading.Lock()
+    assert tensors((Y, np.ones(2), Slotted, nn.Linear(2, 2), torch, lambda: X, empty)) == [Y]
+    assert map_tensors(torch.neg, [Y, empty])[1] is empty
 
     class Told(Cache):
         pass

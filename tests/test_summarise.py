@@ -111,6 +111,13 @@ no_grad      104 us  1.20 ±0.01     83.3 us  1.50 ±0.02     120  4.00 KiB     
 """)
 
 
+def test_an_input_that_the_graph_keeps_is_told_where_it_is_more_than_all_else_that_is_saved() -> None:
+    """Layers between frozen ones save little of their own, and keep an input alive that would be gone."""
+    kept = [Memory(saved_bytes=32768, input_saved_bytes=8 * 2**20), Memory(saved_bytes=32768, input_saved_bytes=4096)]
+    (table,) = summary(run(*(result(mode, memory=one) for mode, one in zip(("tracked", "no_grad"), kept, strict=True))))
+    assert [row["saved"] for row in rows(table)] == ["32.0 KiB (+ input 8.00 MiB)", "32.0 KiB"]
+
+
 def test_where_no_figure_as_shipped_was_needed_the_table_says_so_and_where_it_was_lost_too() -> None:
     calm = [replace(one, also_as_shipped=True) for one in group()]
     (table,) = summary(run(*calm, *group(model="lstm"), *group(model="mlp2", **SHIPPED)))

@@ -212,9 +212,9 @@ def _require_known_keys(spec: str, given: dict[str, Any], configuration: Any, tr
     known = {*kind().to_dict(), *kind.attribute_map, *transformers.GenerationConfig().to_dict(), *_LEGACY_KEYS}
     unknown = sorted(set(given) - known)
     if unknown:
-        near = difflib.get_close_matches(unknown[0], known, n=1)
-        hint = f" (is {unknown[0]} meant to be {near[0]}?)" if near else ""
-        raise ModelError(f"{spec}: config.json has keys that {kind.__name__} does not know: {', '.join(unknown)}{hint}")
+        near = {key: difflib.get_close_matches(key, known, n=1) for key in unknown}
+        told = ", ".join(f"{key} (near it: {names[0]})" if names else key for key, names in near.items())
+        raise ModelError(f"{spec}: config.json has keys that {kind.__name__} does not know: {told}")
 
 
 def _require_network(spec: str, name: str) -> None:
@@ -273,8 +273,9 @@ def transformers_inputs(module: nn.Module, batch: int, length: int | None) -> di
 
 def _token_ids(configuration: Any, batch: int, length: int | None) -> torch.Tensor:
     text = configuration.get_text_config()
-    longest = getattr(text, "max_position_embeddings", None) or _TOKENS
-    return torch.randint(text.vocab_size, (batch, length or min(_TOKENS, longest)))
+    longest = getattr(text, "max_position_embeddings", None) or -1  # XLNet has no limit
+    usual = min(_TOKENS, longest) if longest > 0 else _TOKENS
+    return torch.randint(text.vocab_size, (batch, length or usual))
 
 
 def _pixel_values(configuration: Any, batch: int, _: int | None) -> torch.Tensor:
