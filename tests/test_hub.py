@@ -51,7 +51,7 @@ def module(name: str, **contents: Any) -> ModuleType:
     return made
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def _libraries(monkeypatch: pytest.MonkeyPatch) -> None:
     timm = module(
         "timm",
@@ -72,6 +72,7 @@ def _libraries(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torchvision.models", models)
 
 
+@pytest.mark.usefixtures("_libraries")
 @pytest.mark.parametrize(
     ("spec", "inputs"), [("timm:resnet18", "float32[1, 3, 8, 8]"), ("torchvision:resnet18", "float32[1, 3, 6, 6]")]
 )
@@ -85,6 +86,7 @@ def test_a_model_by_name_has_random_weights_drops_nothing_and_gets_an_image_of_i
     assert torch.equal(next(workload.module.parameters()), next(again.parameters()))
 
 
+@pytest.mark.usefixtures("_libraries")
 def test_a_chosen_batch_is_part_of_the_sizes_name() -> None:
     source = Source("resnet18", "own", "timm:resnet18").shaped(3, None)
     assert source.size == "own_b3"
@@ -100,6 +102,7 @@ WRONG = {
 }
 
 
+@pytest.mark.usefixtures("_libraries")
 @pytest.mark.parametrize("spec", WRONG)
 def test_an_unknown_name_is_told_with_those_that_are_near_it(spec: str) -> None:
     tried = probe(spec, "own")
@@ -108,6 +111,7 @@ def test_an_unknown_name_is_told_with_those_that_are_near_it(spec: str) -> None:
     assert WRONG[spec] in tried.fault
 
 
+@pytest.mark.usefixtures("_libraries")
 @pytest.mark.parametrize(
     ("batch", "length", "told"),
     [(5, None, "int|float32[5, 3, 8, 8]; --batch"), (None, 7, "--length 7: the model takes an image")],
@@ -120,6 +124,7 @@ def test_inputs_that_do_not_fit_are_told_before_anything_is_measured(batch: int 
     assert ("IndexError: too many" in tried.fault) == (batch == 5)
 
 
+@pytest.mark.usefixtures("_libraries")
 def test_a_library_that_is_missing_or_broken_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delitem(sys.modules, "timm")
     monkeypatch.setattr(sys, "path", [str(tmp_path)])
@@ -169,6 +174,7 @@ def test_a_run_has_three_real_models_where_transformers_is_installed(monkeypatch
     assert not {model for model, _ in without} & set(REAL)
 
 
+@pytest.mark.usefixtures("_libraries")
 def test_registered_models_are_named_by_either_option_in_sizes_that_they_have(monkeypatch: pytest.MonkeyPatch) -> None:
     assert planned(monkeypatch, models=("mlp", "bert"), sizes=("tiny", "base", "large")) == {
         ("mlp", "tiny"), ("mlp", "large"), ("bert", "tiny"), ("bert", "base"),
