@@ -24,14 +24,15 @@ BYTES = tuple(one.name for one in fields(Memory) if one.name not in ("saved_by_m
 
 INTERVALS = ("speedup", "placebo", "over_no_grad", "kept_pages")
 _SCALARS = ("seconds", "verdict", "trusted", "resolution", "washout_calls", "after_switch_seconds", "page_faults",
-            "host_seconds", "busy_seconds", "bound_by", "steps", "also_as_shipped")  # fmt: skip
+            "host_seconds", "busy_seconds", "bound_by", "driver_allocations", "steps", "also_as_shipped")  # fmt: skip
 _WHOLE = (*BYTES, "parameters", "parameter_bytes")
 _TYPES = {
     "trusted": "bool", "also_as_shipped": "bool", "same_kernels": "boolean", "washout_calls": "int64", "steps": "int64", "processes": "int64",
     "process_speedups": "object", "withheld": "object",
 }  # fmt: skip
 """The types of columns that are neither whole nor fractional; all others are texts."""
-FRACTIONAL = ("seconds", "resolution", "after_switch_seconds", "page_faults", "host_seconds", "busy_seconds")
+FRACTIONAL = ("seconds", "resolution", "after_switch_seconds", "page_faults", "host_seconds", "busy_seconds",
+              "driver_allocations")  # fmt: skip
 
 
 def _end_of(interval: str, end: str) -> Callable[[Result], float | None]:

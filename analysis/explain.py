@@ -146,6 +146,8 @@ def _after_switch(run: Run, result: Result) -> list[str]:
         for mode, seconds in group.items()
         if seconds
     ]
+    if result.host_seconds is not None:
+        return [f"  a call that is waited for takes: {', '.join(texts)}"]
     steady = (
         f"a loop is steady after {result.washout_calls} calls"
         if result.washout_calls

@@ -19,6 +19,12 @@ DEFAULT_SIZES = ("tiny", "small", "medium")
 DEFAULT_REAL_SIZES = ("small",)
 REAL_MODELS = "real"
 """The name of all models of transformers that are registered."""
+ACCELERATOR_SIZE = "huge"
+"""The size that accelerators get by default beside these: they decide how long a call takes only where there is enough to do."""
+
+ACCELERATOR_PROCESSES = 4
+"""One from each launch: a process on an accelerator has to open and warm it, which takes as long as its rounds."""
+
 ALL_MODES = tuple(dict.fromkeys([*MODES, *(mode for scenario in SCENARIOS.values() for mode in scenario.mode_names())]))
 """The registered ones, then those that only a scenario has."""
 
@@ -65,10 +71,13 @@ class RunOptions:
     freeze: tuple[str, ...] = ()
     scenarios: tuple[str, ...] | None = None
     device: tuple[str, ...] | None = None
-    dtype: tuple[str, ...] = ("float32",)
+    dtype: tuple[str, ...] | None = None
+    """None: float32, and a user's model as it is built."""
     execution: tuple[str, ...] = (EAGER,)
     allocator: tuple[str, ...] | None = None
     in_process: bool = False
+    processes: int | None = None
+    """None: those of `effort`, or ACCELERATOR_PROCESSES."""
     effort: Effort = field(default_factory=Effort)
 
 
@@ -87,7 +96,7 @@ def add_options(add: Callable[..., Any]) -> None:
         "returns (module, inputs). Or a library's by name, with random weights: hf:bert (a model type, a configuration class, a folder "
         "with config.json or a hub name), timm:NAME, torchvision:NAME. Repeatable. The built-in models then run only with --models")  # fmt: skip
     add("--sizes", metavar="NAMES", type=names_of(SIZES, {name: (name,) for name in REAL_SIZES}), help=f"{', '.join(SIZES)} (default: "
-        f"{','.join(DEFAULT_SIZES)}); of transformers' models {', '.join(REAL_SIZES)} (default: {','.join(DEFAULT_REAL_SIZES)})")  # fmt: skip
+        f"{','.join(DEFAULT_SIZES)}, and {ACCELERATOR_SIZE} on accelerators); of transformers' models {', '.join(REAL_SIZES)} (default: {','.join(DEFAULT_REAL_SIZES)})")  # fmt: skip
     add(
         "--batch",
         metavar="N",
@@ -109,7 +118,8 @@ def add_options(add: Callable[..., Any]) -> None:
     add(
         "--device", metavar="NAMES", type=names, help="cpu, cuda or cuda:N (default: the accelerator if there is one, else cpu)"
     )
-    add("--dtype", metavar="NAMES", type=names_of(DTYPES), default=("float32",), help=f"{', '.join(DTYPES)} (default: float32)")
+    add("--dtype", metavar="NAMES", type=names_of(DTYPES),
+        help=f"{', '.join(DTYPES)} (default: float32, your own models as they are built)")  # fmt: skip
     add(
         "--execution",
         metavar="NAMES",
@@ -130,8 +140,9 @@ def add_options(add: Callable[..., Any]) -> None:
         help="timing per group at most (default: %(default)g)")  # fmt: skip
     add("--precision", metavar="FRACTION", type=NUMBERS["precision"], default=effort.precision,
         help="add processes while a 99 %% interval is wider than this fraction, within the budget (default: %(default)g)")  # fmt: skip
-    add("--processes", metavar="N", type=NUMBERS["processes"], default=effort.processes,
-        help="time each group in so many processes, from several launches; the intervals are across them (default: %(default)s)")  # fmt: skip
+    add("--processes", metavar="N", type=NUMBERS["processes"],
+        help="time each group in so many processes, from several launches; the intervals are across them "
+        f"(default: {effort.processes}, {ACCELERATOR_PROCESSES} on accelerators)")  # fmt: skip
     add("--retries", metavar="N", type=NUMBERS["retries"], default=effort.retries,
         help="time a group again, so many times at most, if its placebo shows that it cannot be trusted (default: %(default)s)")  # fmt: skip
     add("--worker-timeout", metavar="SECONDS", type=NUMBERS["worker_timeout"], default=effort.worker_timeout,
@@ -143,7 +154,8 @@ def parsed(values: Any) -> RunOptions:
     """The options from a namespace that `add_options` has filled."""
     chosen: dict[str, Any] = {name: getattr(values, name) for name in RunOptions.__slots__ if name != "effort"}
     chosen |= {name: tuple(value) for name, value in chosen.items() if isinstance(value, list)}
-    return RunOptions(**chosen, effort=Effort(**{name: getattr(values, name) for name in Effort.__slots__}))
+    effort = {name: getattr(values, name) for name in Effort.__slots__}
+    return RunOptions(**chosen, effort=Effort(**effort | {"processes": values.processes or Effort().processes}))
 
 
 def names(text: str) -> tuple[str, ...]:

@@ -221,6 +221,8 @@ class Result:
     """The device's own work (accelerators)."""
     bound_by: Literal["host", "device", "both"] | None = None
     """Which of the two decides `seconds` (accelerators)."""
+    driver_allocations: float | None = None
+    """How often per timed call the device's allocator went to the driver, 0 in a steady state (accelerators)."""
     steps: int = 1
     """Steps that one call of a scenario that loops makes (batches, tokens)."""
     schema: int = SCHEMA

@@ -182,6 +182,12 @@ def test_an_accelerator_shows_its_other_clocks_and_what_it_reserved() -> None:
     assert {name: rows(table)[0][name] for name in ("host", "busy", "bound by", "reserved")} == {
         "host": "200 us", "busy": "100 us", "bound by": "host", "reserved": "2.00 MiB",
     }  # fmt: skip
+    (first,) = overview(run(*group(**gpu)))
+    assert rows(first)[0]["bound by"] == "host"
+    (steps,) = summary(run(*group(scenario="generation", **gpu)))
+    assert [row["bound by"] for row in rows(steps)] == ["host", "host"]
+    (both,) = summary(run(*group(memory={"peak_rss_bytes": 2**20}), *group(**gpu)))
+    assert [row["RSS, reserved"] for row in rows(both)] == ["1.00 MiB"] * 2 + ["2.00 MiB"] * 2
 
 
 @pytest.mark.parametrize("tables", [overview, summary])

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 import sysconfig
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Any
 
@@ -45,6 +45,7 @@ class Source:
     """Where a workload comes from; can be sent to another process. `spec` is set for a user's model, `family` for a scenario's own.
 
     `batch` and `length` are those of the inputs of a model by name, where they were chosen; then they are part of the size's name.
+    `built_in` names the dtype that a user's model is built in, if that is known: where it is asked for, nothing is cast, were it a mixture.
     """
 
     model: str
@@ -53,11 +54,12 @@ class Source:
     family: Family | None = None
     batch: int | None = None
     length: int | None = None
+    built_in: str = AS_BUILT
 
     def shaped(self, batch: int | None, length: int | None) -> Source:
         chosen = {"b": batch, "l": length}
         suffix = "".join(f"_{letter}{number}" for letter, number in chosen.items() if number is not None)
-        return Source(self.model, f"{self.size}{suffix}", self.spec, self.family, batch, length)
+        return replace(self, size=f"{self.size}{suffix}", batch=batch, length=length)
 
     def workload(self, device: str = "cpu", dtype: str = "float32") -> Workload:
         """Builds it on `device`, its floating point values as `dtype`.
@@ -72,7 +74,7 @@ class Source:
             built = load(self.spec).workload(size, device, **instead)
         else:
             built = (self.family or families()[self.model]).workload(size, **instead)
-        return built.to(device, DTYPES[dtype])
+        return built.to(device, None if dtype == self.built_in else DTYPES[dtype])
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,12 +82,13 @@ class Probe:
     """What a worker found of a model before anything is planned.
 
     `imports` are modules of installed packages that building the model imported, in that order, so that a launch of workers can import them
-    once: the user's own files are not among them, each worker reads those anew. `fault` says what is wrong, None where nothing is;
-    `there` whether at least the model is where it was said to be.
+    once: the user's own files are not among them, each worker reads those anew. `dtype` is what the model is built in, as Workload.dtype.
+    `fault` says what is wrong, None where nothing is; `there` whether at least the model is where it was said to be.
     """
 
     sized: bool = False
     imports: tuple[str, ...] = ()
+    dtype: str = AS_BUILT
     fault: str | None = None
     there: bool = True
 
@@ -110,12 +113,13 @@ def probe(spec: str, size: str, batch: int | None = None, length: int | None = N
         return Probe(fault=str(error), there=False)
     try:
         if isinstance(model, hub.HubModel):
-            hub.require_forward(spec, model.workload(size, batch=batch, length=length))
+            workload = model.workload(size, batch=batch, length=length)
+            hub.require_forward(spec, workload)
         else:
-            model.workload(size)
+            workload = model.workload(size)
     except own.ModelError as error:
         return Probe(model.sized, fault=str(error))
-    return Probe(model.sized, _installed(before))
+    return Probe(model.sized, _installed(before), workload.dtype)
 
 
 def _installed(before: set[str]) -> tuple[str, ...]:
