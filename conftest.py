@@ -269,6 +269,8 @@ def pytest_sessionfinish(session: pytest.Session) -> Iterator[None]:
         plugin.storage.save = save  # type: ignore[method-assign]
     if measuring is not None and not plugin.disabled and not plugin.benchmarks and measuring.run.unmeasured:
         _save_what_is_only_unmeasured(config, plugin)
+    if measuring is not None and measuring.run.unmeasured and not measuring.run.results and not _times_nothing(config):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED  # what cannot be measured is skipped, but a run is for measuring
     yield
 
 

@@ -31,12 +31,12 @@ def lines(run: Run, findings: Sequence[str], saved: Path | None, *, colour: bool
 
 
 def _written_beside(run: Run, saved: Path) -> Iterator[str]:
-    from analysis import report  # its charts are an extra, which a measuring machine can do without
-
     table, page = saved.with_suffix(".md"), saved.with_suffix(".html")
     try:
         table.write_text(rendered(summary(run), run.frame, "markdown") + "\n", encoding="utf-8")
         yield f"table  {_short(table)}"
+        from analysis import report  # its charts are an extra, which a measuring machine can do without
+
         report.write(run, page)
         yield f"page   {_short(page)}"
     except (OSError, AnalysisError, ImportError) as error:

@@ -228,11 +228,15 @@ def test_each_registered_model_runs_and_its_output_can_be_detached_whole(transfo
 def test_configurations_are_found_by_type_class_and_folder(transformers: Any, tmp_path: Path) -> None:
     small = {"model_type": "bert", "hidden_size": 24, "num_hidden_layers": 1, "intermediate_size": 8, "vocab_size": 50}
     (tmp_path / "config.json").write_text(json.dumps({**small, "attention_probs_dropout_prob": 0.5}))
-    workload = load(f"hf:{tmp_path}").workload("own", batch=2, length=5)
+    workload = hub.load(f"hf:{tmp_path}").workload("own", batch=2, length=5)
     assert workload.facts().inputs == ["int64[2, 5]"]
     module: Any = workload.module
     assert (module.config.attention_probs_dropout_prob, name_of(f"hf:{tmp_path}")) == (0.0, tmp_path.name)
-    assert type(load("hf:MobileBertConfig").make()).__name__ == type(load("hf:mobilebert").make()).__name__ == "MobileBertModel"
+    assert (
+        type(hub.load("hf:MobileBertConfig").make()).__name__
+        == type(hub.load("hf:mobilebert").make()).__name__
+        == "MobileBertModel"
+    )
 
 
 BAD_CONFIGURATIONS = {

@@ -46,7 +46,7 @@ class Meter:
         return abs(error_bytes) <= self.fraction * true_bytes + self.bytes
 
 
-_BESIDE_SAVED = {"opaque_saved_bytes": None, "cast_saved_bytes": None, "input_saved_bytes": None, "saved_by_module": []}
+_BESIDE_SAVED: dict[str, Any] = {"opaque_saved_bytes": None, "cast_saved_bytes": None, "input_saved_bytes": None, "saved_by_module": []}
 
 PEAK_RSS = Meter("peak_rss_bytes", 8, fraction=0.02, bytes=256 * KIB)
 """The kernel counts pages per core and sums them late, and a call runs through some of the program for the first time."""

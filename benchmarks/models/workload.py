@@ -87,7 +87,9 @@ class Workload:
     @property
     def dtype(self) -> str:
         """What its parameters are in, such as `bfloat16`, or `bfloat16+float32`; without any, the inputs that require grad."""
-        found = list(self.module.parameters()) or [tensor for tensor in self.input_tensors() if tensor.requires_grad]
+        found: list[torch.Tensor] = [*self.module.parameters()] or [
+            tensor for tensor in self.input_tensors() if tensor.requires_grad
+        ]
         return "+".join(sorted({str(tensor.dtype).removeprefix("torch.") for tensor in found}))
 
     def run(self, model: Callable[..., Any]) -> Any:
