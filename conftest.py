@@ -255,6 +255,8 @@ def pytest_sessionfinish(session: pytest.Session) -> Iterator[None]:
     if not plugin.disabled and not plugin.benchmarks and measuring.run.unmeasured:
         with measuring.telling("the run could not be saved"):
             _save_what_is_only_unmeasured(config, plugin)
+    if measuring.run.unmeasured and not measuring.run.results and not _times_nothing(config):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED  # what cannot be measured is skipped, but a run is for measuring
     yield
     measuring.end()
 

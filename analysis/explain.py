@@ -60,6 +60,8 @@ def _parts(memory: Memory) -> str:
         texts.append(f"{bytes_text(memory.opaque_saved_bytes)} of it in workspaces of libraries")
     if memory.cast_saved_bytes:
         texts.append(f"beside it {bytes_text(memory.cast_saved_bytes)} in copies of parameters that autocast made")
+    if memory.input_saved_bytes:
+        texts.append(f"+ input {bytes_text(memory.input_saved_bytes)}")
     return f" ({', '.join(texts)})" if texts else ""
 
 

@@ -200,7 +200,10 @@ def _memory(lines: pd.DataFrame) -> dict[str, pd.Series[str]]:
     on_device, on_cpu = (lines[f"peak_{meter}_bytes"].notna().any() for meter in ("reserved", "rss"))
     title = "RSS,\nreserved" if on_device and on_cpu else "reserved" if on_device else "RSS"
     columns = {"peak": lines["peak_tensor_bytes"], "saved": lines["saved_bytes"], title: resident}
-    return {name: sizes.map(bytes_text) for name, sizes in columns.items()}
+    texts = {name: sizes.map(bytes_text) for name, sizes in columns.items()}
+    hidden = lines["input_saved_bytes"].gt(lines["saved_bytes"]).fillna(value=False)  # such as all that a frozen layer keeps
+    inputs = " (+ input " + lines["input_saved_bytes"].map(bytes_text) + ")"
+    return texts | {"saved": texts["saved"].where(~hidden, texts["saved"] + inputs)}
 
 
 def _steps(frame: pd.DataFrame) -> Iterator[Table]:

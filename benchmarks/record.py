@@ -125,6 +125,8 @@ class Memory:
     """The part of `saved_bytes` in library workspaces, which need not be written."""
     cast_saved_bytes: Bytes | None = None
     """Beside `saved_bytes`: copies of parameters in another dtype, as autocast makes them."""
+    input_saved_bytes: Bytes | None = None
+    """Beside `saved_bytes`: of the inputs, which are there before the call and that the graph keeps alive after it."""
     graph_nodes: Count | None = None
     """Autograd nodes that hang on the output."""
     held_bytes_per_step: Change | None = None

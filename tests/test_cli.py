@@ -202,6 +202,15 @@ def sized(size):
     width = {"tiny": 8, "large": 64}[size]
     return nn.Linear(width, width), {"input": torch.randn(2, width)}
 
+def frozen():
+    return nn.Linear(16, 16).requires_grad_(False), torch.randn(4, 16)
+
+def text():
+    class Text(nn.Linear):
+        def forward(self, x):
+            return "no tensor"
+    return Text(16, 16), torch.randn(4, 16)
+
 def never():
     def misbehave(inference, tracked):
         raise ValueError("never works")
@@ -253,6 +262,15 @@ def test_a_run_in_which_nothing_could_be_measured_is_saved_all_the_same(models: 
     assert [(one.status, done.run()["benchmarks"]) for one in done.unmeasured()] == [("crashed", [])]
     assert "ValueError: never works" in done.output
     assert "Not saving anything" not in done.output
+
+
+@pytest.mark.parametrize(("name", "status", "said"), [("frozen", 0, "nothing to switch off"), ("text", 1, "holds no tensor")])
+def test_a_finding_about_a_model_is_no_failure_but_a_run_that_measures_nothing_is(
+    models: Path, tmp_path: Path, name: str, status: int, said: str
+) -> None:
+    done = type_in(tmp_path, "--model", f"{models}:{name}", "--modes", "tracked,no_grad", "--in-process", *TINY[4:6])
+    assert (done.status, "failed" in done.output) == (status, False), done.output
+    assert said in done.output
 
 
 # What is typed.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -11,6 +13,7 @@ from builders import group, result, run, unmeasured
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from analysis import ending
 from analysis.read import Run
 from analysis.render import VIEWS, Table, terminal
 from analysis.summarise import figures, overview, speedup_texts, summary
@@ -109,6 +112,23 @@ mlp tiny   16,640 parameters
 tracked      125 us           1      125 us           1   2,536  10.0 KiB  8.00 KiB    -
 no_grad      104 us  1.20 ±0.01     83.3 us  1.50 ±0.02     120  4.00 KiB       0 B    -
 """)
+
+
+def test_an_input_that_the_graph_keeps_is_told_where_it_is_more_than_all_else_that_is_saved() -> None:
+    """Layers between frozen ones save little of their own, and keep an input alive that would be gone."""
+    kept = [Memory(saved_bytes=32768, input_saved_bytes=8 * 2**20), Memory(saved_bytes=32768, input_saved_bytes=4096)]
+    (table,) = summary(run(*(result(mode, memory=one) for mode, one in zip(("tracked", "no_grad"), kept, strict=True))))
+    assert [row["saved"] for row in rows(table)] == ["32.0 KiB (+ input 8.00 MiB)", "32.0 KiB"]
+
+
+def test_a_machine_without_the_extras_ends_its_run_with_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "analysis.charts", raising=False)
+    monkeypatch.delitem(sys.modules, "analysis.report", raising=False)
+    monkeypatch.delattr("analysis.report", raising=False)
+    monkeypatch.setitem(sys.modules, "altair", None)  # as if it were not there
+    told = list(ending.lines(run(*group({"no_grad": 1.2})), [], tmp_path / "0001_run.json"))
+    assert any(line.startswith("table  ") for line in told)
+    assert [line for line in told if line.startswith("no page: ")]
 
 
 def test_where_no_figure_as_shipped_was_needed_the_table_says_so_and_where_it_was_lost_too() -> None:
