@@ -110,6 +110,11 @@ def test_carry_over_that_noise_hides_is_washed_out_by_two_calls() -> None:
     assert washout_of(WASHOUTS, noise) == 2
 
 
+def test_an_arm_on_its_own_needs_no_washout() -> None:
+    """As where tracked itself cannot be measured and one other mode was asked for."""
+    assert washout_of(WASHOUTS, np.zeros((5, len(WASHOUTS), 0))) == 1
+
+
 @QUICK
 @given(
     missing=st.floats(0.02, 0.3),
