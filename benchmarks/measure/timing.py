@@ -245,6 +245,8 @@ def washout_of(candidates: Sequence[int], log_ratios: npt.NDArray[np.float64]) -
     What is missing from the plateau, that of the last candidate, fades as `missing * share**calls`. Both are taken from the ratio
     that is affected most; the share is fitted to the other candidates and raised by its standard error.
     """
+    if not log_ratios.shape[-1]:  # an arm on its own: nothing is switched
+        return 1
     differences = log_ratios[:, -1:, :] - log_ratios[:, :-1, :]
     middles = np.median(differences, axis=0)
     errors = np.array([median_error(column) for column in differences[:, 0, :].T])
