@@ -228,7 +228,7 @@ def outcome(name: str, workers: Launches) -> GroupResult:
 
 def broken_promise(name: str, group: GroupResult) -> str:
     """Why this is not what has to become of it; empty where it is."""
-    statuses = {one.case.mode: (one.status, one.reason) for one in group.unmeasured}
+    statuses: dict[str, tuple[str, str]] = {one.case.mode: (one.status, one.reason) for one in group.unmeasured}
     statuses |= {timed.result.case.mode: (MEASURED, "") for timed in group.timed}
     expected = MISBEHAVIOURS[name]
     for mode, (status, reason) in statuses.items():
