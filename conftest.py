@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
+from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryFile
 from textwrap import shorten
@@ -71,18 +72,22 @@ class Session:
         self.devices = list(dict.fromkeys(job.device for job in self.jobs))
         self.conditions = Conditions(Place.of(chosen.effort.threads, self.devices))
         self.findings: list[Finding] = []
-        self.machine: dict[str, Any] = {}
         self.executor = executors.Here(workers)
         self.run = Run(iter(()))
         self.started = time.monotonic()
         self.saved: Path | None = None
+
+    @cached_property
+    def machine(self) -> dict[str, Any]:
+        """What it is, asked once: before the first job, or earlier where pytest-benchmark compares it with a saved run's."""
+        return self.workers.run(machine_facts, self.devices)
 
     def begin(self, progress: Progress, *, check_only: bool) -> None:
         """Everything is measured when it is asked for. The machine is asked first what it is, which also shows that its devices open."""
         if not check_only:
             if isinstance(self.workers, Launches):
                 self.workers.prepare()
-            self.machine = self.workers.run(machine_facts, self.devices)
+            assert self.machine
         self.executor.measure = group.check if check_only else group.measure
         self.run = Run(progress.shown(self.executor.results(progress.announced(self.jobs))))
 

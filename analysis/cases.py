@@ -23,8 +23,9 @@ BYTES = tuple(field.name for field in fields(Memory) if field.name not in ("save
 
 INTERVALS = ("speedup", "placebo", "over_no_grad", "kept_pages")
 _SCALARS = ("seconds", "verdict", "trusted", "resolution", "washout_calls", "after_switch_seconds", "page_faults",
-            "host_seconds", "busy_seconds", "bound_by", "steps", "also_as_shipped")  # fmt: skip
-FRACTIONAL = ("seconds", "resolution", "after_switch_seconds", "page_faults", "host_seconds", "busy_seconds")
+            "host_seconds", "busy_seconds", "bound_by", "driver_allocations", "steps", "also_as_shipped")  # fmt: skip
+FRACTIONAL = ("seconds", "resolution", "after_switch_seconds", "page_faults", "host_seconds", "busy_seconds",
+              "driver_allocations")  # fmt: skip
 _TYPES = {
     **dict.fromkeys((*BYTES, "parameters", "parameter_bytes", "washout_calls", "steps", "processes"), "Int64"),
     **dict.fromkeys(("trusted", "also_as_shipped", "same_kernels"), "boolean"),

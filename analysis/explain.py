@@ -137,5 +137,7 @@ def _after_switch(run: Run, result: Result) -> list[str]:
         for mode, seconds in group.items()
         if seconds
     ]
+    if result.host_seconds is not None:
+        return [f"  a call that is waited for takes: {', '.join(texts)}"]
     steady = f"after {result.washout_calls} calls" if result.washout_calls else "from the first call on"
     return [f"  the first call after other work: {', '.join(texts)}; a loop is steady {steady}"]

@@ -13,7 +13,7 @@ from analysis.cases import JOB, TRACKED, against, each, is_context, labels, othe
 from analysis.figures import count_text, percent_text, short_text, speedup_text
 from analysis.read import Run
 from benchmarks.intervals import verdict
-from benchmarks.record import AS_SHIPPED, CASE, GROUP, PAGES_KEPT
+from benchmarks.record import AS_SHIPPED, CASE, FORWARD, GROUP, PAGES_KEPT
 
 MOST = 5
 """As many notes are shown below a table."""
@@ -43,6 +43,8 @@ def _all(run: Run) -> Iterator[str]:
     yield from _control(frame)
     yield from _unclear(frame)
     yield from _kernels(frame)
+    yield from _driver_allocations(frame)
+    yield from _recurrent(frame)
     yield from _page_faults(frame)
     yield from _kept_pages(frame)
     yield from _withheld(frame)
@@ -95,6 +97,20 @@ def _kernels(frame: pd.DataFrame) -> Iterator[str]:
         once = other.drop_duplicates([*JOB, "mode"])
         texts = by_group(labels(other, JOB)[once.index], once["mode"])
         yield f"*: other kernels ran than in tracked, so not tracking alone: {few(texts)}"
+
+
+def _driver_allocations(frame: pd.DataFrame) -> Iterator[str]:
+    """An accelerator's page faults."""
+    asking = frame[frame["driver_allocations"].gt(0)]
+    if len(asking):
+        texts = by_group(labels(frame, JOB)[asking.index], asking["mode"])
+        yield f"the driver was asked for memory while timing, which is the allocator's time and not tracking's: {few(texts)}"
+
+
+def _recurrent(frame: pd.DataFrame) -> Iterator[str]:
+    on_gpu = frame["device"].str.startswith("cuda") & frame["model"].eq("lstm") & frame["scenario"].eq(FORWARD)
+    if on_gpu.any():
+        yield "lstm on a GPU: in eval mode cuDNN keeps nothing for a backward pass, so tracked saves less here than in training"
 
 
 def by_group(names: Iterable[str], modes: Iterable[str]) -> list[str]:

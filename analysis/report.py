@@ -19,7 +19,7 @@ from analysis.figures import bytes_text, count_text, seconds_text
 from analysis.notes import notes
 from analysis.read import AnalysisError, Run
 from analysis.render import Table
-from analysis.summarise import seconds_texts, speedup_texts, summary
+from analysis.summarise import accelerator, seconds_texts, speedup_texts, summary
 from benchmarks.record import CASE
 
 TITLE = "What gradient tracking costs"
@@ -38,6 +38,9 @@ _FIGURES = {
     "resident": "peak_rss_bytes",
 }
 """Columns of the table of all cases, and the columns of the frame that they show and sort by."""
+
+_ACCELERATOR = {"host": "host_seconds", "busy": "busy_seconds", "bound by": "bound_by", "reserved": "peak_reserved_bytes"}
+"""More of them, where there are such figures."""
 
 
 def write(run: Run, path: Path, pictures: Path | None = None) -> list[Path]:
@@ -113,7 +116,11 @@ def cases(frame: pd.DataFrame) -> tuple[Table, list[list[object]]]:
             **{title: frame[_FIGURES[title]].map(bytes_text) for title in ("peak", "held", "saved", "resident")},
         }
     )
-    values = frame[[*telling, *_FIGURES.values()]].astype(object)
+    titles = dict(_FIGURES)
+    if frame["host_seconds"].notna().any():
+        titles |= _ACCELERATOR
+        texts = texts.assign(**accelerator(frame), reserved=frame["peak_reserved_bytes"].map(bytes_text))
+    values = frame[[*telling, *titles.values()]].astype(object)
     return Table(texts), values.where(values.notna(), "").to_numpy().tolist()
 
 

@@ -104,6 +104,9 @@ def _forward_overview(frame: pd.DataFrame) -> Iterator[Table]:
         **{mode: speedups[mode] for mode in others[:_MODES_SHOWN]},
         **{f"peak\n{mode}": peaks[mode].fillna(MISSING) for mode in shown},
     }
+    decides = rows["bound_by"].where(rows["mode"].eq(TRACKED))
+    if decides.notna().any():
+        cells["bound by"] = _by_mode(rows, decides.fillna(MISSING)).get(TRACKED, MISSING)
     more = [f"more modes, which `summarise` shows: {', '.join(others[_MODES_SHOWN:])}"] if others[_MODES_SHOWN:] else []
     yield Table(pd.DataFrame(cells).reset_index(drop=True), more, _titled("forward passes, speedup over tracked", rows))
 
@@ -176,7 +179,7 @@ def _forward(frame: pd.DataFrame) -> Iterator[Table]:
         cells[titles[0]], cells[titles[1]] = (beside[name].fillna(missing) for name in ("seconds", "speedup"))
         if allocator == AS_SHIPPED:
             cells["faults"] = beside["faults"].fillna(missing)
-    cells = cells.assign(**_accelerator(lines), **_memory(lines))
+    cells = cells.assign(**accelerator(lines), **_memory(lines))
     parameters = lines["parameters"].map("{:,}".format)
     labelled = pd.MultiIndex.from_arrays([labels(lines, JOB), parameters], names=["model", "parameters"])
     same = (cells == _SAME).any(axis=None)
@@ -184,7 +187,7 @@ def _forward(frame: pd.DataFrame) -> Iterator[Table]:
     yield Table(cells.set_axis(labelled), legend, _titled("forward passes, speedup over tracked", frame))
 
 
-def _accelerator(lines: pd.DataFrame) -> dict[str, pd.Series[str]]:
+def accelerator(lines: pd.DataFrame) -> dict[str, pd.Series[str]]:
     """The other two clocks, where there are such."""
     if lines["host_seconds"].isna().all():
         return {}
@@ -194,8 +197,9 @@ def _accelerator(lines: pd.DataFrame) -> dict[str, pd.Series[str]]:
 
 def _memory(lines: pd.DataFrame) -> dict[str, pd.Series[str]]:
     resident = lines["peak_rss_bytes"].fillna(lines["peak_reserved_bytes"])
-    on_device = lines["peak_reserved_bytes"].notna().any()
-    columns = {"peak": lines["peak_tensor_bytes"], "saved": lines["saved_bytes"], "reserved" if on_device else "RSS": resident}
+    on_device, on_cpu = (lines[f"peak_{meter}_bytes"].notna().any() for meter in ("reserved", "rss"))
+    title = "RSS,\nreserved" if on_device and on_cpu else "reserved" if on_device else "RSS"
+    columns = {"peak": lines["peak_tensor_bytes"], "saved": lines["saved_bytes"], title: resident}
     return {name: sizes.map(bytes_text) for name, sizes in columns.items()}
 
 
@@ -208,7 +212,7 @@ def _steps(frame: pd.DataFrame) -> Iterator[Table]:
         "left by\neach step": _growth(frame),
     }  # fmt: skip
     cells = pd.DataFrame({"mode": frame["mode"], "per call": seconds_texts(frame), "speedup": speedup_texts(frame)})
-    cells = cells.assign(**{title: column.map(bytes_text) for title, column in sizes.items()})
+    cells = cells.assign(**accelerator(frame), **{title: column.map(bytes_text) for title, column in sizes.items()})
     steps = frame["steps"].map(lambda number: str(number) if number > 1 else "")
     labelled = pd.MultiIndex.from_arrays([labels(frame), steps], names=["scenario", "steps a call"])
     yield Table(cells.set_axis(labelled), [], _titled("scenarios, speedup over tracked", frame))

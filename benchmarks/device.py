@@ -78,6 +78,10 @@ class Device:
         """The allocator's statistics, or None where it keeps none."""
         return None
 
+    def driver_allocations(self) -> int:
+        """How often so far its allocator asked the driver for memory, gave some back, or tried again: that makes a call wait."""
+        return 0
+
     def facts(self) -> dict[str, Any]:
         """What identifies the device, for `machine_info`; None for what it does not tell."""
         return {}
@@ -155,8 +159,12 @@ class Cuda(Device):
         requested, reserved = now_and_peak("requested"), now_and_peak("reserved")
         if requested[1] or not now_and_peak("allocated")[1]:
             return DeviceBytes(*requested, *reserved)
-        reason = "this allocator does not tell what was asked for: sizes of its blocks, up to 1 MiB a tensor more"
+        reason = "this allocator tells the sizes of its blocks alone, up to 1 MiB a tensor more than was asked for"
         return DeviceBytes(*now_and_peak("allocated"), *reserved, inexact=reason)
+
+    def driver_allocations(self) -> int:
+        statistics = self._cuda.memory_stats(self._index)
+        return sum(statistics.get(f"num_{event}", 0) for event in ("device_alloc", "device_free", "alloc_retries"))
 
     def facts(self) -> dict[str, Any]:
         backends: Any = torch.backends

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from benchmarks import allocator
+from benchmarks.device import accelerated
 from benchmarks.failure import Failure
 from benchmarks.intervals import MIN_ROUNDS, combined_ratio, disproved, half_width, median_ratio, resolution, verdict
 from benchmarks.measure.alternating import KEPT_PAGES, PLACEBO, arms_of, time_apart, time_together
-from benchmarks.measure.examine import Examination, examine
+from benchmarks.measure.examine import Examination, examine, examine_together
+from benchmarks.measure.queued import bound_by
 from benchmarks.measure.timing import Limits, Timings
 from benchmarks.modes import NO_GRAD, TRACKED
 from benchmarks.plan import Job
@@ -85,12 +89,20 @@ def check(job: Job, workers: Workers) -> Iterator[GroupResult]:
 
 
 def examine_modes(job: Job, workers: Workers, *, calls_only: bool = False) -> _Modes:
-    """Tracked comes first, asked for or not: it is what the others are compared with."""
+    """Tracked comes first, asked for or not: it is what the others are compared with.
+
+    On an accelerator one worker examines all of them, since opening it takes a second; those that it does not come to get one each.
+    """
     modes = _Modes()
-    for mode in dict.fromkeys((TRACKED.name, *job.modes)):
+    chosen = list(dict.fromkeys((TRACKED.name, *job.modes)))
+    together: dict[str, Examination] = {}
+    if workers.fresh and accelerated(job.device):
+        with suppress(Failure):
+            together = workers.run(examine_together, job, chosen, calls_only, arms=tuple(chosen))
+    for mode in chosen:
         with_tracked = TRACKED.name not in modes.failures
         try:
-            found = workers.run(examine, job, mode, with_tracked, workers.fresh, calls_only, arms=(mode,))
+            found = together.get(mode) or workers.run(examine, job, mode, with_tracked, workers.fresh, calls_only, arms=(mode,))
         except Failure as failure:
             modes.failures[mode] = failure
             continue
@@ -138,14 +150,14 @@ def _time_until_trusted(
     """Times again, `effort.retries` times at most, while the placebo is shown not to be 1; returns the placebos of what was discarded too."""
     discarded: list[Interval] = []
     while True:
-        timings = _time(job, allocator_, modes, workers)
+        timings = time_group(job, allocator_, modes, workers)
         placebo = ratio_of(timings, PLACEBO)
         if placebo is None or not disproved(placebo) or len(discarded) == job.effort.retries:
             return timings, discarded
         discarded.append(placebo)
 
 
-def _time(job: Job, allocator_: str, modes: Sequence[str], workers: Workers) -> list[Timings]:
+def time_group(job: Job, allocator_: str, modes: Sequence[str], workers: Workers) -> list[Timings]:
     """Processes one after the other, from launches in turn; all with the washout and the calls per block that the first one found."""
     effort, share = job.effort, SCENARIOS[job.scenario].budget_share
     budget = effort.budget * share
@@ -234,8 +246,21 @@ def _timed(case: Case, examined: Examination, timings: Sequence[Timings], common
         discarded_placebos=common.discarded_placebos,
         steps=common.steps,
         also_as_shipped=common.also_as_shipped,
+        **_of_accelerators(mode, timings),
     )
     return Timed(result, [seconds for one in timings for seconds in one.seconds[mode]], calls)
+
+
+def _of_accelerators(mode: str, timings: Sequence[Timings]) -> dict[str, Any]:
+    """The fields of a result that timings on accelerators fill; the device's own work is read in the first process."""
+    host = [one.host_seconds[mode] for one in timings if mode in one.host_seconds]
+    busy, first = timings[0].busy_seconds.get(mode), statistics.median(timings[0].seconds[mode]) / timings[0].calls
+    return {
+        "host_seconds": statistics.geometric_mean(host) if host else None,
+        "busy_seconds": busy,
+        "bound_by": None if busy is None else bound_by(busy, first),
+        "driver_allocations": statistics.fmean(one.driver_allocations[mode] for one in timings) if host else None,
+    }
 
 
 def _reading(mode: str, timings: Timings) -> ProcessReading:

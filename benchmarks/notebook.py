@@ -69,7 +69,7 @@ def measure_model(
     modes: str | Sequence[str] | None = None,
     sizes: str | Sequence[str] | None = None,
     device: str | None = None,
-    dtype: str = "float32",
+    dtype: str | None = None,
     **effort: Any,
 ) -> Measurement:
     """What tracking costs `model`, measured as `pytest --benchmark` does; `effort` are fields of options.Effort (budget, processes, ...).
@@ -87,7 +87,8 @@ def measure_model(
         modes=_names(modes, ALL_MODES),
         sizes=_names(sizes, SIZES),
         device=(device,) if device else None,
-        dtype=names_of(DTYPES)(dtype),
+        dtype=names_of(DTYPES)(dtype) if dtype else None,
+        processes=effort.get("processes"),
         effort=Effort(**effort),
     )
     if isinstance(model, str):
@@ -126,7 +127,7 @@ def _live_job(module: nn.Module, inputs: Inputs, name: str | None, options: RunO
         scenario=FORWARD,
         source=_Live(name or type(module).__name__, OWN_SIZE, workload),
         device=devices.pop(),
-        dtype=str(trackable[0].dtype).removeprefix("torch."),
+        dtype=workload.dtype,
         modes=modes_of(SCENARIOS[FORWARD], options),
         effort=options.effort,
     )

@@ -16,6 +16,12 @@ ALL = "all"
 ALLOCATORS = (PAGES_KEPT, AS_SHIPPED)
 EXECUTIONS = (EAGER,)
 DEFAULT_SIZES = ("tiny", "small", "medium")
+ACCELERATOR_SIZE = "huge"
+"""The size that accelerators get by default beside these: they decide how long a call takes only where there is enough to do."""
+
+ACCELERATOR_PROCESSES = 4
+"""One from each launch: a process on an accelerator has to open and warm it, which takes as long as its rounds."""
+
 ALL_MODES = tuple(dict.fromkeys([*MODES, *(mode for scenario in SCENARIOS.values() for mode in scenario.mode_names())]))
 """The registered ones, then those that only a scenario has."""
 
@@ -59,10 +65,13 @@ class RunOptions:
     freeze: tuple[str, ...] = ()
     scenarios: tuple[str, ...] | None = None
     device: tuple[str, ...] | None = None
-    dtype: tuple[str, ...] = ("float32",)
+    dtype: tuple[str, ...] | None = None
+    """None: float32, and a user's model as it is built."""
     execution: tuple[str, ...] = (EAGER,)
     allocator: tuple[str, ...] | None = None
     in_process: bool = False
+    processes: int | None = None
+    """None: those of `effort`, or ACCELERATOR_PROCESSES."""
     effort: Effort = field(default_factory=Effort)
 
 
@@ -78,7 +87,8 @@ def add_options(add: Callable[..., Any]) -> None:
     add("--model", metavar="SPEC", action="append", default=[], dest="own_models",
         help="your own model, path/to/file.py:function or package.module:function; the function takes no arguments, or `size`, and "
         "returns (module, inputs). Repeatable. The built-in models then run only with --models")  # fmt: skip
-    add("--sizes", metavar="NAMES", type=names_of(SIZES), help=f"{', '.join(SIZES)} (default: {','.join(DEFAULT_SIZES)})")
+    add("--sizes", metavar="NAMES", type=names_of(SIZES), help=f"{', '.join(SIZES)} (default: {','.join(DEFAULT_SIZES)}, "
+        f"and {ACCELERATOR_SIZE} on accelerators)")  # fmt: skip
     add("--modes", metavar="NAMES", type=names_of(ALL_MODES),
         help=f"{', '.join(MODES)}, or those of a scenario, or all (default: {','.join(DEFAULT_MODES)}; a scenario's own)")  # fmt: skip
     add("--freeze", metavar="PATTERN", action="append", default=[], type=_pattern,
@@ -88,7 +98,8 @@ def add_options(add: Callable[..., Any]) -> None:
     add(
         "--device", metavar="NAMES", type=names, help="cpu, cuda or cuda:N (default: the accelerator if there is one, else cpu)"
     )
-    add("--dtype", metavar="NAMES", type=names_of(DTYPES), default=("float32",), help=f"{', '.join(DTYPES)} (default: float32)")
+    add("--dtype", metavar="NAMES", type=names_of(DTYPES),
+        help=f"{', '.join(DTYPES)} (default: float32, your own models as they are built)")  # fmt: skip
     add(
         "--execution",
         metavar="NAMES",
@@ -109,8 +120,9 @@ def add_options(add: Callable[..., Any]) -> None:
         help="timing per group at most (default: %(default)g)")  # fmt: skip
     add("--precision", metavar="FRACTION", type=NUMBERS["precision"], default=effort.precision,
         help="add processes while a 99 %% interval is wider than this fraction, within the budget (default: %(default)g)")  # fmt: skip
-    add("--processes", metavar="N", type=NUMBERS["processes"], default=effort.processes,
-        help="time each group in so many processes, from several launches; the intervals are across them (default: %(default)s)")  # fmt: skip
+    add("--processes", metavar="N", type=NUMBERS["processes"],
+        help="time each group in so many processes, from several launches; the intervals are across them "
+        f"(default: {effort.processes}, {ACCELERATOR_PROCESSES} on accelerators)")  # fmt: skip
     add("--retries", metavar="N", type=NUMBERS["retries"], default=effort.retries,
         help="time a group again, so many times at most, if its placebo shows that it cannot be trusted (default: %(default)s)")  # fmt: skip
     add("--worker-timeout", metavar="SECONDS", type=NUMBERS["worker_timeout"], default=effort.worker_timeout,
@@ -122,7 +134,8 @@ def parsed(values: Any) -> RunOptions:
     """The options from a namespace that `add_options` has filled."""
     chosen: dict[str, Any] = {name: getattr(values, name) for name in RunOptions.__slots__ if name != "effort"}
     chosen |= {name: tuple(value) for name, value in chosen.items() if isinstance(value, list)}
-    return RunOptions(**chosen, effort=Effort(**{name: getattr(values, name) for name in Effort.__slots__}))
+    effort = {name: getattr(values, name) for name in Effort.__slots__}
+    return RunOptions(**chosen, effort=Effort(**effort | {"processes": values.processes or Effort().processes}))
 
 
 def names(text: str) -> tuple[str, ...]:

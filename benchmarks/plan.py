@@ -10,11 +10,19 @@ from typing import Protocol
 import torch
 
 from benchmarks import allocator
-from benchmarks.device import DeviceError, default_device, device_named
+from benchmarks.device import DeviceError, accelerated, default_device, device_named
 from benchmarks.failure import Failure
-from benchmarks.models import MODELS, OWN_SIZE, Source, Workload, own
+from benchmarks.models import AS_BUILT, MODELS, OWN_SIZE, Source, Workload, own
 from benchmarks.modes import DEFAULT_MODES, MODES, Step, freezing, is_freezing
-from benchmarks.options import ALLOCATORS, DEFAULT_SIZES, Effort, OptionError, RunOptions
+from benchmarks.options import (
+    ACCELERATOR_PROCESSES,
+    ACCELERATOR_SIZE,
+    ALLOCATORS,
+    DEFAULT_SIZES,
+    Effort,
+    OptionError,
+    RunOptions,
+)
 from benchmarks.record import AS_SHIPPED, EAGER, FORWARD, PAGES_KEPT, Case, Group
 from benchmarks.scenarios import SCENARIOS, Scenario
 from benchmarks.workers import Workers
@@ -101,13 +109,14 @@ def plan(options: RunOptions, own_sources: Sequence[Source] = ()) -> list[Job]:
     jobs = [
         Job(
             scenario=name, source=source, device=device, dtype=dtype, execution=execution, modes=modes,
-            allocators=_allocators(name, device, options), effort=options.effort,
+            allocators=_allocators(name, device, options), effort=_effort(device, options),
         )
         for name, scenario in ((name, SCENARIOS[name]) for name in _scenarios(options))
         if (modes := modes_of(scenario, options))
         for source in _sources(scenario, options, own_sources)
         for device in devices
-        for dtype in options.dtype
+        if source.size != ACCELERATOR_SIZE or options.sizes or accelerated(device)
+        for dtype in _dtypes(source, options)
         for execution in options.execution
     ]  # fmt: skip
     if not jobs:
@@ -146,7 +155,7 @@ def own_sources(options: RunOptions, workers: Workers) -> tuple[list[Source], li
             probe = own.Probe(sized=failure.status == "out_of_memory")
         if probe.fault is not None:
             raise own.ModelError(probe.fault)
-        sources += [Source(name, size, spec) for size in (chosen if probe.sized else (OWN_SIZE,))]
+        sources += [Source(name, size, spec, built_in=probe.dtype) for size in (chosen if probe.sized else (OWN_SIZE,))]
         preload += probe.imports
     return sources, preload
 
@@ -185,11 +194,23 @@ def _sources(scenario: Scenario, options: RunOptions, own_sources: Sequence[Sour
         sizes = {model: options.sizes or own_sizes for model, own_sizes in scenario.models.items()}
     else:
         built_in = options.models or (() if options.own_models else tuple(MODELS))
-        sizes = dict.fromkeys(built_in, options.sizes or DEFAULT_SIZES)
+        sizes = dict.fromkeys(built_in, options.sizes or (*DEFAULT_SIZES, ACCELERATOR_SIZE))
     return [
         *(Source(model, size) for model, chosen in sizes.items() for size in chosen if size in MODELS[model].sizes),
         *own_sources,
     ]
+
+
+def _dtypes(source: Source, options: RunOptions) -> list[str]:
+    """As asked for, or as the source is built, by that dtype's own name."""
+    built_in = "float32" if source.spec is None else source.built_in
+    return list(dict.fromkeys(built_in if dtype == AS_BUILT else dtype for dtype in options.dtype or (AS_BUILT,)))
+
+
+def _effort(device: str, options: RunOptions) -> Effort:
+    if options.processes is None and accelerated(device):
+        return replace(options.effort, processes=min(options.effort.processes, ACCELERATOR_PROCESSES))
+    return options.effort
 
 
 def _allocators(scenario: str, device: str, options: RunOptions) -> tuple[str, ...]:

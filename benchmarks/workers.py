@@ -29,7 +29,7 @@ from benchmarks.failure import Failure
 
 T = TypeVar("T")
 
-LAUNCHES = 4
+LAUNCHES = 8
 """Fork servers whose workers take turns. Workers of one share its address-space layout and agree with each other more than launches do."""
 
 _START_SECONDS = 120.0
@@ -105,6 +105,18 @@ class Launches:
         """Starts all servers, which import in the background."""
         for server in self._servers:
             server.ensure_running()
+
+    def wait(self) -> None:
+        """Starts all servers, and returns when none imports any more."""
+        self.prepare()
+        for launch in range(LAUNCHES):
+            self.run(os.getpid, launch=launch)
+
+    def close(self) -> None:
+        """Ends all servers. They end with this process anyway."""
+        for server in self._servers:
+            if server._forkserver_pid is not None:  # type: ignore[attr-defined]
+                server._stop()  # type: ignore[attr-defined]
 
     @contextmanager
     def _open(self, life: Callable[..., None], call: tuple[Any, ...], arms: Sequence[str], launch: int) -> Iterator[_Worker]:

@@ -36,6 +36,7 @@ class FakeCuda:
         self._error: str | None = None
         self._segments: list[Segment] = []
         self._peaks = {"requested": 0, "allocated": 0, "reserved": 0}
+        self._driver = {"num_device_alloc": 0, "num_device_free": 0, "num_alloc_retries": 0}
         self.Event = partial(FakeEvent, self)
         if resting_bytes:
             self.allocate(resting_bytes)
@@ -75,6 +76,7 @@ class FakeCuda:
             total = 2 * MIB if small else 20 * MIB if size < 10 * MIB else -(-size // (2 * MIB)) * 2 * MIB
             segment = Segment(small, [Block(0, total)])
             self._segments.append(segment)
+            self._driver["num_device_alloc"] += 1
             fitting = [(total, 0, segment)]
         _, offset, segment = min(fitting, key=lambda fit: fit[:2])
         block = segment.take(offset, size, size_bytes)
@@ -126,10 +128,12 @@ class FakeCuda:
         self.log.append("memory")
         told = {kind: self.tells_requests or kind != "requested" for kind in self._peaks}
         current = {f"{kind}_bytes.all.current": now * told[kind] for kind, now in self._now().items()}
-        return current | {f"{kind}_bytes.all.peak": peak * told[kind] for kind, peak in self._peaks.items()}
+        return self._driver | current | {f"{kind}_bytes.all.peak": peak * told[kind] for kind, peak in self._peaks.items()}
 
     def empty_cache(self) -> None:
-        self._segments = [s for s in self._segments if any(block.requested is not None for block in s.blocks)]
+        used = [s for s in self._segments if any(block.requested is not None for block in s.blocks)]
+        self._driver["num_device_free"] += len(self._segments) - len(used)
+        self._segments = used
 
     def reset_peak_memory_stats(self, index: int) -> None:
         self.indices.add(index)
@@ -198,6 +202,23 @@ class FakeEvent:
         if self.seconds is None or end.seconds is None or not end.query():
             raise RuntimeError("CUDA error: device not ready")
         return (end.seconds - self.seconds) * 1000
+
+
+@dataclass
+class Work:
+    """A step of so many kernels, each sent in `host_seconds` and done in `device_seconds`. With `waits` it asks for its result, as `.item()`."""
+
+    cuda: FakeCuda
+    kernels: int
+    host_seconds: float
+    device_seconds: float
+    waits: bool = False
+
+    def __call__(self) -> None:
+        for _ in range(self.kernels):
+            self.cuda.launch(self.device_seconds, self.host_seconds)
+        if self.waits:
+            self.cuda.synchronize(0)
 
 
 @dataclass

@@ -84,6 +84,9 @@ def test_an_evaluation_step_between_training_steps_pays_its_own_ratio_in_each_mo
         in flat
     )
     assert "the first call" not in explained(after_switch_seconds=None)
+    queued = " ".join(explained(host_seconds=1e-4).split())
+    assert "a call that is waited for takes: tracked 150 us" in queued
+    assert "a loop is steady" not in queued
 
 
 def test_both_allocators_stand_below_one_description_of_memory() -> None:

@@ -57,9 +57,9 @@ class StandIn:
     """
 
     found: Mapping[str, Examination | Failure] = field(default_factory=dict)
-    later: Sequence[Mapping[str, float]] = ()
+    later: Sequence[dict[str, float]] = ()
     lost: list[Failure] = field(default_factory=list)
-    seconds: Mapping[str, float] = field(default_factory=lambda: SECONDS)
+    seconds: dict[str, float] = field(default_factory=lambda: SECONDS)
     elapsed_seconds: float = 1.0
     fresh = True
     with_tracked: dict[str, bool] = field(default_factory=dict)
@@ -395,7 +395,7 @@ class SimulatedWorkers(StandIn):
     def run(self, task: Callable[..., Any], *args: Any, arms: Sequence[str] = (), launch: int = 0) -> Any:
         if task is examine:
             return EXAMINED
-        self.timed.append(arms)
+        self.timed.append(tuple(arms))
         return self.process(args[2], args[3], launch % LAUNCHES)
 
     def process(self, limits: Limits, number: int, launch: int) -> Timings:
@@ -411,17 +411,19 @@ class SimulatedWorkers(StandIn):
         return machine.time(steps, limits, number)
 
 
-def holds(interval: Interval | None) -> bool:
-    assert interval is not None
+def holds(interval: Interval) -> bool:
     return interval.low <= TRUTH <= interval.high
 
 
 def test_intervals_across_processes_hold_the_truth_where_those_of_one_process_do_not() -> None:
     job = replace(JOB, modes=("tracked", "no_grad"))
-    chosen, old, sizes = [], [], set()
+    chosen: list[Interval] = []
+    old: list[Interval] = []
+    sizes = set()
     for seed in range(60):
         workers = SimulatedWorkers(seed=seed)
         results, _ = measured(workers, job, processes=8, budget=12.0)
+        assert results["no_grad"].speedup is not None
         chosen.append(results["no_grad"].speedup)
         sizes.add(len(workers.timed))
         seconds = workers.process(Limits(washout=0, calls=1), 0, 0).seconds

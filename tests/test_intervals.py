@@ -138,7 +138,8 @@ def bursts(rng: np.random.Generator, n: int) -> Floats:
 
 def correlated_with_outliers(rng: np.random.Generator, n: int) -> Floats:
     """Outliers so large that the correlation of the rest does not show in the values, only in their signs."""
-    return autoregressive(0.5)(rng, n) + 1000 * rng.choice([-1.0, 0.0, 1.0], n, p=[0.02, 0.96, 0.02])
+    outliers: Floats = 1000 * rng.choice([-1.0, 0.0, 1.0], n, p=[0.02, 0.96, 0.02])
+    return autoregressive(0.5)(rng, n) + outliers
 
 
 def of_noise(noise: Floats, scale: float = 0.02) -> Interval:

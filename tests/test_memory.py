@@ -115,6 +115,15 @@ def test_on_a_gpu_what_tensors_asked_for_is_told_and_not_the_allocators_blocks()
     assert (found.peak_tensor_bytes, found.held_tensor_bytes, found.peak_reserved_bytes) == (8000, 500, 0)
 
 
+def test_blocks_of_an_allocator_that_tells_nothing_finer_are_not_given_as_bytes_of_tensors() -> None:
+    cuda = FakeCuda(tells_requests=False)
+    found = measured(Arm(cuda, peak_bytes=8000, held_bytes=500), Cuda(cuda=cuda))
+    assert (found.peak_tensor_bytes, found.held_tensor_bytes, found.peak_reserved_bytes) == (None, None, 2 * MIB)
+    assert {figure: "sizes of its blocks" in reason for figure, reason in found.unavailable.items()} == {
+        "peak_tensor_bytes": True, "held_tensor_bytes": True,
+    }  # fmt: skip
+
+
 def threaded() -> torch.Tensor:
     """A step that allocates in a thread of its own; `sum` runs where all is seen."""
     made: list[torch.Tensor] = []

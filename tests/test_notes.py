@@ -46,6 +46,21 @@ def test_what_is_unclear_is_counted_with_the_meaning_of_its_mark() -> None:
     assert found[1] == "~: unclear, partly inside 1 ±1 % or no larger than the control's resolution (2 of 3 speedups)"
 
 
+def test_memory_that_the_driver_was_asked_for_while_timing_is_told_and_none_is_not() -> None:
+    calm, asking = group(model="convnet", driver_allocations=0.0), group(driver_allocations=0.01)
+    assert notes(run(*calm, *asking))[1:] == [
+        "the driver was asked for memory while timing, which is the allocator's time and not tracking's: mlp tiny (tracked, no_grad)"
+    ]
+
+
+def test_of_a_recurrent_model_on_a_gpu_it_is_said_what_cudnn_keeps() -> None:
+    (note,) = notes(run(*group(model="lstm", device="cuda")))[1:]
+    assert (
+        note
+        == "lstm on a GPU: in eval mode cuDNN keeps nothing for a backward pass, so tracked saves less here than in training"
+    )
+
+
 def test_modes_that_ran_other_kernels_are_named_once_for_both_allocators() -> None:
     cases = [
         result(mode, model=model, allocator=allocator, kernels=OTHER)

@@ -47,7 +47,7 @@ def test_every_option_comes_back_as_it_was_typed() -> None:
     assert typed_in == RunOptions(
         models=("mlp", "lstm"), own_models=("a.py:one", "b.py:two"), sizes=("tiny",), modes=("no_grad", "item"),
         freeze=("encoder.*",), scenarios=("forward", "operators"), device=("cpu", "cuda:1"), dtype=("bfloat16",),
-        execution=("eager",), allocator=("as_shipped",), in_process=True, effort=Effort(2, 0.5, 0.1, 3, 0, 7.5),
+        execution=("eager",), allocator=("as_shipped",), in_process=True, processes=3, effort=Effort(2, 0.5, 0.1, 3, 0, 7.5),
     )  # fmt: skip
 
 

@@ -246,5 +246,5 @@ def test_installed_modules_that_a_model_imports_are_told_in_the_order_in_which_t
     sys.path.insert(0, str(folder / "site-packages"))
     write(folder / "neighbour.py", "")
     path = write(folder / "model.py", f"import neighbour, colorsys, heavy\ndef build():\n    import lazy_one\n{LINEAR}")
-    assert probe(f"{path}:build", "own") == Probe(sized=False, imports=("heavy.inner", "heavy", "lazy_one"))
+    assert probe(f"{path}:build", "own") == Probe(sized=False, imports=("heavy.inner", "heavy", "lazy_one"), dtype="float32")
     assert probe("missing.py:build", "own").fault == f"missing.py:build: there is no file missing.py (looked in {folder})"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from benchmarks import allocator
 from benchmarks.failure import Failure
@@ -46,6 +47,22 @@ def test_by_default_every_scenario_runs_what_it_brings_and_forward_all_models_in
     assert {scenario for scenario, *_ in found} == set(SCENARIOS)
     assert {size for scenario, _, size in found if scenario == "forward"} == set(DEFAULT_SIZES)
     assert {row for row in found if row[0] == "evaluation"} == {("evaluation", "convnet", "tiny")}
+
+
+@pytest.fixture
+def two_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("benchmarks.device.Cuda.unavailable", lambda _: None)
+
+
+@pytest.mark.usefixtures("two_gpus")
+def test_accelerators_get_a_size_that_fills_them_beside_the_others_and_a_process_per_launch() -> None:
+    jobs = planned(models=("mlp",), device=("cpu", "cuda:1"))
+    assert [(job.device, job.source.size, job.effort.processes) for job in jobs] == [
+        ("cpu", "tiny", 8), ("cuda:1", "tiny", 4), ("cpu", "small", 8), ("cuda:1", "small", 4),
+        ("cpu", "medium", 8), ("cuda:1", "medium", 4), ("cuda:1", "huge", 4),
+    ]  # fmt: skip
+    chosen = planned(models=("mlp",), sizes=("huge",), device=("cpu", "cuda"), processes=5, effort=Effort(processes=5))
+    assert [(job.device, job.effort.processes) for job in chosen] == [("cpu", 5), ("cuda", 5)]
 
 
 @pytest.mark.parametrize("chosen", [{"models": ("mlp",)}, {"sizes": ("tiny",)}, {"own_models": ("a.py:net",)}])
@@ -206,6 +223,32 @@ def test_a_function_that_takes_size_comes_in_the_sizes_that_were_chosen(models: 
         ("net", OWN_SIZE), ("sized", "tiny"), ("sized", "large"),
     ]  # fmt: skip
     assert specs(f"{models}:sized") == [("sized", size) for size in DEFAULT_SIZES]
+
+
+MIXED = """
+import torch
+def net():
+    layers = torch.nn.Linear(2, 2).to(torch.bfloat16), torch.nn.Linear(2, 2)
+    return torch.nn.Sequential(*layers[:LAYERS]), torch.randn(1, 2, dtype=torch.bfloat16)
+"""
+
+
+@pytest.mark.parametrize(("layers", "name"), [(1, "bfloat16"), (2, "bfloat16+float32")])
+def test_a_users_model_is_measured_in_what_it_is_built_in_unless_a_dtype_is_asked_for(
+    tmp_path: Path, layers: int, name: str
+) -> None:
+    (tmp_path / "half.py").write_text(MIXED.replace("LAYERS", str(layers)))
+    options = RunOptions(own_models=(f"{tmp_path / 'half.py'}:net",), device=("cpu",))
+    sources, _ = own_sources(options, InProcess())
+    (job,) = planned(tuple(sources), own_models=options.own_models)
+    assert (job.dtype, job.build().dtype, str(job.cases[0]).split("-")[4]) == (name, name, name)
+    assert job.build().input_tensors()[0].dtype == torch.bfloat16
+    (cast,) = planned(tuple(sources), own_models=options.own_models, dtype=("float32",))
+    assert (cast.dtype, cast.build().dtype) == ("float32", "float32")
+
+
+def test_built_in_models_are_built_in_float32() -> None:
+    assert {job.dtype for dtype in (None, ("as_built",)) for job in planned(models=("mlp",), dtype=dtype)} == {"float32"}
 
 
 def test_models_that_cannot_be_told_apart_are_refused(models: str) -> None:

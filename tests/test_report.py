@@ -93,6 +93,14 @@ def test_every_case_has_a_row_with_texts_and_values_to_sort_by() -> None:
     assert [row["peak"] for row in by_title] == [10240, 4096, 4096, 4096]
 
 
+def test_an_accelerators_other_clocks_and_what_decides_are_in_the_rows_of_its_cases() -> None:
+    gpu = {"host_seconds": 2e-4, "busy_seconds": 1e-4, "bound_by": "host", "memory": {"peak_reserved_bytes": 2**21}}
+    table, values = report.cases(builders.run(*builders.group(), *builders.group(device="cuda", **gpu)).frame)
+    assert table.cells.iloc[-1, -4:].to_list() == ["200 us", "100 us", "host", "2.00 MiB"]
+    assert (values[0][-4:], values[-1][-4:]) == ([""] * 4, [2e-4, 1e-4, "host", 2**21])
+    assert "host" not in report.cases(builders.run().frame)[0].columns
+
+
 def test_fields_of_a_case_are_columns_where_they_tell_rows_apart() -> None:
     table, _ = report.cases(builders.run(*builders.group(), *builders.group(device="cuda")).frame)
     assert table.columns[:4] == ["model", "size", "device", "mode"]

@@ -81,12 +81,6 @@ def prints(size: int) -> str:
     return "done"
 
 
-def dies_with_a_long_word() -> None:
-    for _ in range(50):
-        os.write(2, b"z" * MIB)
-    os.abort()
-
-
 def sets_environment() -> str | None:
     before = os.environ.get("GRADTAX_TEST")
     os.environ["GRADTAX_TEST"] = "set"
@@ -186,7 +180,6 @@ def test_a_hang_is_given_up_and_killed_with_everything_that_it_started(hasty: La
 
 def test_what_a_worker_prints_stays_in_it_however_much(workers: Launches, capfd: pytest.CaptureFixture[str]) -> None:
     assert workers.run(prints, 50 * MIB) == "done"
-    assert failure_of(workers, dies_with_a_long_word).reason.startswith("the process was killed by SIGABRT (test_workers")
     assert capfd.readouterr() == ("", "")
 
 
@@ -216,7 +209,7 @@ def test_a_served_task_answers_until_it_is_no_longer_asked_and_is_then_gone(work
 
 
 def servers(workers: Launches) -> set[int]:
-    return {server._forkserver_pid for server in workers._servers}
+    return {vars(server)["_forkserver_pid"] for server in workers._servers}
 
 
 def test_a_server_that_cannot_begin_says_so_when_it_is_asked(workers: Launches) -> None:

@@ -10,6 +10,7 @@ import os
 import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -18,6 +19,7 @@ from benchmarks import allocator
 from benchmarks.device import device_named
 from benchmarks.failure import Failure
 from benchmarks.measure.contract import preserved
+from benchmarks.measure.queued import busy_seconds, limits_on
 from benchmarks.measure.timing import Block, Limits, RunBlock, Timings, arm, garbage_collector_off, time_arms
 from benchmarks.modes import TRACKED
 from benchmarks.workers import note_arm
@@ -42,7 +44,8 @@ def arms_of(modes: Sequence[str], *, as_shipped: bool = False) -> dict[str, str]
 def time_together(job: Job, modes: Sequence[str], limits: Limits, process: int, own_process: bool) -> Timings:
     """Times `modes` and their placebo in this process; freed pages are kept from here on.
 
-    `process` seeds what differs between one process and the next: the order of arms, where blocks come to lie, the core.
+    `process` seeds what differs between one process and the next: the order of arms, where blocks come to lie, the core. On an accelerator
+    the first one reads its own work too.
     """
     if job.device == "cpu":
         allocator.keep_pages()
@@ -52,8 +55,11 @@ def time_together(job: Job, modes: Sequence[str], limits: Limits, process: int, 
     workload = job.build()
     device = device_named(job.device)
     with settings(job.effort.threads), preserved(workload.module, job.changing(workload)), garbage_collector_off():
-        arms = {name: arm(name, job.step(workload, mode), device) for name, mode in arms_of(modes).items()}
-        return time_arms(arms, limits, random.Random(process))
+        steps = {name: job.step(workload, mode) for name, mode in arms_of(modes).items()}
+        arms = {name: arm(name, step, device) for name, step in steps.items()}
+        timings = time_arms(arms, limits_on(device, limits, process), random.Random(process))
+        first = device.accelerated and process == 0
+        return replace(timings, busy_seconds=busy_seconds(steps, device, timings)) if first else timings
 
 
 def time_apart(workers: Workers, job: Job, modes: Sequence[str], limits: Limits, process: int) -> Timings:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -72,6 +72,19 @@ def examine(job: Job, mode_name: str, with_tracked: bool, own_process: bool, cal
             del seen, reference
             memory = subject.memory(ran, own_process=own_process)
     return Examination(contract, kernels, memory, subject.workload.facts(), page_faults)
+
+
+def examine_together(job: Job, modes: Sequence[str], calls_only: bool = False) -> dict[str, Examination]:
+    """Examines the modes in this process, tracked first, until one fails: an accelerator's error spoils whatever comes after it."""
+    found: dict[str, Examination] = {}
+    for mode in modes:
+        try:
+            found[mode] = examine(job, mode, with_tracked=True, own_process=False, calls_only=calls_only)
+        except Exception:  # noqa: BLE001 - a worker of its own will say what it is
+            break
+        if not found[mode].contract.holds:
+            break
+    return found
 
 
 class _Subject:

@@ -65,7 +65,8 @@ def measure_memory(step: Step, ran: Operators, device: Device, workload: Workloa
     """All memory figures of `step`, which has been warmed up and is known to have `ran` these operators.
 
     Resident memory is measured on the CPU, and only where this process was started for this mode (`own_process`) and gives freed pages
-    back: elsewhere it is None. Figures that miss what other threads do, or that torch does not let be watched, are withheld.
+    back: elsewhere it is None. Figures that miss what other threads do, or that torch does not let be watched, are withheld, and so are
+    tensor bytes where a device tells its allocator's blocks only.
     """
     with garbage_collector_off():
         rss = peak_rss_bytes(step) if own_process and device.memory() is None else None
@@ -80,6 +81,9 @@ def measure_memory(step: Step, ran: Operators, device: Device, workload: Workloa
             graph_nodes=graph_nodes(step()),
             **_saved(step, workload),
         )
+    statistics = device.memory()
+    if statistics is not None and statistics.inexact is not None:
+        found = withheld(found, dict.fromkeys(("peak_tensor_bytes", "held_tensor_bytes"), statistics.inexact))
     missed = ran.unseen(on_cpu)
     if not missed:
         return found

@@ -39,8 +39,8 @@ LONGEST_WASHOUT_SECONDS = 2.5e-3
 OUTLASTING_CALL_SECONDS = 5e-3
 """A call that lasts so long outlasts any carry-over, and gets no washout."""
 
-_UNSEEN = 2
-"""Where noise hides the carry-over, so that little of it can be left after two calls."""
+LEAST_WASHOUT_SECONDS = 1.5e-3
+"""Small models are given so much whatever is found: what is left after a few calls is below the noise of looking, and not below 1 %."""
 
 _FEWEST_SURVEY_ROUNDS = 10
 _SLOWEST_FADING = 0.9
@@ -51,11 +51,16 @@ _MANY_OBJECTS = 700
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """What one arm took in one round: the first call after another arm's (None without a washout), the timed calls together, their faults."""
+    """What one arm took in one round: the first call after another arm's (None without a washout), the timed calls together, their faults.
+
+    On accelerators also until the last of the calls was queued, and how often the device's allocator went to the driver meanwhile.
+    """
 
     first_seconds: float | None
     seconds: float
     faults: int = 0
+    host_seconds: float | None = None
+    driver_allocations: int = 0
 
 
 RunBlock = Callable[[int, int], Block]
@@ -66,7 +71,8 @@ RunBlock = Callable[[int, int], Block]
 class Limits:
     """How long rounds go on in one process: for `rounds` of them and `seconds` at least, unless they take `longest_seconds`; but for
     `fewest_rounds` in any case. A block's timed part lasts at least `block_seconds` and as many calls as its washout. `washout` and `calls`
-    fix what an earlier process has found. Raises Failure `timed_out` after `timeout_seconds`."""
+    fix what an earlier process has found. `back_to_back` warms up with whole blocks, because an accelerator rests between single calls.
+    Raises Failure `timed_out` after `timeout_seconds`."""
 
     rounds: int = 30
     seconds: float = 0.3
@@ -79,6 +85,7 @@ class Limits:
     timeout_seconds: float = 300.0
     washout: int | None = None
     calls: int | None = None
+    back_to_back: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +93,8 @@ class Timings:
     """What one process read: by arm, seconds of blocks of `calls` calls, one value a round, in order.
 
     `first_seconds` are medians of the first call after another arm's, `page_faults` are per call. `launch` tells which launch the process came from,
-    `elapsed_seconds` is what the rounds took, their washout included.
+    `elapsed_seconds` is what the rounds took, their washout included. Of arms on accelerators there are, per call, `host_seconds` and
+    `driver_allocations`, and `busy_seconds` where all of a block could be queued ahead (measure/queued.py).
     """
 
     calls: int
@@ -96,6 +104,9 @@ class Timings:
     page_faults: dict[str, float] = field(default_factory=dict)
     elapsed_seconds: float = 0.0
     launch: int = 0
+    host_seconds: dict[str, float] = field(default_factory=dict)
+    driver_allocations: dict[str, float] = field(default_factory=dict)
+    busy_seconds: dict[str, float] = field(default_factory=dict)
 
 
 def time_arms(arms: Mapping[str, RunBlock], limits: Limits, order: random.Random, clock: Clock = time.perf_counter) -> Timings:
@@ -106,7 +117,7 @@ def time_arms(arms: Mapping[str, RunBlock], limits: Limits, order: random.Random
     rounds = _Rounds(arms, order)
     rounds.run(0, 1)  # models are built, kernels chosen, caches filled: no clock runs before that
     begin = clock()
-    call_seconds = warm_up(rounds, limits, clock)
+    call_seconds = (warm_up_back_to_back if limits.back_to_back else warm_up)(rounds, limits, clock)
     washout = limits.washout
     if washout is None:
         washout = find_washout(rounds, call_seconds, limits, clock)
@@ -131,7 +142,21 @@ def time_arms(arms: Mapping[str, RunBlock], limits: Limits, order: random.Random
         first_seconds={name: median for name, own in by_arm.items() if (median := _median_first(own, calls)) is not None},
         page_faults={name: statistics.median(block.faults for block in own) / calls for name, own in by_arm.items()},
         elapsed_seconds=clock() - start,
+        **_of_accelerators(by_arm, calls),
     )
+
+
+def _of_accelerators(by_arm: Mapping[str, Sequence[Block]], calls: int) -> dict[str, dict[str, float]]:
+    """The fields of Timings that blocks on accelerators fill: medians of host seconds, and all that the driver was asked for."""
+    queued = {name: own for name, own in by_arm.items() if own[0].host_seconds is not None}
+    return {
+        "host_seconds": {
+            name: statistics.median(block.host_seconds or 0.0 for block in own) / calls for name, own in queued.items()
+        },
+        "driver_allocations": {
+            name: sum(block.driver_allocations for block in own) / (len(own) * calls) for name, own in queued.items()
+        },
+    }
 
 
 def _median_first(blocks: Sequence[Block], calls: int) -> float | None:
@@ -174,6 +199,18 @@ def warm_up(rounds: _Rounds, limits: Limits, clock: Clock) -> float:
             return min(min(seconds) for seconds in history.values())
 
 
+def warm_up_back_to_back(rounds: _Rounds, limits: Limits, clock: Clock) -> float:
+    """Runs rounds of blocks, each of twice as many calls as the last until the shortest lasts long enough, for `warm_seconds` at least;
+    returns the seconds of a call in that. A single call would be one wait, and the device idle meanwhile."""
+    calls, begin = 1, clock()
+    while True:
+        shortest = min(block.seconds for block in rounds.run(0, calls).values())
+        if shortest >= limits.block_seconds and clock() - begin >= limits.warm_seconds:
+            return shortest / calls
+        if shortest < limits.block_seconds:
+            calls *= 2
+
+
 def _still_falling(seconds: Sequence[float]) -> bool:
     """Whether the fastest of the last three calls is faster by more than 5 % than all before."""
     return min(seconds[-3:]) < _STILL_FALLING * min(seconds[:-3])
@@ -191,7 +228,8 @@ def find_washout(rounds: _Rounds, call_seconds: float, limits: Limits, clock: Cl
         by_washout = [rounds.run(number, calls) for number in candidates]
         survey.append([[math.log(blocks[name].seconds) for name in sorted(blocks)] for blocks in by_washout])
     logs = np.array(survey)
-    return washout_of(candidates, logs[:, :, :1] - logs[:, :, 1:])
+    least = min(math.ceil(LEAST_WASHOUT_SECONDS / call_seconds), WASHOUTS[-1])
+    return max(least, washout_of(candidates, logs[:, :, :1] - logs[:, :, 1:]))
 
 
 def washout_of(candidates: Sequence[int], log_ratios: npt.NDArray[np.float64]) -> int:
@@ -207,7 +245,7 @@ def washout_of(candidates: Sequence[int], log_ratios: npt.NDArray[np.float64]) -
     worst = int(np.argmax(abs(middles[0]) / np.maximum(errors, 1e-12)))
     missing, error = float(middles[0, worst]), float(errors[worst])
     if abs(missing) <= max(PLATEAU, 2 * error):
-        return _UNSEEN
+        return 1
     later = np.array(candidates[1:-1])
     shares = np.linspace(0.0, _SLOWEST_FADING, 91)
     misfits = ((middles[1:, worst] - missing * shares[:, None] ** later) ** 2).sum(axis=1)
@@ -230,10 +268,12 @@ def arm(
 ) -> RunBlock:
     """An arm in this process. A block of it raises a Failure naming the arm if the step raises or leaves gradients off."""
 
+    measured = _queued_block if device.accelerated else _block
+
     def run(washout: int, calls: int) -> Block:
-        _collect_if_due()
+        collect_if_due()
         try:
-            block = _block(step, washout, calls, device, clock, faults)
+            block = measured(step, washout, calls, device, clock, faults)
         except Exception as error:
             raise Failure.of(error, arm=name) from error
         if not torch.is_grad_enabled():  # the arms after it would silently be untracked
@@ -263,7 +303,26 @@ def _block(step: Step, washout: int, calls: int, device: Device, clock: Clock, f
     return Block(first_seconds, seconds, faults() - faults_before)
 
 
-def _collect_if_due() -> None:
+def _queued_block(step: Step, washout: int, calls: int, device: Device, clock: Clock, faults: Callable[[], int]) -> Block:
+    """The same where calls are only queued. The call of the washout is waited for: what it takes by itself is its latency."""
+    first_seconds = None
+    device.synchronise()
+    if washout:
+        start = clock()
+        step()
+        device.synchronise()
+        first_seconds = clock() - start
+    faults_before, driver_before, repeats = faults(), device.driver_allocations(), range(calls)
+    start = clock()
+    for _ in repeats:
+        step()
+    queued = clock()
+    device.synchronise()
+    seconds = clock() - start
+    return Block(first_seconds, seconds, faults() - faults_before, queued - start, device.driver_allocations() - driver_before)
+
+
+def collect_if_due() -> None:
     """Cycles that a model leaves behind are collected between blocks: with the collector off they would fill the memory."""
     if not gc.isenabled() and gc.get_count()[0] > _MANY_OBJECTS:
         gc.collect()

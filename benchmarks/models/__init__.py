@@ -24,12 +24,16 @@ OWN_SIZE = "own"
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where a workload comes from; can be sent to another process. `spec` is set for a user's model, `family` for a scenario's own."""
+    """Where a workload comes from; can be sent to another process. `spec` is set for a user's model, `family` for a scenario's own.
+
+    `built_in` names the dtype that a user's model is built in, if that is known: where it is asked for, nothing is cast, were it a mixture.
+    """
 
     model: str
     size: str
     spec: str | None = None
     family: Family | None = None
+    built_in: str = AS_BUILT
 
     def workload(self, device: str = "cpu", dtype: str = "float32") -> Workload:
         """Builds it on `device`, its floating point values as `dtype`.
@@ -40,4 +44,4 @@ class Source:
             built = own.load(self.spec).workload(self.size, device)
         else:
             built = (self.family or MODELS[self.model]).workload(self.size)
-        return built.to(device, DTYPES[dtype])
+        return built.to(device, None if dtype == self.built_in else DTYPES[dtype])

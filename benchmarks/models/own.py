@@ -17,7 +17,7 @@ from typing import Any
 from torch import nn
 
 from benchmarks.failure import describe, is_out_of_memory
-from benchmarks.models.workload import Workload, seeded, tensors
+from benchmarks.models.workload import AS_BUILT, Workload, seeded, tensors
 
 EXPECTED = "expected a function of no arguments, or of `size`, that returns (module, inputs)"
 
@@ -102,11 +102,13 @@ class Probe:
     """What a worker found of a user's function before anything is planned.
 
     `imports` are modules of installed packages that building the model imported, in that order, so that a launch of workers can import them
-    once: the user's own files are not among them, each worker reads those anew. `fault` says what is wrong, None where nothing is.
+    once: the user's own files are not among them, each worker reads those anew. `dtype` is what the model is built in, as Workload.dtype.
+    `fault` says what is wrong, None where nothing is.
     """
 
     sized: bool = False
     imports: tuple[str, ...] = ()
+    dtype: str = AS_BUILT
     fault: str | None = None
 
 
@@ -115,13 +117,13 @@ def probe(spec: str, size: str) -> Probe:
     before = set(sys.modules)
     try:
         model = load(spec)
-        model.workload(size)
+        dtype = model.workload(size).dtype
     except ModelError as error:
         return Probe(fault=str(error))
     installed = tuple({sysconfig.get_path("purelib"), sysconfig.get_path("platlib")})
     modules = {name: module for name, module in sys.modules.items() if name not in before and isinstance(module, ModuleType)}
     imports = [name for name, module in modules.items() if str(vars(module).get("__file__")).startswith(installed)]
-    return Probe(model.sized, tuple(imports))
+    return Probe(model.sized, tuple(imports), dtype)
 
 
 @contextmanager

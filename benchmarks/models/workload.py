@@ -79,6 +79,12 @@ class Workload:
             raise ValueError(f"the model and its inputs lie on several devices ({names}); move them to one")
         return next(iter(devices), torch.device("cpu"))
 
+    @property
+    def dtype(self) -> str:
+        """What its parameters are in, such as `bfloat16`, or `bfloat16+float32`; without any, the inputs that require grad."""
+        found = list(self.module.parameters()) or [tensor for tensor in self.input_tensors() if tensor.requires_grad]
+        return "+".join(sorted({str(tensor.dtype).removeprefix("torch.") for tensor in found}))
+
     def run(self, model: Callable[..., Any]) -> Any:
         return model(*self.args, **self.kwargs)
 

@@ -21,8 +21,8 @@ from benchmarks.workers import Launches
 
 DEFAULT_SIZES = ("tiny", "small")
 CHECKS = {
-    "trueness": "the default measurement against long loops, and planted ratios (about nine minutes)",
-    "accuracy": "identical code and planted effects, by the suite and by other harnesses (about nine minutes)",
+    "trueness": "the default measurement against long loops, and planted ratios (about eleven minutes)",
+    "accuracy": "identical code and planted effects, by the suite and by other harnesses (about eight minutes)",
     "coverage": "how often the intervals hold the truth on a simulated machine (about a minute)",
 }
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 
 from rich.table import Table
 
-from benchmarks.group import _time as time_group
+from benchmarks.group import time_group
 from benchmarks.intervals import resolution, verdict
 from benchmarks.measure.alternating import PLACEBO, core_of, pin
 from benchmarks.modes import NO_GRAD, TRACKED
@@ -60,8 +60,8 @@ class Extent:
 
     repeats: int = 10
     seconds: float = 0.35
-    null_groups: int = 25
-    twins: int = 8
+    null_groups: int = 40
+    twins: int = 5
     effort: Effort = field(default_factory=Effort)
 
 
@@ -82,7 +82,7 @@ class Null:
 def accuracy(extent: Extent) -> Findings:
     readings: dict[tuple[str, str], list[Ratios]] = defaultdict(list)
     steps = 2 * extent.repeats + extent.null_groups
-    with one_core(), progress(steps, extent.repeats * 40 + extent.null_groups * 6) as begin:
+    with one_core(), progress(steps, extent.repeats * 26 + extent.null_groups * 5) as begin:
         workers = Launches(extent.effort.worker_timeout)
         for number in range(2 * extent.repeats):
             condition = (ALONE, BESIDE)[number % 2]
@@ -107,7 +107,7 @@ def accuracy(extent: Extent) -> Findings:
 
 def _repeat(workers: Workers, extent: Extent) -> dict[str, Ratios]:
     """What each method reads, one after the other."""
-    job = replace(planted_job(ARMS), effort=replace(extent.effort, precision=math.inf))
+    job = replace(planted_job(ARMS), effort=replace(extent.effort, precision=0.99))
     timings = time_group(job, PAGES_KEPT, ARMS, workers)
     by_statistic = peers.pytest_benchmark(ARMS, extent.seconds)
     timer = workers.run(peers.torch_timer, ARMS, extent.seconds)

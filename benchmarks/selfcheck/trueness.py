@@ -7,20 +7,16 @@ of its own.
 from __future__ import annotations
 
 import math
-import os
-import signal
 import statistics
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 from rich.table import Table
 
-from benchmarks.group import _time as time_group
-from benchmarks.group import ratio_of
+from benchmarks.group import ratio_of, time_group
 from benchmarks.intervals import across, half_width, median_error, median_ratio
 from benchmarks.measure.timing import Timings
 from benchmarks.modes import TRACKED
@@ -51,7 +47,7 @@ QUICK = Extent(repeats=1, processes=2, seconds=0.02, effort=Effort(processes=2, 
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """What one process read: a ratio, and the standard error of its logarithm by the process's own rounds. `launch` names where it came from."""
+    """What one process of a launch read: a ratio, and the standard error of its logarithm by its own rounds."""
 
     launch: str
     ratio: float
@@ -103,7 +99,7 @@ def trueness(jobs: Sequence[Job], extent: Extent, preload: Sequence[str] = ()) -
     }
     planted_ratios: dict[str, list[float]] = defaultdict(list)
     steps = extent.repeats * (len(jobs) + 1)
-    with progress(steps, steps * (10 + extent.processes * extent.seconds)) as begin:
+    with progress(steps, steps * (9 + extent.processes * extent.seconds)) as begin:
         for repeat in range(extent.repeats):
             for job in jobs:
                 begin(str(job))
@@ -160,24 +156,13 @@ def interval_of(timings: Sequence[Timings], over: str, under: str) -> Interval:
 @contextmanager
 def fresh_launches(effort: Effort, preload: Sequence[str] = ()) -> Iterator[Launches]:
     """Workers of servers that are started for this, ready before it begins so that none imports meanwhile, and ended after it."""
-    workers = Launches(effort.worker_timeout, preload)
-    used = range(min(LAUNCHES, effort.processes))
-    try:
-        for launch in used:
-            workers._servers[launch].ensure_running()
-        for launch in used:
-            workers.run(os.getpid, launch=launch)
+    with closing(Launches(effort.worker_timeout, preload)) as workers:
+        workers.wait()
         yield workers
-    finally:
-        for launch in used:
-            server: Any = workers._servers[launch]
-            if server._forkserver_pid is not None:
-                os.kill(server._forkserver_pid, signal.SIGKILL)
-                server._stop()
 
 
 def deviations(processes: Sequence[Process]) -> tuple[float, float, float]:
-    """What rounds let the readings of processes deviate by, and what processes and launches add to it; nan where there is no telling.
+    """What their rounds let processes deviate by, and what processes and launches add to it; nan where there is no telling.
 
     One-way random effects, groups of unequal size (Searle, Casella and McCulloch 1992, Variance components, section 3.6).
     """

@@ -1,0 +1,292 @@
+"""What is measured where calls are only queued: three clocks, long blocks, a warm device, and what is sent while nobody looks."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from stand_ins import MIB, WAIT_SECONDS, FakeCuda, Work
+
+from analysis.advise import advise
+from analysis.read import Run
+from analysis.summarise import summary
+from benchmarks.device import Cpu, Cuda
+from benchmarks.failure import Failure
+from benchmarks.group import examine_modes, measure
+from benchmarks.intervals import median_ratio
+from benchmarks.measure.alternating import PLACEBO, time_together
+from benchmarks.measure.examine import Examination, examine, examine_together
+from benchmarks.measure.queued import HELD_BLOCKS, WARM_SECONDS, bound_by, busy_seconds, limits_on
+from benchmarks.measure.timing import Block, Limits, Timings, arm, time_arms
+from benchmarks.models import Source
+from benchmarks.modes import Step
+from benchmarks.options import Effort
+from benchmarks.plan import Job
+from benchmarks.record import Contract, Kernels, Memory, ModelFacts
+
+US = 1e-6
+SHORT = Limits(rounds=10, seconds=0.0, longest_seconds=math.inf)
+
+
+def timed(cuda: FakeCuda, steps: Mapping[str, Step], limits: Limits = SHORT, process: int = 0) -> Timings:
+    """As a first process times them on a GPU."""
+    device = Cuda(cuda=cuda)
+    arms = {name: arm(name, step, device, cuda.clock, lambda: 0) for name, step in steps.items()}
+    timings = time_arms(arms, limits_on(device, limits, process), random.Random(0), cuda.clock)
+    return replace(timings, busy_seconds=busy_seconds(steps, device, timings))
+
+
+@pytest.mark.parametrize(("device_us", "wall_us"), [(1, 50), (7, 70), (50, 500)])
+def test_three_clocks_tell_what_the_host_takes_what_a_loop_takes_and_what_the_device_works(
+    device_us: float, wall_us: float
+) -> None:
+    """Ten kernels of 5 us of the host each. The clock of the device alone is not the wall's, however slow the host is."""
+    cuda = FakeCuda()
+    found = timed(cuda, {"tracked": Work(cuda, 10, 5 * US, device_us * US)})
+    wall = found.seconds["tracked"][0] / found.calls
+    assert found.host_seconds["tracked"] == pytest.approx(50 * US, rel=1e-3)
+    assert found.busy_seconds["tracked"] == pytest.approx(10 * device_us * US, rel=1e-3)
+    assert wall == pytest.approx(wall_us * US, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("busy", "expected"), [(0.1, "host"), (0.49, "host"), (0.51, "both"), (0.89, "both"), (0.91, "device"), (1.01, "device")]
+)
+def test_what_decides_is_told_by_the_share_that_the_device_works(busy: float, expected: str) -> None:
+    assert bound_by(busy * 3e-4, 3e-4) == expected
+
+
+def test_blocks_are_so_long_that_waiting_does_not_show_in_a_ratio() -> None:
+    """In blocks of 200 us the wait of 15 us, the same for each arm, makes 1.300 about 1.27."""
+    cuda = FakeCuda()
+    steps = {"tracked": Work(cuda, 13, 5 * US, 1 * US), "no_grad": Work(cuda, 10, 5 * US, 1 * US)}
+    found = timed(cuda, steps)
+    assert median_ratio(found.seconds["tracked"], found.seconds["no_grad"]) == pytest.approx(1.3, rel=0.001)
+    assert found.calls * found.host_seconds["no_grad"] >= 0.99 * 5e-3
+    short = time_arms(
+        {name: arm(name, step, Cuda(cuda=cuda), cuda.clock, lambda: 0) for name, step in steps.items()},
+        replace(SHORT, washout=1),
+        random.Random(0),
+        cuda.clock,
+    )
+    assert median_ratio(short.seconds["tracked"], short.seconds["no_grad"]) < 1.285
+
+
+def test_what_a_call_takes_by_itself_is_waited_for() -> None:
+    cuda = FakeCuda()
+    found = timed(cuda, {"tracked": Work(cuda, 4, 2.0**-10, 2.0**-8)})
+    assert (found.washout, found.first_seconds) == (1, {"tracked": 2.0**-10 + 4 * 2.0**-8 + WAIT_SECONDS})
+
+
+@pytest.mark.parametrize(("process", "least"), [(0, WARM_SECONDS), (1, 0.15)])
+def test_the_device_is_warmed_up_with_blocks_back_to_back_and_not_with_single_calls(process: int, least: float) -> None:
+    """A clock that rises for half a second would else be timed, and single calls leave the device idle."""
+    cuda = FakeCuda()
+    step = Work(cuda, 10, 5 * US, 1 * US)
+    device = Cuda(cuda=cuda)
+    blocks: list[int] = []
+    run = arm("tracked", step, device, cuda.clock, lambda: 0)
+
+    def counted(washout: int, calls: int) -> Block:
+        blocks.append(calls)
+        return run(washout, calls)
+
+    limits = limits_on(device, SHORT, process)
+    calls = time_arms({"tracked": counted}, limits, random.Random(0), cuda.clock).calls
+    warm = blocks[1:-10]
+    assert warm[:3] == [1, 2, 4]
+    assert blocks[-10:] == [calls] * 10
+    assert sum(warm) * 50 * US >= 0.95 * least
+
+
+def test_blocks_are_as_long_as_asked_though_a_single_call_is_mostly_waiting() -> None:
+    cuda = FakeCuda()
+    found = timed(cuda, {"tracked": Work(cuda, 1, 1 * US, 1 * US)})
+    assert found.calls == pytest.approx(5000, rel=0.02)
+
+
+def test_a_cpu_is_timed_as_before() -> None:
+    assert limits_on(Cpu(), SHORT, 0) is SHORT
+    block = arm("tracked", lambda: None, Cpu())(1, 2)
+    assert (block.host_seconds, block.driver_allocations) == (None, 0)
+
+
+@pytest.mark.parametrize("step", ["waits", "long"])
+def test_the_devices_own_work_is_not_told_of_steps_that_cannot_all_wait_in_the_queue(step: str) -> None:
+    cuda = FakeCuda()
+    steps = {"waits": Work(cuda, 10, 5 * US, 1 * US, waits=True), "long": Work(cuda, 1100, 5 * US, 6 * US)}
+    found = timed(cuda, {step: steps[step], "tracked": Work(cuda, 10, 5 * US, 1 * US)})
+    assert set(found.busy_seconds) == {"tracked"}
+    assert found.host_seconds[step] > 0
+
+
+def test_arms_run_in_turn_behind_a_held_queue_and_one_that_raises_there_is_named() -> None:
+    cuda, order = FakeCuda(), []
+
+    def step(name: str, fails_from: int = 10**9) -> Step:
+        work = Work(cuda, 1, 5 * US, 50 * US)
+
+        def call() -> None:
+            order.append(name)
+            if len(order) > fails_from:
+                raise ValueError("boom")
+            work()
+
+        return call
+
+    timings = Timings(4, 1, {}, host_seconds={"a": 5 * US, "b": 5 * US})
+    busy_seconds({"a": step("a"), "b": step("b")}, Cuda(cuda=cuda), timings)
+    assert order == ["a", "a", "b", "b"] * HELD_BLOCKS
+    with pytest.raises(Failure, match="boom") as caught:
+        busy_seconds({"a": step("a"), "b": step("b", len(order) + 6)}, Cuda(cuda=cuda), timings)
+    assert caught.value.arm == "b"
+
+
+def test_an_error_of_the_device_names_the_arm_that_was_waited_for() -> None:
+    cuda = FakeCuda()
+
+    def asserts() -> None:
+        cuda.launch(1 * US, error="CUDA error: device-side assert triggered")
+
+    with pytest.raises(Failure, match="device-side assert") as caught:
+        timed(cuda, {"tracked": asserts})
+    assert (caught.value.arm, caught.value.status) == ("tracked", "crashed")
+
+
+def test_what_the_driver_is_asked_for_in_timed_calls_is_counted_and_what_was_asked_before_is_not() -> None:
+    cuda = FakeCuda()
+    calm, greedy = Work(cuda, 10, 5 * US, 1 * US), Work(cuda, 10, 5 * US, 1 * US)
+
+    def grows() -> None:
+        greedy()
+        cuda.free(cuda.allocate(32 * MIB))
+        cuda.empty_cache()
+
+    def keeps() -> None:
+        calm()
+        cuda.free(cuda.allocate(MIB))
+
+    found = timed(cuda, {"keeps": keeps, "grows": grows})
+    assert found.driver_allocations["grows"] == pytest.approx(2.0, rel=0.1)
+    lone = FakeCuda()
+    step = Work(lone, 10, 5 * US, 1 * US)
+
+    def steady() -> None:
+        step()
+        lone.free(lone.allocate(MIB))
+
+    assert timed(lone, {"steady": steady}).driver_allocations == {"steady": 0.0}
+
+
+def test_a_process_of_a_group_reads_all_three_clocks_and_a_later_one_two(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Quick(Cuda):
+        min_block_seconds = 1e-4
+
+    monkeypatch.setattr("benchmarks.measure.alternating.device_named", lambda _: Quick(cuda=FakeCuda()))
+    monkeypatch.setattr("benchmarks.measure.queued.WARM_SECONDS", 0.0)
+    monkeypatch.setattr("benchmarks.measure.queued.WARM_AGAIN_SECONDS", 0.0)
+    job = Job(scenario="forward", source=Source("mlp", "tiny"), device="cpu", dtype="float32", modes=("tracked", "no_grad"))
+    limits = Limits(rounds=2, seconds=0.0)
+    first = time_together(job, job.modes, limits, 0, own_process=False)
+    assert set(first.busy_seconds) == set(first.host_seconds) == {"tracked", "no_grad", "placebo"}
+    later = time_together(job, job.modes, limits, 1, own_process=False)
+    assert (later.busy_seconds, set(later.host_seconds)) == ({}, {"tracked", "no_grad", "placebo"})
+
+
+ON_GPU = Job(scenario="forward", source=Source("mlp", "tiny"), device="cuda", dtype="float32", modes=("no_grad", "detach"))
+FOUND = Examination(Contract(holds=True), Kernels(same_as_tracked=True), Memory(1, 2, 3, 4), ModelFacts(1, 4), None)
+
+
+class Examining:
+    """Workers in which `failing` modes fail each by itself, and which come as far as `together` says with all of them in one."""
+
+    def __init__(self, together: Sequence[str] | None, failing: Sequence[str] = ()) -> None:
+        self.together, self.failing, self.alone = together, failing, []
+        self.fresh = True
+
+    def run(self, task: Any, job: Job, mode: Any, *args: Any, arms: Sequence[str]) -> Any:
+        if task is examine_together:
+            assert tuple(arms) == tuple(mode) == ("tracked", "no_grad", "detach")
+            if self.together is None:
+                raise Failure("crashed", "the process was killed")
+            return dict.fromkeys(self.together, FOUND)
+        assert task is examine
+        self.alone.append(mode)
+        if mode in self.failing:
+            raise Failure("crashed", "device-side assert")
+        return FOUND
+
+
+@pytest.mark.parametrize(
+    ("together", "alone"),
+    [
+        (("tracked", "no_grad", "detach"), []),
+        (("tracked",), ["no_grad", "detach"]),
+        (None, ["tracked", "no_grad", "detach"]),
+    ],
+    ids=["all", "until one fails", "lost"],
+)
+def test_one_worker_examines_all_modes_on_a_gpu_and_what_it_does_not_come_to_gets_one_each(
+    together: Sequence[str] | None, alone: list[str]
+) -> None:
+    workers: Any = Examining(together, failing=("no_grad",))
+    modes = examine_modes(ON_GPU, workers)
+    assert workers.alone == alone
+    assert set(modes.failures) == {"no_grad"} & set(alone)
+    assert set(modes.examined) == {"tracked", "no_grad", "detach"} - set(modes.failures)
+
+
+def test_on_a_cpu_each_mode_has_a_worker_because_of_its_heap() -> None:
+    workers: Any = Examining(())
+    examine_modes(replace(ON_GPU, device="cpu"), workers)
+    assert workers.alone == ["tracked", "no_grad", "detach"]
+
+
+@pytest.mark.parametrize("error", [RuntimeError("CUDA error: device-side assert"), Failure("unsupported", "no")])
+def test_examining_together_ends_where_a_mode_fails_because_a_failed_device_spoils_what_follows(
+    monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def examined(job: Job, mode: str, **how: Any) -> Examination:
+        assert how == {"with_tracked": True, "own_process": False, "calls_only": False}
+        if mode == "no_grad":
+            raise error
+        return FOUND
+
+    monkeypatch.setattr("benchmarks.measure.examine.examine", examined)
+    assert list(examine_together(ON_GPU, ["tracked", "inference_mode", "no_grad", "detach"])) == ["tracked", "inference_mode"]
+
+
+def test_what_was_read_on_a_gpu_reaches_the_record_the_table_and_the_answer() -> None:
+    """Tracked takes 12 us of the host more, the device as long in both modes: time is the host's where that is slower."""
+
+    class OnFake(Examining):
+        def run(self, task: Any, job: Job, modes: Any, *args: Any, arms: Sequence[str], **how: Any) -> Any:
+            if task is not time_together:
+                return super().run(task, job, modes, *args, arms=arms)
+            cuda = FakeCuda()
+            costs = {"tracked": 6.2, PLACEBO: 6.2, "no_grad": 5.0, "detach": 6.3}
+            steps = {name: Work(cuda, 10, costs[name] * US, device_us * US) for name in arms}
+            return timed(cuda, steps, process=args[1])
+
+    for device_us, decides, speedup in ((1.0, "host", 1.24), (50.0, "device", 1.0)):
+        job = replace(ON_GPU, modes=("tracked", "no_grad", "detach"), effort=Effort(processes=2))
+        workers: Any = OnFake(("tracked", "no_grad", "detach"))
+        (group,) = measure(job, workers)
+        found = {one.result.case.mode: one.result for one in group.timed}
+        assert {one.bound_by for one in found.values()} == {decides}
+        assert found["no_grad"].speedup is not None
+        assert found["no_grad"].speedup.estimate == pytest.approx(speedup, rel=0.01)
+        assert found["tracked"].host_seconds == pytest.approx(62 * US, rel=0.001)
+        assert found["tracked"].busy_seconds == pytest.approx(10 * device_us * US, rel=0.001)
+        assert {one.driver_allocations for one in found.values()} == {0.0}
+        (answer, *_) = advise(Run(list(found.values())))
+        (table,) = summary(Run(list(found.values())))
+        assert {"host", "busy", "bound by"} <= set(table.cells.columns)
+        if decides == "host":
+            assert answer.startswith("Use no_grad where no gradients are needed: no_grad is 1.239 ±0.001 times")
+        else:
+            assert "tracking costs no time, 12.0 us of CPU a call hidden behind 500 us of the GPU's work" in answer
