@@ -78,7 +78,7 @@ def _control(frame: pd.DataFrame) -> Iterator[str]:
         return
     apart, finest = (groups["placebo"] - 1).abs(), groups["resolution"].median()
     text = f"control: the same code timed twice differed by {percent_text(apart.median())}"
-    level = f"; differences below {percent_text(finest)}"
+    level = f"; differences below {percent_text(finest)}" if finest < 1 else "; differences of any size"
     if len(groups) > 1:
         worst = groups["label"].iloc[apart.to_numpy().argmax()]
         text += f" (median group), {percent_text(apart.max())} at most ({worst})"

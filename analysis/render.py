@@ -30,7 +30,7 @@ WIDEST_TEXT = 40
 UNCLEAR = "~"
 """Begins a cell whose interval lies partly inside 1 ±1 %. A terminal dims it."""
 
-_FIGURE = re.compile(r"~?[+-]?\d.*|-|not known|")
+_FIGURE = re.compile(r"[~?]?[+-]?\d.*|[-=]|not known|")
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def terminal(table: Table, *, colour: bool = False) -> str:
     parts = [_printed(console, Text(table.title, style="bold"))] if table.title else []
     parts += ["\n".join(_with_headings(console, table))] if table.rows else []
     parts += [""] if parts and table.notes else []
-    parts += [line for note in table.notes for line in textwrap.wrap(note, WIDTH, subsequent_indent="  ")]
+    parts += ["\n  ".join(textwrap.wrap(note, WIDTH - 2)) for note in table.notes]
     return "\n".join(parts)
 
 

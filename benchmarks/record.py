@@ -230,7 +230,7 @@ class Result:
     """The device's own work (accelerators)."""
     bound_by: Literal["host", "device", "both"] | None = None
     """Which of the two decides `seconds` (accelerators)."""
-    driver_allocations: float | None = None
+    driver_allocations: Amount | None = None
     """How often per timed call the device's allocator went to the driver, 0 in a steady state (accelerators)."""
     steps: Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)] = 1
     """Steps that one call of a scenario that loops makes (batches, tokens)."""

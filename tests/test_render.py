@@ -38,8 +38,8 @@ model  mode       call
 mlp    tracked  125 us
 mlp    no_grad   ~9 us
 
-a note that is longer than the terminal is wide, because it has a lot to say about what limits these
-  figures"""
+a note that is longer than the terminal is wide, because it has a lot to say about what limits
+  these figures"""
     assert terminal(SMALL) == expected
 
 
