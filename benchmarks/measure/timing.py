@@ -173,11 +173,6 @@ class _Rounds:
     def __init__(self, arms: Mapping[str, RunBlock], order: random.Random) -> None:
         self._arms, self._order, self._names = arms, order, list(arms)
 
-    @property
-    def alone(self) -> bool:
-        """A single arm has no ratio from which a washout could be found, and nothing but itself to recover from."""
-        return len(self._names) == 1
-
     def run(self, washout: int, calls: int) -> dict[str, Block]:
         self._order.shuffle(self._names)
         blocks = {}
@@ -225,7 +220,7 @@ def _still_falling(seconds: Sequence[float]) -> bool:
 def find_washout(rounds: _Rounds, call_seconds: float, limits: Limits, clock: Clock) -> int:
     """How many untimed calls let carry-over fade, from blocks with different washouts, all in the same rounds."""
     candidates = [number for number in WASHOUTS if number * call_seconds <= LONGEST_WASHOUT_SECONDS]
-    if len(candidates) < 3 or rounds.alone:
+    if len(candidates) < 3:
         return int(call_seconds < OUTLASTING_CALL_SECONDS)
     calls = max(1, math.ceil(limits.block_seconds / call_seconds))
     survey: list[list[list[float]]] = []
