@@ -41,7 +41,7 @@ _SHARE_AS_SHIPPED = 0.5
 
 _NOTHING_TRACKED = "there is nothing to switch off: no parameter requires grad, or the model switches tracking off itself, so tracked is no_grad here"
 
-_MOST_PROCESSES = 2
+_MOST_PROCESSES = 1.5
 """Up to so many times the processes asked for, while intervals are wide and the budget lasts."""
 
 

@@ -39,7 +39,7 @@ class Effort:
     """How hard to try, the same for every job of a run."""
 
     threads: int = 1
-    budget: float = 8.0
+    budget: float = 7.0
     """Seconds of timing per group at most, washouts included."""
     precision: float = 0.02
     """Processes are added while an interval is wider than this fraction of its estimate."""
