@@ -106,7 +106,7 @@ def _forward_overview(frame: pd.DataFrame) -> Iterator[Table]:
     }
     decides = rows["bound_by"].where(rows["mode"].eq(TRACKED))
     if decides.notna().any():
-        cells["bound by"] = _by_mode(rows, decides.fillna(MISSING))[TRACKED]
+        cells["bound by"] = _by_mode(rows, decides.fillna(MISSING)).get(TRACKED, pd.Series(MISSING, seconds.index))
     more = [f"more modes, which `summarise` shows: {', '.join(others[_MODES_SHOWN:])}"] if others[_MODES_SHOWN:] else []
     yield Table(pd.DataFrame(cells).reset_index(drop=True), more, _titled("forward passes, speedup over tracked", rows))
 

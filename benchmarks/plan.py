@@ -112,7 +112,7 @@ def plan(options: RunOptions, own_sources: Sequence[Source] = ()) -> list[Job]:
     jobs = [
         Job(
             scenario=name, source=source, device=device, dtype=dtype, execution=execution, modes=modes,
-            allocators=_allocators(name, device, options), effort=_effort(device, options),
+            allocators=_allocators(name, source, device, options), effort=_effort(device, options),
         )
         for name, scenario in ((name, SCENARIOS[name]) for name in _scenarios(options))
         if (modes := modes_of(scenario, options))
@@ -265,12 +265,13 @@ def _effort(device: str, options: RunOptions) -> Effort:
     return options.effort
 
 
-def _allocators(scenario: str, device: str, options: RunOptions) -> tuple[str, ...]:
-    """Timing as shipped takes a process per arm, so scenarios other than forward get it only on request."""
+def _allocators(scenario: str, source: Source, device: str, options: RunOptions) -> tuple[str, ...]:
+    """Timing as shipped takes a process per arm, so scenarios other than forward, and real models that nobody chose, get it only on request."""
     if device != "cpu":
         return (PAGES_KEPT,)
     if options.allocator:
         return options.allocator
     if allocator.unavailable() is not None:
         return (AS_SHIPPED,)
-    return ALLOCATORS if scenario == FORWARD and not options.in_process else (PAGES_KEPT,)
+    unasked = source.model in REAL and not (options.models or options.own_models)
+    return ALLOCATORS if scenario == FORWARD and not options.in_process and not unasked else (PAGES_KEPT,)

@@ -286,15 +286,15 @@ _rows = st.dictionaries(st.sampled_from(["tracked", "no_grad", "detach"]), _row)
 @QUICK
 @given(_rows, _rows)
 def test_whatever_two_runs_hold_they_can_be_compared(base: dict[str, Any], head: dict[str, Any]) -> None:
-    runs = [
+    one, other = (
         Run([
             result(mode, speedup, trusted=trusted, memory=Memory(peak, held))
             for mode, (speedup, peak, held, trusted) in rows.items()
         ])
         for rows in (base, head)
-    ]  # fmt: skip
-    changes = compare(*runs)
+    )  # fmt: skip
+    changes = compare(one, other)
     assert set(changes["mode"]) == {*base, *head}
-    assert rendered(tables(*runs, changes), changes)
+    assert rendered(tables(one, other, changes), changes)
     if changes["status"].eq("compared").any():
         assert gate_lines(changes, regressions(changes))[-1].startswith("gate: ")

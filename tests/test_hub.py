@@ -10,6 +10,7 @@ import importlib
 import json
 import socket
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -18,6 +19,7 @@ import pytest
 import torch
 from torch import nn
 
+from benchmarks import allocator
 from benchmarks.executors import Here
 from benchmarks.failure import Failure
 from benchmarks.models import REAL, Source, hub, load, probe
@@ -172,6 +174,12 @@ def test_a_run_has_three_real_models_where_transformers_is_installed(monkeypatch
     with_it, without = planned(monkeypatch), planned(monkeypatch, installed=False)
     assert with_it - without == {(name, "small") for name in BY_DEFAULT}
     assert not {model for model, _ in without} & set(REAL)
+    options = RunOptions(device=("cpu",), scenarios=("forward",))
+    monkeypatch.setattr(allocator, "unavailable", lambda: None)
+    monkeypatch.setattr(hub, "is_installed", lambda _: True)
+    assert {job.allocators for job in plan(options) if job.source.model in REAL} == {("pages_kept",)}, "for the time it takes"
+    chosen = replace(options, models=("bert",))
+    assert {job.allocators for job in plan(chosen)} == {("pages_kept", "as_shipped")}
 
 
 @pytest.mark.usefixtures("_libraries")

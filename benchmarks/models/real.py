@@ -116,10 +116,10 @@ REAL = {
     family.name: family
     for family in (
         _family("bert", "an encoder of text", "BertModel", "BertConfig", {
-            "tiny": _bert(1, 16, 128, 2), "small": _bert(1, 128, 256, 4), "base": _bert(1, 128, 768, 12),
+            "tiny": _bert(1, 16, 128, 2), "small": _bert(1, 64, 256, 4), "base": _bert(1, 128, 768, 12),
         }),
         _family("modernbert", "an encoder of text with rotary positions and local attention", "ModernBertModel", "ModernBertConfig", {
-            "tiny": _modernbert(1, 16, 128, 2, 192), "small": _modernbert(1, 128, 256, 6, 384),
+            "tiny": _modernbert(1, 16, 128, 2, 192), "small": _modernbert(1, 64, 256, 6, 384),
             "base": _modernbert(1, 128, 768, 22, 1152),
         }),
         _family("gpt2", "a decoder of text", "GPT2LMHeadModel", "GPT2Config", {
