@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import math
-import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
-from simulated import Machine, noisy
 
 from benchmarks.failure import Failure
 from benchmarks.group import check, measure
-from benchmarks.intervals import paired_ratio
 from benchmarks.measure.alternating import KEPT_PAGES, PLACEBO, serve_arm, time_together
 from benchmarks.measure.examine import Examination, examine
 from benchmarks.measure.timing import Limits, Timings
@@ -377,60 +373,3 @@ def test_an_arm_that_is_lost_as_shipped_is_named_and_leaves_the_figures_of_pages
     assert len(kept.timed) == 3
     assert {one.case.mode: one.reason for one in shipped.unmeasured} == {"tracked": "worn out"}
     assert [timed.result.speedup for timed in shipped.timed] == [None, None]
-
-
-# The chosen procedure on a machine whose truth is known, beside the one that it took the place of.
-
-TRUTH = 1.25
-
-
-@dataclass
-class SimulatedWorkers(StandIn):
-    """Launches and processes are each faster or slower at each mode, by so large deviations; within a process calls carry over."""
-
-    seed: int = 0
-    launch_deviation: float = 0.005
-    process_deviation: float = 0.01
-
-    def run(self, task: Callable[..., Any], *args: Any, arms: Sequence[str] = (), launch: int = 0) -> Any:
-        if task is examine:
-            return EXAMINED
-        self.timed.append(tuple(arms))
-        return self.process(args[2], args[3], launch % LAUNCHES)
-
-    def process(self, limits: Limits, number: int, launch: int) -> Timings:
-        of_launch, of_process = random.Random(f"{self.seed} {launch}"), random.Random(f"{self.seed} {launch} {number}")
-        machine = Machine(noisy(of_process, 0.03, burst_share=0.01), fading=0.4)
-        costs = {"tracked": 500e-6, "no_grad": 500e-6 / TRUTH, PLACEBO: 500e-6}
-        effects = {
-            "tracked": 0.0,
-            "no_grad": of_launch.gauss(0, self.launch_deviation) + of_process.gauss(0, self.process_deviation),
-        }
-        effects[PLACEBO] = effects["tracked"]
-        steps = {name: machine.step(name, cost * math.exp(effects[name]), 150e-6) for name, cost in costs.items()}
-        return machine.time(steps, limits, number)
-
-
-def holds(interval: Interval) -> bool:
-    return interval.low <= TRUTH <= interval.high
-
-
-def test_intervals_across_processes_hold_the_truth_where_those_of_one_process_do_not() -> None:
-    job = replace(JOB, modes=("tracked", "no_grad"))
-    chosen: list[Interval] = []
-    old: list[Interval] = []
-    sizes = set()
-    for seed in range(60):
-        workers = SimulatedWorkers(seed=seed)
-        results, _ = measured(workers, job, processes=8, budget=12.0)
-        assert results["no_grad"].speedup is not None
-        chosen.append(results["no_grad"].speedup)
-        sizes.add(len(workers.timed))
-        seconds = workers.process(Limits(washout=0, calls=1), 0, 0).seconds
-        old.append(paired_ratio(seconds["tracked"], seconds["no_grad"]))
-    assert sizes >= {8}
-    assert max(sizes) <= 16
-    assert sum(map(holds, chosen)) >= 57
-    assert abs(sum(math.log(one.estimate / TRUTH) for one in chosen) / len(chosen)) < 0.005
-    assert sum(map(holds, old)) < 40
-    assert sum(math.log(one.estimate / TRUTH) for one in old) / len(old) < -0.02

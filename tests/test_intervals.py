@@ -206,13 +206,6 @@ def test_the_correlation_time_of_few_rounds_is_not_too_low_as_that_of_the_signs_
     assert np.mean([autocorrelation_time(np.sign(values - np.median(values))) for values in series]) < 0.9 * sign_time
 
 
-def test_one_outlier_changes_the_correlation_time_little() -> None:
-    noise = autoregressive(0.5)(np.random.default_rng(7), 200)
-    spoilt = noise.copy()
-    spoilt[100] = 1e9
-    assert correlation_time(spoilt) == pytest.approx(correlation_time(noise), rel=0.15)
-
-
 @QUICK
 @given(st.floats(-1e3, 1e3), st.integers(MIN_ROUNDS, 50))
 def test_a_constant_series_counts_every_round(value: float, n: int) -> None:
@@ -237,16 +230,21 @@ def test_the_autocorrelation_time_is_what_the_definition_says(signs: list[int]) 
 
 @pytest.mark.parametrize(
     ("degrees", "expected"),
-    [(1, 63.6567), (2, 9.92484), (4, 4.60409), (7, 3.49948), (11, 3.10581), (30, 2.75000), (31, 2.74404), (120, 2.61742)],
+    [
+        (1, 63.6567),
+        (2, 9.92484),
+        (4, 4.60409),
+        (7, 3.49948),
+        (11, 3.10581),
+        (30, 2.75000),
+        (31, 2.74404),
+        (120, 2.61742),
+        (math.inf, 2.57586),
+    ],
 )
-def test_the_quantiles_of_students_t_are_the_known_ones(degrees: int, expected: float) -> None:
+def test_the_quantiles_of_students_t_are_the_known_ones(degrees: float, expected: float) -> None:
     assert t_quantile(degrees) == pytest.approx(expected, rel=1e-4)
     assert t_quantile(7, 0.95) == pytest.approx(2.36462, rel=1e-4)
-
-
-@pytest.mark.parametrize("degrees", [1e4, math.inf])
-def test_with_many_degrees_the_quantile_is_the_normal_one(degrees: float) -> None:
-    assert t_quantile(degrees) == pytest.approx(2.57583, rel=3e-4)
 
 
 def test_processes_that_differ_give_students_interval_around_their_geometric_mean() -> None:
