@@ -79,18 +79,15 @@ def _gpu_handle(nvml: Any, index: int) -> Any:
     """Of the GPU that CUDA counts as `index`. NVML counts in bus order, CUDA may not where GPUs differ."""
     visible = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")]
     name = visible[index] if index < len(visible) and visible[index] else str(index)
-    return (
-        nvml.nvmlDeviceGetHandleByUUID(name)
-        if name.startswith(("GPU-", "MIG-"))
-        else nvml.nvmlDeviceGetHandleByIndex(int(name))
-    )
+    if name.startswith(("GPU-", "MIG-")):
+        return nvml.nvmlDeviceGetHandleByUUID(name)
+    return nvml.nvmlDeviceGetHandleByIndex(int(name))
 
 
 def machine_facts(devices: Iterable[str]) -> dict[str, Any]:
     """What identifies the machine and the build, the same in every run on it. Opens the devices: ask for it in a worker."""
     return {
         "torch": torch.__version__,
-        "torch_commit": torch.version.git_version,
         "torch_parallel": [line.strip() for line in torch.__config__.parallel_info().splitlines() if "backend" in line],
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
@@ -107,18 +104,18 @@ class Conditions:
     def __init__(self, place: Place, clock: Callable[[], float] = time.monotonic) -> None:
         self._place, self._clock, self._started = place, clock, clock()
         self._facts, self.before = _read(place, BEFORE, GPU_BEFORE)
-        self._counted, _ = _read(place, COUNTERS, GPU_COUNTERS)
+        self._throttled, _ = _read(place, (_throttled,))
 
     def end(self) -> tuple[dict[str, Any], list[Finding]]:
         """Ends the run: what to save of it, `warnings` (all findings as texts) included, and the findings to tell after it."""
-        facts, findings = _read(self._place, AFTER, GPU_AFTER)
-        counted, _ = _read(self._place, COUNTERS, GPU_COUNTERS)
+        facts, findings = _read(self._place, (), GPU_AFTER)
         wall_seconds = self._clock() - self._started
-        for name in counted.keys() & self._counted.keys():
-            seconds = facts[name] = counted[name] - self._counted[name]
+        throttled, _ = _read(self._place, (_throttled,))
+        for name in throttled.keys() & self._throttled.keys():
+            seconds = facts[name] = throttled[name] - self._throttled[name]
             if seconds > 0.01 * wall_seconds:
-                harm, advice = _HARM[name]
-                findings.append(Finding(f"{harm} for {seconds:.1f} of {wall_seconds:.0f} s", advice))
+                harm = f"the CPU limit of the container stopped the run for {seconds:.1f} of {wall_seconds:.0f} s"
+                findings.append(Finding(harm, "raise it"))
         warnings = [str(finding) for finding in (*self.before, *findings)]
         return {**self._facts, **facts, "warnings": warnings}, findings
 
@@ -127,7 +124,7 @@ Reading = tuple[dict[str, Any], Finding | None]
 Sensor = Callable[[Place], Reading]
 
 
-def _read(place: Place, sensors: Sequence[Sensor], gpu_sensors: Sequence[Sensor]) -> tuple[dict[str, Any], list[Finding]]:
+def _read(place: Place, sensors: Sequence[Sensor], gpu_sensors: Sequence[Sensor] = ()) -> tuple[dict[str, Any], list[Finding]]:
     facts: dict[str, Any] = {}
     findings = []
     for sensor in (*sensors, *(gpu_sensors if place.gpu is not None else ())):
@@ -156,17 +153,12 @@ def _turbo(place: Place) -> Reading:
     return {"turbo": turbo}, finding if turbo else None
 
 
-def _load_at_start(place: Place) -> Reading:
+def _load(place: Place) -> Reading:
     """The load is the whole machine's, and so are the cores it is compared with. Half a core is left to a shell and an editor."""
     average = place.system.getloadavg()[0]
-    finding = Finding(
-        f"load is {average:.1f} on {place.cores} cores", f"the run wants {place.threads}; close programs, or wait"
-    )
+    advice = f"the run wants {place.threads}; close programs, or wait"
+    finding = Finding(f"load is {average:.1f} on {place.cores} cores", advice)
     return {"load_average_at_start": average}, finding if average > max(place.cores - place.threads, 0) + 0.5 else None
-
-
-def _load_at_end(place: Place) -> Reading:
-    return {"load_average_at_end": place.system.getloadavg()[0]}, None
 
 
 def _threads(place: Place) -> Reading:
@@ -178,10 +170,8 @@ def _threads(place: Place) -> Reading:
 
 
 def _cpu_limit(place: Place) -> Reading:
-    """The tightest quota among the control groups around this process (version 2)."""
-    quotas = [
-        (folder / "cpu.max").read_text().split() for folder in _control_groups(place.root) if (folder / "cpu.max").exists()
-    ]
+    """The tightest quota among the control groups around this process."""
+    quotas = [text.split() for text in _control_group_files(place.root, "cpu.max")]
     cores = min((int(quota) / int(period) for quota, period in quotas if quota != "max"), default=None)
     if cores is None or cores >= place.threads:
         return {"cpu_limit_cores": cores}, None
@@ -189,20 +179,22 @@ def _cpu_limit(place: Place) -> Reading:
     return {"cpu_limit_cores": cores}, Finding(f"the CPU limit of the container is {cores:.3g} cores", advice)
 
 
-def _cpu_throttled(place: Place) -> Reading:
-    files = [folder / "cpu.stat" for folder in _control_groups(place.root) if (folder / "cpu.stat").exists()]
-    counts = [dict(line.split() for line in file.read_text().splitlines()) for file in files]
-    stopped = [int(count["throttled_usec"]) for count in counts if "throttled_usec" in count]
+def _throttled(place: Place) -> Reading:
+    """A counter that only grows; what it was before the run is of no interest."""
+    stats = [dict(line.split() for line in text.splitlines()) for text in _control_group_files(place.root, "cpu.stat")]
+    stopped = [int(stat["throttled_usec"]) for stat in stats if "throttled_usec" in stat]
     return {"throttled_seconds": sum(stopped) / 1e6} if stopped else {}, None
 
 
-def _control_groups(root: Path) -> list[Path]:
-    """This process's group and those around it. A container may be told its host's name of it, and then finds its own at the mount."""
-    lines = (root / "proc/self/cgroup").read_text().splitlines()
-    own = [line.removeprefix("0::") for line in lines if line.startswith("0::")][0]  # noqa: RUF015 - an IndexError without version 2
+def _control_group_files(root: Path, name: str) -> list[str]:
+    """The texts of the files `name` of this process's control group (version 2) and of those around it. LookupError if it has none.
+
+    A container may be told its host's name of the group, and then finds its own at the mount.
+    """
+    own = (root / "proc/self/cgroup").read_text().partition("0::/")[2].splitlines()[0]
     mount = root / "sys/fs/cgroup"
-    group = mount / own.lstrip("/")
-    return [folder for folder in (group, *group.parents) if folder.is_relative_to(mount)]
+    files = [folder / name for folder in ((mount / own), *(mount / own).parents) if folder.is_relative_to(mount)]
+    return [file.read_text() for file in files if file.exists()]
 
 
 def _memory(place: Place) -> Reading:
@@ -231,46 +223,20 @@ def _gpu_power_limit(place: Place) -> Reading:
 
 
 def _gpu_slowed(place: Place) -> Reading:
-    """Why its clock is below its highest. Drivers call it throttle reasons before CUDA 12.3 and event reasons since; CUDA 14 has the latter only."""
-    nvml = place.nvml
-    kind = "Event" if hasattr(nvml, "nvmlDeviceGetCurrentClocksEventReasons") else "Throttle"
-    reasons = getattr(nvml, f"nvmlDeviceGetCurrentClocks{kind}Reasons")(place.gpu)
+    reasons = place.nvml.nvmlDeviceGetCurrentClocksEventReasons(place.gpu)
     harmful = ("HwSlowdown", "HwThermalSlowdown", "SwThermalSlowdown", "HwPowerBrakeSlowdown", "SwPowerCap")
-    names = [name for name in harmful if reasons & getattr(nvml, f"nvmlClocks{kind}Reason{name}")]
-    finding = Finding(
-        f"the GPU slows itself down ({', '.join(names)})", "let it cool, check its power; seconds suffer, ratios less"
-    )
-    return {"gpu_slowed_by": names}, finding if names else None
+    names = [name for name in harmful if reasons & getattr(place.nvml, f"nvmlClocksEventReason{name}")]
+    advice = "let it cool, check its power; seconds suffer, ratios less"
+    return {"gpu_slowed_by": names}, Finding(f"the GPU slows itself down ({', '.join(names)})", advice) if names else None
 
 
-def _gpu_throttled(place: Place) -> Reading:
-    status = place.nvml.nvmlDeviceGetViolationStatus(place.gpu, place.nvml.NVML_PERF_POLICY_THERMAL)
-    return {"gpu_throttled_seconds": status.violationTime / 1e9}, None  # nanoseconds
+def _gpu_clock(place: Place) -> Reading:
+    clock = place.nvml.nvmlDeviceGetClockInfo(place.gpu, place.nvml.NVML_CLOCK_SM)
+    highest = place.nvml.nvmlDeviceGetMaxClockInfo(place.gpu, place.nvml.NVML_CLOCK_SM)
+    return {"gpu_clock_mhz": clock, "gpu_highest_clock_mhz": highest}, None
 
 
-def _gpu_fact(name: str, ask: Callable[[Any, Any], Any]) -> Sensor:
-    return lambda place: ({name: ask(place.nvml, place.gpu)}, None)
-
-
-BEFORE = (_governor, _turbo, _load_at_start, _threads, _cpu_limit, _memory)
-GPU_BEFORE = (
-    _launch_blocking, _gpu_processes, _gpu_power_limit, _gpu_slowed,
-    _gpu_fact("gpu_persistence_mode", lambda nvml, gpu: bool(nvml.nvmlDeviceGetPersistenceMode(gpu))),
-)  # fmt: skip
-AFTER = (_load_at_end,)
-GPU_AFTER = (
-    _gpu_slowed,
-    _gpu_fact("gpu_clock_mhz", lambda nvml, gpu: nvml.nvmlDeviceGetClockInfo(gpu, nvml.NVML_CLOCK_SM)),
-    _gpu_fact("gpu_highest_clock_mhz", lambda nvml, gpu: nvml.nvmlDeviceGetMaxClockInfo(gpu, nvml.NVML_CLOCK_SM)),
-    _gpu_fact("gpu_power_watts", lambda nvml, gpu: nvml.nvmlDeviceGetPowerUsage(gpu) / 1000),
-)
+BEFORE = (_governor, _turbo, _load, _threads, _cpu_limit, _memory)
+GPU_BEFORE = (_launch_blocking, _gpu_processes, _gpu_power_limit, _gpu_slowed)
+GPU_AFTER = (_gpu_slowed, _gpu_clock)
 """Read while the GPU is warm: an idle one rests, which is no harm."""
-COUNTERS = (_cpu_throttled,)
-GPU_COUNTERS = (_gpu_throttled,)
-"""Seconds that only grow."""
-
-_HARM = {
-    "throttled_seconds": ("the CPU limit of the container stopped the run", "raise it"),
-    "gpu_throttled_seconds": ("heat slowed the GPU", "let it cool, and measure again"),
-}
-"""What to say where a counter grew by more than 1 % of the run's time."""

@@ -257,32 +257,23 @@ class FakeSystem(SimpleNamespace):
 
 
 class FakeNvml(SimpleNamespace):
-    """An object of the shape of NVML's binding: an idle GPU, but for what is changed. A handle is what it was asked for by.
+    """An object of the shape of NVML's binding: an idle GPU, but for what is changed. A handle is what it was asked for by."""
 
-    `kind` is what the binding calls reasons for a low clock: "Event", or "Throttle" as older ones.
-    """
-
-    def __init__(
-        self, pids: tuple[int, ...] = (), power_limit: int = 700, reasons: int = 0x1, hot_seconds: float = 0.25, kind: str = "Event",
-        unsupported: str = "",
-    ) -> None:  # fmt: skip
+    def __init__(self, pids: tuple[int, ...] = (), power_limit: int = 700, reasons: int = 0x1, unsupported: str = "") -> None:
         bits = {"GpuIdle": 0x1, "SwPowerCap": 0x4, "HwSlowdown": 0x8, "SwThermalSlowdown": 0x20, "HwThermalSlowdown": 0x40,
                 "HwPowerBrakeSlowdown": 0x80}  # fmt: skip
         super().__init__(
-            NVML_CLOCK_SM="sm", NVML_PERF_POLICY_THERMAL="thermal",
+            NVML_CLOCK_SM="sm",
             nvmlInit=lambda: None,
             nvmlDeviceGetHandleByIndex=lambda index: index,
             nvmlDeviceGetHandleByUUID=lambda uuid: uuid,
             nvmlDeviceGetComputeRunningProcesses=lambda _: [SimpleNamespace(pid=pid) for pid in (*pids, os.getpid())],
             nvmlDeviceGetClockInfo=lambda _, clock: {"sm": 345}[clock],
             nvmlDeviceGetMaxClockInfo=lambda _, clock: {"sm": 1980}[clock],
-            nvmlDeviceGetPowerUsage=lambda _: 120_500,
             nvmlDeviceGetEnforcedPowerLimit=lambda _: power_limit * 1000,
             nvmlDeviceGetPowerManagementDefaultLimit=lambda _: 700_000,
-            nvmlDeviceGetPersistenceMode=lambda _: 1,
-            nvmlDeviceGetViolationStatus=lambda _, policy: {"thermal": SimpleNamespace(violationTime=hot_seconds * 1e9)}[policy],
-            **{f"nvmlClocks{kind}Reason{name}": bit for name, bit in bits.items()},
-            **{f"nvmlDeviceGetCurrentClocks{kind}Reasons": lambda _: reasons},
+            nvmlDeviceGetCurrentClocksEventReasons=lambda _: reasons,
+            **{f"nvmlClocksEventReason{name}": bit for name, bit in bits.items()},
         )  # fmt: skip
         if unsupported:
             delattr(self, unsupported)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pytest
@@ -57,10 +57,6 @@ def left_by(mode: Mode, module: nn.Module) -> Observation | Broken:
     return tracked_after(mode, TRACKED, bound(TRACKED, module), module)
 
 
-def reasons(mode: Mode, module: nn.Module) -> list[str]:
-    return [promise.reason for promise in broken(mode, module)]
-
-
 @pytest.mark.parametrize("mode", MODES.values(), ids=MODES)
 def test_a_mode_that_keeps_its_promises_is_not_accused(mode: Mode) -> None:
     assert broken(mode, Net()) == []
@@ -77,10 +73,6 @@ def test_a_model_that_switches_tracking_on_again_is_found_by_its_history_and_by_
         Broken("history", "the output has a history (AddmmBackward0)"),
         Broken("records", "tensors saved for backward: 1"),
     ]
-
-
-def test_history_in_a_part_of_the_output_is_found() -> None:
-    assert "history" in reasons(NO_GRAD, Net(lambda net, x: {"a": [net.linear(x), (None, tracking(net, x))]}))[0]
 
 
 def test_a_model_without_anything_to_track_is_found_under_tracked() -> None:
@@ -130,14 +122,13 @@ def test_an_output_that_differs_is_found_with_the_size_of_the_difference() -> No
     [
         ((X, X), X, "2 tensors instead of 1"),
         (X.half(), X, "torch.float16[2, 3] instead of torch.float32[2, 3]"),
-        (X.T, X, "torch.float32[3, 2] instead of torch.float32[2, 3]"),
         (X, X * float("nan"), "inf"),
         (torch.tensor([1, 2]), torch.tensor([1, 4]), "by up to 2 where values reach 4"),
         (torch.tensor([True]), torch.tensor([False]), "by up to 1"),
         (X.to_sparse(), X.to_sparse() * 2, "by up to 1 where values reach 2"),
         (X.to_sparse(), X.to_sparse_csr(), "torch.sparse_coo instead of"),
     ],
-    ids=["count", "dtype", "shape", "nan", "integers", "booleans", "sparse", "layout"],
+    ids=["count", "dtype", "nan", "integers", "booleans", "sparse", "layout"],
 )
 def test_outputs_of_another_kind_differ_in_words(ours: Any, theirs: Any, said: str) -> None:
     contract = check_contract(NO_GRAD, observation(ours), observation(theirs))
@@ -177,15 +168,13 @@ def test_a_rounding_difference_is_allowed_and_told_from_equal_bits(dtype: torch.
     assert equal_bits([exact, exact], [exact.clone(), exact.clone()])
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
-def test_more_than_rounding_is_not_allowed(dtype: torch.dtype) -> None:
-    exact = torch.full((3,), 3.0, dtype=dtype)
-    close = {torch.float16: 2e-2, torch.bfloat16: 0.2, torch.float32: 1e-4, torch.float64: 1e-6}[dtype]
+@pytest.mark.parametrize(
+    ("dtype", "close"),
+    [(torch.float16, 2e-2), (torch.bfloat16, 0.2), (torch.float32, 1e-4), (torch.float64, 1e-6), (torch.int64, 1)],
+)
+def test_more_than_rounding_is_not_allowed(dtype: torch.dtype, close: float) -> None:
+    exact = torch.full((3,), 3, dtype=dtype)
     assert not check_contract(NO_GRAD, observation(exact + close), observation(exact)).holds
-
-
-def test_integers_have_no_rounding_to_allow() -> None:
-    assert not check_contract(NO_GRAD, observation(torch.tensor([10**7 + 1])), observation(torch.tensor([10**7]))).holds
 
 
 def test_nan_equals_nan_and_infinity_itself() -> None:
@@ -197,22 +186,15 @@ def test_nan_equals_nan_and_infinity_itself() -> None:
     assert broken(NO_GRAD, Net(lambda net, x: net.linear(x) * float("nan"))) == []
 
 
-def test_without_a_tracked_call_outputs_are_not_compared() -> None:
-    assert check_contract(NO_GRAD, observation(X), None).holds
-
-
 @pytest.mark.parametrize("mode", [NO_GRAD, INFERENCE_MODE], ids=lambda mode: mode.name)
 @pytest.mark.parametrize(
     "forward",
     [
-        lambda net, x: x,
         lambda net, x: x.view(-1),
         lambda net, x: net.linear.weight,
-        lambda net, x: net.linear.weight.view(-1)[2:],
-        lambda net, x: (net.linear(x), net.linear.weight.T),
-        lambda net, x: net.linear(x).T[1:],
+        lambda net, x: (net.linear(x).T[1:], net.linear.weight.T),
     ],
-    ids=["input", "view of input", "parameter", "view of parameter", "both", "view of output"],
+    ids=["view of input", "parameter", "views"],
 )
 def test_views_and_what_is_passed_through_raise_no_false_alarm(mode: Mode, forward: Callable[[Net, torch.Tensor], Any]) -> None:
     assert broken(mode, Net(forward)) == []
@@ -244,12 +226,12 @@ def test_a_buffer_that_the_model_replaces_is_put_back_also_after_an_exception() 
 
 
 @pytest.mark.parametrize("mode", [TRACKED, NO_GRAD, INFERENCE_MODE], ids=lambda mode: mode.name)
-def test_inputs_that_the_model_changes_in_place_are_put_back_before_the_next_mode(mode: Mode) -> None:
-    x = torch.ones(2, 3)
-    module = Net(lambda net, _: net.linear(x.mul_(2)) * 1)
-    first = observe(bound(mode, module), module, [x])
+def test_inputs_that_the_model_changes_in_place_are_put_back_and_expanded_ones_are_let_be(mode: Mode) -> None:
+    x, expanded = torch.ones(2, 3), torch.ones(1, 3).expand(2, 3)
+    module = Net(lambda net, _: net.linear(x.mul_(2)) + expanded)
+    first = observe(bound(mode, module), module, [x, expanded])
     assert x.tolist() == [[1, 1, 1]] * 2
-    second = tracked_after(mode, TRACKED, bound(TRACKED, module), module, [x])
+    second = tracked_after(mode, TRACKED, bound(TRACKED, module), module, [x, expanded])
     assert isinstance(second, Observation)
     assert equal_bits(first.output, second.output)
     assert x.tolist() == [[1, 1, 1]] * 2
@@ -332,25 +314,3 @@ def test_what_cannot_be_put_back_does_not_hide_the_error() -> None:
 
     with pytest.raises(ValueError, match="the device is lost"):
         lose()
-
-
-def test_inputs_changed_in_place_are_put_back_and_expanded_ones_are_let_be() -> None:
-    module, x = nn.Linear(2, 2), torch.zeros(1, 2)
-    expanded = torch.ones(1, 2).expand(3, 2)
-    observe(lambda: module(x.add_(1)) + module(expanded).sum(), module, [x, expanded])
-    assert x.tolist() == [[0.0, 0.0]]
-
-
-def test_an_expanded_buffer_is_let_be_and_one_that_was_replaced_is_put_back() -> None:
-    module = nn.Linear(2, 2)
-    expanded, counter = torch.ones(1, 2).expand(3, 2), torch.zeros(1)
-    module.register_buffer("expanded", expanded)
-    module.register_buffer("counter", counter)
-
-    def step() -> torch.Tensor:
-        module.counter = torch.ones(1)
-        return cast("torch.Tensor", module(expanded))
-
-    observe(step, module)
-    assert module.get_buffer("counter") is counter
-    assert counter.item() == 0

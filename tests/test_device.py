@@ -13,18 +13,7 @@ from benchmarks.device import Cpu, Cuda, Device, DeviceBytes, DeviceError, accel
 
 
 def test_torch_cuda_has_what_is_asked_of_its_stand_in() -> None:
-    own = {
-        "allocate",
-        "clock",
-        "devices",
-        "free",
-        "host_seconds",
-        "indices",
-        "launch",
-        "log",
-        "reached_seconds",
-        "tells_requests",
-    }
+    own = set("allocate clock devices free host_seconds indices launch log reached_seconds tells_requests".split())  # noqa: SIM905
     asked = {name for name in dir(FakeCuda()) if not name.startswith("_")} - own
     assert asked | {"_sleep"} <= set(dir(torch.cuda))
 
@@ -35,14 +24,6 @@ def test_waiting_takes_until_the_work_is_done() -> None:
     assert cuda.host_seconds == 0.125
     Cuda(cuda=cuda).synchronise()
     assert cuda.host_seconds == 0.625 + WAIT_SECONDS
-
-
-def test_an_error_of_the_device_shows_when_it_is_waited_for_and_stays() -> None:
-    cuda = FakeCuda()
-    cuda.launch(1.0, error="CUDA error: device-side assert triggered")
-    for _ in range(2):
-        with pytest.raises(RuntimeError, match="device-side assert"):
-            Cuda(cuda=cuda).synchronise()
 
 
 def test_marks_tell_the_devices_own_time_between_them_and_are_made_once() -> None:
@@ -70,16 +51,6 @@ def test_held_work_is_known_to_have_waited_or_not(host_seconds: float, waited: b
     assert device.reached_start() is not waited
     device.synchronise()
     assert (device.seconds_between_marks() == 4 * 2.0**-6) is waited
-
-
-def test_a_queue_that_is_full_is_waited_for() -> None:
-    cuda = FakeCuda()
-    device = Cuda(cuda=cuda)
-    device.hold(1.0)
-    device.mark_start()
-    for _ in range(1100):
-        cuda.launch(2.0**-12)
-    assert device.reached_start()
 
 
 ARMS = {"tracked": (8000, 7000), "no_grad": (3000, 500), "detach": (8001, 500)}

@@ -17,7 +17,7 @@ from benchmarks.models import Source
 from benchmarks.models.workload import Family
 from benchmarks.modes import DEFAULT_MODES
 from benchmarks.plan import Job
-from benchmarks.record import Broken, Kernels, ModelFacts
+from benchmarks.record import Kernels, ModelFacts
 from benchmarks.scenarios import SCENARIOS
 from benchmarks.workers import Launches
 
@@ -175,8 +175,16 @@ def test_an_output_without_a_tensor_is_unsupported() -> None:
 
 def test_at_most_one_tracked_graph_is_alive_at_a_time() -> None:
     """A model whose graph fills the memory can be examined if it can be run."""
-    alive: list[int] = [0]
-    most: list[int] = []
+
+    class Held:
+        alive = most = 0
+
+        def __init__(self) -> None:
+            Held.alive += 1
+            Held.most = max(Held.most, Held.alive)
+
+        def __del__(self) -> None:
+            Held.alive -= 1
 
     class Counted(torch.autograd.Function):
         @staticmethod
@@ -184,22 +192,9 @@ def test_at_most_one_tracked_graph_is_alive_at_a_time() -> None:
             ctx.held = Held()
             return x.clone()
 
-        @staticmethod
-        def backward(ctx: Any, *grads: torch.Tensor) -> Any:
-            return grads[0]
-
-    class Held:
-        def __init__(self) -> None:
-            alive[0] += 1
-            most.append(alive[0])
-
-        def __del__(self) -> None:
-            alive[0] -= 1
-
     for mode in DEFAULT_MODES:
         examined(lambda net, x: Counted.apply(net.linear(x)).exp(), mode)  # type: ignore[no-untyped-call]
-    assert max(most) == 1
-    assert alive == [0]
+    assert (Held.most, Held.alive) == (1, 0)
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc maps blocks of 64 MiB anew, which causes faults")
@@ -215,12 +210,7 @@ def test_in_a_worker_of_its_own_page_faults_and_resident_memory_are_measured() -
     assert found.page_faults is not None
     assert found.page_faults >= 0
     assert found.memory is not None
+    assert found.memory.peak_tensor_bytes is not None
     resident = found.memory.peak_rss_bytes
-    assert resident is None or resident == pytest.approx(found.memory.peak_tensor_bytes, rel=0.3)
+    assert resident is None or resident > 0.7 * found.memory.peak_tensor_bytes, "libraries may take more"
     assert run(True, True, True).page_faults is None
-
-
-def test_a_promise_is_named_as_the_record_names_it() -> None:
-    assert examined(lambda net, x: x, "tracked").contract.broken == [
-        Broken("history", "the output has no history: nothing was tracked (does any parameter require grad?)")
-    ]

@@ -42,11 +42,9 @@ def nothing(*_: object) -> Iterator[None]:
     yield
 
 
-def told(text: str, *, terminal: bool = False) -> tuple[bool, str]:
+def told(text: str) -> tuple[bool, str]:
     file = io.StringIO()
-    colours: Any = "standard" if terminal else None
-    holds = read_out(text, "text.txt", Console(file=file, force_terminal=terminal, color_system=colours, highlight=False))
-    return holds, file.getvalue()
+    return read_out(text, "text.txt", Console(file=file, highlight=False)), file.getvalue()
 
 
 def test_all_that_the_walkthrough_states_holds_and_is_shown_with_its_outcome(capsys: pytest.CaptureFixture[str]) -> None:
@@ -71,11 +69,8 @@ def test_the_walkthrough_is_a_plain_doctest_of_ten_steps() -> None:
 @pytest.mark.parametrize(
     ("owner", "name", "replacement", "fact"),
     [
-        (torch, "no_grad", nothing, "z.requires_grad, z.grad_fn"),
         (torch, "no_grad", nothing, "for inside in decorated():"),
-        (torch, "enable_grad", nothing, "with torch.no_grad():"),
         (torch, "inference_mode", torch.no_grad, "x * features"),
-        (torch.Tensor, "detach", lambda tensor: tensor, "detached.requires_grad, detached.grad_fn"),
         (torch.Tensor, "detach", lambda tensor: tensor.clone().data, "detached.data_ptr() == original.data_ptr()"),
         (nn.Module, "eval", lambda module: module, "torch.equal(first, second), norm.num_batches_tracked.item()"),
         (nn.Identity, "forward", lambda _, tensor: tensor.clone(), "same is y"),
@@ -94,11 +89,9 @@ def test_what_breaks_in_torch_is_told_by_its_fact_and_by_the_exit_status(
     ("code", "expected", "came"),
     [
         (">>> 1 + 1\n3", "3", "2"),
-        (">>> 1 + 1", "nothing", "2"),
         (">>> None\n3", "3", "nothing"),
         (">>> 1 / 0\n3", "3", "ZeroDivisionError: division by zero"),
         (">>> int('x')\nTraceback (most recent call last):\nKeyError: x", "KeyError: x", "ValueError: invalid literal"),
-        (">>> 1 + 1\nTraceback (most recent call last):\nKeyError: x", "KeyError: x", "2"),
     ],
 )
 def test_a_fact_that_does_not_hold_is_told_with_what_was_expected_and_what_came(code: str, expected: str, came: str) -> None:
@@ -107,11 +100,6 @@ def test_a_fact_that_does_not_hold_is_told_with_what_was_expected_and_what_came(
     assert printed.startswith("A title\n\n    True\n    -> True\n")
     assert f"  ! expected: {expected}\n  ! came: {came}" in printed
     assert "\n  text.txt, line 5: " in printed
-
-
-def test_a_terminal_gets_colours() -> None:
-    assert "\x1b[32m    -> 2\x1b[0m" in told(">>> 1 + 1\n2\n", terminal=True)[1]
-    assert "\x1b[" not in told(">>> 1 + 1\n2\n")[1]
 
 
 def test_the_page_has_the_table_of_modes_that_the_command_finds(capsys: pytest.CaptureFixture[str]) -> None:
@@ -143,7 +131,7 @@ def test_a_mode_that_no_longer_is_like_another_has_a_column(
     monkeypatch.setitem(MODES, "set_grad_enabled", replace(MODES["set_grad_enabled"], bind=INFERENCE_MODE.bind))
     main(["--modes"])
     printed = capsys.readouterr().out
-    assert "`set_grad_enabled` is like `inference_mode`" in printed
+    assert "set_grad_enabled is like inference_mode" in printed
     monkeypatch.setitem(MODES, "set_grad_enabled", replace(MODES["set_grad_enabled"], bind=DETACH.bind))
     main(["--modes"])
     assert "| detach | set_grad_enabled | frozen |" in capsys.readouterr().out
@@ -157,25 +145,6 @@ def test_the_table_of_models_has_each_size_of_each(capsys: pytest.CaptureFixture
         assert all(re.search(rf"^\| {family.name} +\| {size} ", printed, re.MULTILINE) for size in family.sizes)
 
 
-def left_off(module: nn.Module, run: Run) -> Step:
-    def step() -> Any:
-        torch.set_grad_enabled(False)
-        return run(module)
-
-    return step
-
-
-def left_off_after_exception(module: nn.Module, run: Run) -> Step:
-    def step() -> Any:
-        before = torch.is_grad_enabled()
-        torch.set_grad_enabled(False)
-        output = run(module)
-        torch.set_grad_enabled(before)
-        return output
-
-    return step
-
-
 @pytest.mark.parametrize(
     ("mode", "other", "name", "answer"),
     [
@@ -187,8 +156,6 @@ def left_off_after_exception(module: nn.Module, run: Run) -> Step:
         (DETACH, TRACKED.bind, "output: can be sent backward", False),
         (TRACKED, INFERENCE_MODE.bind, "output: can enter tracked code", True),
         (NO_GRAD, INFERENCE_MODE.bind, "output: can be changed in place", True),
-        (NO_GRAD, left_off, "call: restores the gradient mode", True),
-        (NO_GRAD, left_off_after_exception, "call: restores it after an exception", True),
         (FROZEN, NO_GRAD.bind, "call: untracked in a thread it starts", True),
         (TRACKED, lambda module, run: lambda: run(module.eval()), "call: moves BatchNorm statistics", True),
     ],
@@ -215,8 +182,6 @@ class Leaking(torch.no_grad):
         ("decorator: holds in a function", nothing, False),
         ("decorator: holds in a function", Leaking, False),
         ("decorator: holds in a generator", torch.no_grad, True),
-        ("decorator: holds in a generator", nothing, False),
-        ("decorator: holds in a generator", Leaking, False),
         ("decorator: holds in an async function", torch.no_grad, False),
         ("block: stays within a generator", torch.no_grad, False),
         ("block: stays within an async function", torch.no_grad, False),
@@ -232,9 +197,8 @@ def test_what_a_context_does_to_functions_is_found_by_running_them(
     assert torch.is_grad_enabled()
 
 
-@pytest.mark.parametrize("options", [["--no-such"], ["--modes", "--models"]])
-def test_wrong_options_are_refused_without_loading_torch(options: list[str]) -> None:
-    code = f"import sys\nfrom benchmarks.guide.__main__ import main\ntry: main({options})\nfinally: assert 'torch' not in sys.modules"
+def test_wrong_options_are_refused_without_loading_torch() -> None:
+    code = "import sys; from benchmarks.guide.__main__ import main\ntry: main(['--no-such'])\nfinally: assert 'torch' not in sys.modules"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert len(re.findall(r"error: .*--", done.stderr)) == 1
+    assert "error: unrecognized arguments: --no-such" in done.stderr

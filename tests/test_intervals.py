@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from fractions import Fraction
 from random import Random
 
 import numpy as np
@@ -90,13 +89,6 @@ def test_scaling_both_series_changes_nothing_and_scaling_one_scales_the_ratio(ro
     assert ends(paired_ratio([x * one for x in baseline], other)) == pytest.approx([x * one for x in expected])
 
 
-@QUICK
-@given(pairs)
-def test_swapping_the_series_inverts_the_ratio_and_swaps_the_ends(rounds: Pairs) -> None:
-    baseline, other = split(rounds)
-    assert swapped(paired_ratio(other, baseline)) == pytest.approx(ends(paired_ratio(baseline, other)))
-
-
 @pytest.mark.parametrize(
     ("baseline", "other"),
     [
@@ -159,12 +151,6 @@ def test_the_interval_holds_the_median_of_correlated_drifting_and_heavy_tailed_r
     assert sum(interval.low <= 1 <= interval.high for interval in found) >= 0.97 * 200
 
 
-def test_bursts_do_not_widen_the_interval_as_they_do_a_deviation() -> None:
-    noise = bursts(np.random.default_rng(7), 200)
-    assert np.exp(0.02 * noise).std() > 0.5
-    assert half_width(of_noise(noise)) < 0.02
-
-
 @pytest.mark.parametrize("weight", [0.0, 0.5])
 def test_the_interval_is_as_wide_as_theory_says_and_no_wider(weight: float) -> None:
     """The median's standard error is sqrt(pi t / 2n) for normal noise, t the autocorrelation time of signs (arcsine law)."""
@@ -182,14 +168,6 @@ def test_few_rounds_give_at_least_the_range_that_was_seen_and_correlated_ones_mo
     assert high >= 9.0
     wandering = np.array([0.0, 1.0, 2.0, 9.0, 8.0, 7.0, 6.0, 5.0, 4.0, 3.0])
     assert half_width(of_noise(wandering)) > half_width(of_noise(mixed))
-
-
-@QUICK
-@given(distinct_ratios, st.floats(1, 30), st.floats(1, 30))
-def test_the_interval_widens_with_the_correlation_time(values: list[int], one: float, other: float) -> None:
-    narrow, wide = (order_statistics(np.array(values, float), time) for time in sorted((one, other)))
-    assert wide[0] <= narrow[0]
-    assert wide[1] >= narrow[1]
 
 
 @pytest.mark.parametrize("slope", [-1.0, 0.001, 5.0])
@@ -213,34 +191,12 @@ def test_a_constant_series_counts_every_round(value: float, n: int) -> None:
         assert correlation_time(np.full(n, float(np.float32(value)))) == 1.0
 
 
-@QUICK
-@given(st.lists(st.sampled_from([-1, 1]), min_size=4, max_size=30).filter(lambda signs: len(set(signs)) > 1))
-def test_the_autocorrelation_time_is_what_the_definition_says(signs: list[int]) -> None:
-    """Geyer's initial monotone sequence in exact fractions, without Fourier transforms."""
-    n = len(signs)
-    centred = [sign - Fraction(sum(signs), n) for sign in signs]
-    products = [sum(a * b for a, b in zip(centred, centred[lag:], strict=False)) for lag in range(n)]
-    neighbours = [(products[lag] + products[lag + 1]) / products[0] for lag in range(0, n - 1, 2)]
-    monotone = itertools.accumulate(itertools.takewhile(lambda pair: pair > 0, neighbours), min)
-    assert autocorrelation_time(np.array(signs, float)) == pytest.approx(max(1.0, float(2 * sum(monotone) - 1)))
-
-
 # Across processes.
 
 
 @pytest.mark.parametrize(
     ("degrees", "expected"),
-    [
-        (1, 63.6567),
-        (2, 9.92484),
-        (4, 4.60409),
-        (7, 3.49948),
-        (11, 3.10581),
-        (30, 2.75000),
-        (31, 2.74404),
-        (120, 2.61742),
-        (math.inf, 2.57586),
-    ],
+    [(1, 63.6567), (2, 9.92484), (7, 3.49948), (30, 2.75000), (31, 2.74404), (120, 2.61742), (math.inf, 2.57583)],
 )
 def test_the_quantiles_of_students_t_are_the_known_ones(degrees: float, expected: float) -> None:
     assert t_quantile(degrees) == pytest.approx(expected, rel=1e-4)
@@ -294,6 +250,8 @@ def test_one_process_keeps_its_own_interval_and_none_is_refused() -> None:
     assert combined_ratio([alone]) == paired_ratio(*alone)
     with pytest.raises(ValueError, match="at least two processes are needed"):
         combined_ratio([])
+    with pytest.raises(ValueError, match="at least one interval"):
+        geometric_mean([])
 
 
 @QUICK
@@ -307,11 +265,6 @@ def test_half_widths_combine_as_independent_errors_do(several: list[Interval]) -
     assert math.log(mean.high / mean.estimate) == pytest.approx(above, abs=1e-9)
 
 
-def test_a_mean_of_nothing_is_refused() -> None:
-    with pytest.raises(ValueError, match="at least one interval"):
-        geometric_mean([])
-
-
 # Whether two speedups differ.
 
 numbers = st.tuples(st.integers(0, 16), st.integers(0, 16))
@@ -323,15 +276,6 @@ def test_swapping_a_quotients_sides_inverts_it(one: Interval, other: Interval, r
     forth, back = quotient(one, other, rests, many), quotient(other, one, rests[::-1], many)
     assert forth.estimate == pytest.approx(one.estimate / other.estimate)
     assert swapped(back) == pytest.approx(ends(forth))
-
-
-def test_errors_of_many_processes_add_up_as_squares() -> None:
-    assert ends(quotient(around(0.2, 0.03), around(0.1, 0.04))) == pytest.approx(ends(around(0.1, 0.05)), rel=1e-4)
-
-
-def test_the_other_sides_upper_end_makes_the_quotient_small() -> None:
-    certain, lopsided = Interval(1.0, 1.0, 1.0), Interval(1.0, 1.0, math.exp(0.1))
-    assert ends(quotient(certain, lopsided)) == pytest.approx((math.exp(-0.1), 1.0, 1.0), rel=1e-4)
 
 
 def test_few_processes_count_with_the_degrees_of_freedom_of_welch() -> None:
@@ -349,16 +293,6 @@ def test_several_comparisons_need_wider_intervals() -> None:
     certain = Interval(1.0, 1.0, 1.0)
     ten = quotient(interval, certain, comparisons=10)
     assert math.log(ten.high) == pytest.approx(3.2905 * 0.01, rel=1e-3)  # the normal quantile of 99.9 %
-
-
-def test_one_comparison_in_a_hundred_of_the_same_thing_is_found_to_differ() -> None:
-    rng = np.random.default_rng(20260101)
-    wrong = 0
-    for _ in range(150):
-        one, other = (across(np.exp(rng.normal(scale=0.02, size=n)).tolist()) for n in (8, 4))
-        difference = quotient(one, other, (8, 4))
-        wrong += not difference.low <= 1 <= difference.high
-    assert wrong <= 5
 
 
 # Verdicts.

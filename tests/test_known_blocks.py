@@ -11,18 +11,8 @@ from stand_ins import FakeCuda
 
 from benchmarks.device import Cpu, Cuda
 from benchmarks.measure import known_blocks
-from benchmarks.measure.known_blocks import (
-    BLOCKS_BYTES,
-    METERS,
-    KnownBlock,
-    Reading,
-    disagreements,
-    distrusted,
-    readings,
-    try_meters,
-)
-from benchmarks.measure.memory import measure_memory
-from benchmarks.measure.saved import record_saved
+from benchmarks.measure.known_blocks import BLOCKS_BYTES, KnownBlock, Reading, disagreements, distrusted, readings, try_meters
+from benchmarks.measure.memory import METERS, measure_memory
 from benchmarks.record import Kernels, Memory, Result
 from benchmarks.workers import Launches
 
@@ -35,11 +25,6 @@ def test_the_exact_meters_read_every_block_to_the_byte() -> None:
     assert [(reading.meter, reading.block_bytes) for reading in found] == [(m, block) for block in BLOCKS_BYTES for m in EXACT]
     assert all(reading.measured_bytes == reading.expected_bytes for reading in found)
     assert distrusted(found) == {}
-
-
-def test_one_block_is_no_multiple_of_what_an_allocator_rounds_to() -> None:
-    (odd,) = (size for size in BLOCKS_BYTES if size % MIB)
-    assert all(KnownBlock(odd, "cpu").eighths_bytes(meter.eighths) % 512 for meter in METERS.values())
 
 
 def test_in_a_worker_of_its_own_resident_memory_is_read_too() -> None:
@@ -57,15 +42,6 @@ def test_a_meter_that_reads_its_neighbour_is_found_out(meter: str, neighbour: st
     monkeypatch.setattr(known_blocks, "measure_memory", confused)
     monkeypatch.setattr(known_blocks, "BLOCKS_BYTES", (MIB,))
     assert (meter in distrusted(readings(Cpu(), "cpu", own_process=False))) == (meter != neighbour)
-
-
-def test_saved_bytes_counted_in_another_way_would_read_otherwise() -> None:
-    block = KnownBlock(MIB, "cpu")
-    _, saved = record_saved(block)
-    naive = sum(tensor.nbytes for tensor in saved)
-    by_address = sum({tensor.data_ptr(): tensor.nbytes for tensor in saved}.values())
-    each_storage = sum(tensor.untyped_storage().nbytes() for tensor in saved)
-    assert len({naive, by_address, each_storage, block.eighths_bytes(1)}) == 4
 
 
 def test_a_known_block_writes_what_it_allocates() -> None:
@@ -165,7 +141,7 @@ def test_workspaces_that_a_library_need_not_write_explain_resident_memory_of_eve
         assert [words.split(": ")[1].split()[0] for words in disagreements([tracked, results[1]])] == told
 
 
-@pytest.mark.parametrize("figure", ["peak_tensor_bytes", "held_tensor_bytes", "saved_bytes", "peak_rss_bytes"])
+@pytest.mark.parametrize("figure", [*EXACT, "peak_rss_bytes"])
 @pytest.mark.parametrize("mode", SOUND)
 def test_a_figure_or_a_mode_that_is_missing_breaks_nothing(mode: str, figure: str) -> None:
     assert disagreements(group(mode, **{figure: None})) == []

@@ -110,9 +110,6 @@ def test_a_scenarios_own_modes_run_all_or_those_that_were_asked_for() -> None:
     assert modes("loss_logging") == ("tracked", "item", "detach", "float")
     assert modes("loss_logging", modes=("item", "no_grad")) == ("item",)
     assert modes("forward") == ("tracked", "no_grad", "inference_mode", "detach")
-
-
-def test_a_mode_that_only_a_scenario_has_leaves_the_others_out() -> None:
     assert {scenario for scenario, *_ in rows(modes=("forgot_eval",))} == {"evaluation"}
 
 
@@ -167,7 +164,7 @@ def test_workers_need_a_system_that_can_fork(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr("multiprocessing.get_all_start_methods", lambda: ["spawn"])
     with pytest.raises(OptionError, match="--in-process measures without them"):
         planned()
-    assert planned(in_process=True)
+    assert planned(in_process=True, effort=Effort(threads=2))[0].effort == Effort(threads=2)
 
 
 # Jobs.
@@ -183,10 +180,6 @@ def test_a_job_can_be_sent_to_another_process_and_says_what_it_is() -> None:
     assert [str(case) for case in JOB.cases] == [
         f"forward-mlp-tiny-cpu-float32-eager-{name}-{mode}" for name in BOTH for mode in ("tracked", "no_grad")
     ]
-
-
-def test_the_effort_is_that_of_every_job() -> None:
-    assert {job.effort for job in planned(effort=Effort(threads=2, budget=1.0))} == {Effort(threads=2, budget=1.0)}
 
 
 def test_a_job_can_be_cut_down_to_some_cases() -> None:

@@ -11,14 +11,14 @@ import doctest
 import re
 import sys
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rich import box
 from rich.console import Console
-from rich.syntax import Syntax
-from rich.table import Table
+
+if TYPE_CHECKING:
+    from analysis.render import Table
 
 WALKTHROUGH = Path(__file__).with_name("walkthrough.txt")
 WIDTH = 90
@@ -40,8 +40,7 @@ class Reader(doctest.DocTestRunner):
         for heading in (test.docstring or "").splitlines()[self._lines_shown : example.lineno]:
             self._print(heading, "bold")
         self._lines_shown = example.lineno + example.source.count("\n") + example.want.count("\n")
-        for line in Syntax("", "python", theme="ansi_dark").highlight(_code(example)).split():
-            self._console.print("   ", line, soft_wrap=True)
+        self._print(textwrap.indent(_code(example), "    "), "")
 
     def report_success(self, _out: Any, _test: doctest.DocTest, _example: doctest.Example, got: str) -> None:
         for number, line in enumerate(_outcome(got)):
@@ -87,34 +86,37 @@ def read_out(text: str, name: str, console: Console) -> bool:
     return False
 
 
-def modes_table() -> str:
+def modes_table() -> Table:
     """Properties x modes. A mode whose answers are all those of an earlier one, where it has any, is named below instead."""
+    import pandas as pd
+
+    from analysis.render import Table
     from benchmarks.guide.properties import PROPERTIES, has
     from benchmarks.modes import MODES
 
-    columns: dict[str, list[bool | None]] = {}
-    alike: list[str] = []
+    words = {True: "yes", False: "no", None: "-"}
+    columns: dict[str, list[str]] = {}
+    notes = ["a dash: the question makes no sense for the mode"]
     for mode in MODES.values():
-        answers = [has(mode, name) for name in PROPERTIES]
-        twins = [
+        answers = [words[has(mode, name)] for name in PROPERTIES]
+        alike = [
             name
             for name, others in columns.items()
-            if all(answer in (None, other) for answer, other in zip(answers, others, strict=True))
+            if all(answer in ("-", other) for answer, other in zip(answers, others, strict=True))
         ]
-        if twins:
-            alike.append(f"`{mode.name}` is like `{twins[0]}`")
+        if alike:
+            notes.append(f"{mode.name} is like {alike[0]}")
         else:
             columns[mode.name] = answers
-    words = {True: "yes", False: "no", None: "-"}
-    rows = [[name, *(words[answer] for answer in row)] for name, *row in zip(PROPERTIES, *columns.values(), strict=True)]
-    notes = ["`-` makes no sense for the mode", *alike]
-    return "\n".join([markdown(["property", *columns], rows), "", *(f"- {note}" for note in notes)])
+    return Table(pd.DataFrame({"property": list(PROPERTIES), **columns}), notes)
 
 
-def models_table() -> str:
+def models_table() -> Table:
     """The built-in models, built without memory for their values."""
+    import pandas as pd
     import torch
 
+    from analysis.render import Table
     from benchmarks.models import MODELS
 
     rows = []
@@ -123,20 +125,8 @@ def models_table() -> str:
             with torch.device("meta"):
                 facts = family.workload(size).facts()
             rows.append([family.name, size, f"{facts.parameters:,}", " ".join(facts.inputs)])
-    summaries = [f"- {family.name}: {family.summary}" for family in MODELS.values()]
-    return "\n".join([markdown(["model", "size", "parameters", "input"], rows), "", *summaries])
-
-
-def markdown(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    table = Table(box=box.MARKDOWN)
-    for title in titles:
-        table.add_column(title, justify="right" if title == "parameters" else "left")
-    for row in rows:
-        table.add_row(*row)
-    console = Console(width=1000, color_system=None, markup=False, emoji=False)
-    with console.capture() as printed:
-        console.print(table)
-    return printed.get().strip()
+    summaries = [f"{family.name}: {family.summary}" for family in MODELS.values()]
+    return Table(pd.DataFrame(rows, columns=["model", "size", "parameters", "input"]), summaries)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -147,7 +137,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = parser.parse_args(arguments)
     console = Console(file=sys.stdout, markup=False, emoji=False, highlight=False)  # while a doctest runs, stdout is its own
     if chosen.modes or chosen.models:
-        console.print(modes_table() if chosen.modes else models_table(), soft_wrap=True)
+        from analysis.render import markdown  # needs seconds, which wrong options need not wait for
+
+        console.print(markdown(modes_table() if chosen.modes else models_table()), soft_wrap=True)
         return 0
     return 0 if read_out(WALKTHROUGH.read_text(encoding="utf-8"), WALKTHROUGH.name, console) else 1
 

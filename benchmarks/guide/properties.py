@@ -5,7 +5,6 @@ from __future__ import annotations
 import types
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -46,23 +45,6 @@ def _enters_tracked_code(mode: Mode) -> bool:
     """Multiplied by a weight, whose gradient needs the output to be kept."""
     output = _output(mode)
     return _works(lambda: torch.autograd.backward((output * torch.ones(2, requires_grad=True)).sum()))
-
-
-def _restores(mode: Mode, *, after_exception: bool = False) -> bool:
-    """Whether both states, gradients on and off, are what they were once the call is over."""
-
-    def run(_model: object) -> torch.Tensor:
-        if after_exception:
-            raise ZeroDivisionError
-        return torch.ones(1)
-
-    restored = []
-    for state in (True, False):
-        with torch.set_grad_enabled(state):
-            with suppress(ZeroDivisionError):
-                mode.bind(nn.Linear(2, 2), run)()
-            restored.append(torch.is_grad_enabled() == state and not torch.is_inference_mode_enabled())
-    return all(restored)
 
 
 def _reaches_threads(mode: Mode) -> bool:
@@ -110,7 +92,7 @@ def _untracked_inside_only(pauses: Iterable[bool]) -> bool:
     return not any(inside) and all([*outside, _tracks()])
 
 
-def _as(contexts: Mapping[str, Context], run: Callable[[Context], Iterable[bool]], mode: Mode) -> bool | None:
+def _used(contexts: Mapping[str, Context], run: Callable[[Context], Iterable[bool]], mode: Mode) -> bool | None:
     context = contexts.get(mode.name)
     return None if context is None else _untracked_inside_only(run(context))
 
@@ -137,15 +119,13 @@ PROPERTIES: Mapping[str, Property] = {
     "output: can be sent backward": lambda mode: _works(_output(mode).sum().backward),
     "output: can enter tracked code": _enters_tracked_code,
     "output: can be changed in place": lambda mode: _works(partial(_output(mode).add_, 1)),
-    "call: restores the gradient mode": _restores,
-    "call: restores it after an exception": partial(_restores, after_exception=True),
     "call: untracked in a thread it starts": _reaches_threads,
     "call: moves BatchNorm statistics": _moves_statistics,
-    "decorator: holds in a function": partial(_as, DECORATORS, lambda context: (context()(_tracks)() for _ in range(2))),
-    "decorator: holds in a generator": partial(_as, DECORATORS, lambda context: context()(_generator)()),
-    "decorator: holds in an async function": partial(_as, DECORATORS, lambda context: context()(_asynchronous)().__await__()),
-    "block: stays within a generator": partial(_as, BLOCKS, _block_in_generator),
-    "block: stays within an async function": partial(_as, BLOCKS, _block_in_coroutine),
+    "decorator: holds in a function": partial(_used, DECORATORS, lambda context: (context()(_tracks)() for _ in range(2))),
+    "decorator: holds in a generator": partial(_used, DECORATORS, lambda context: context()(_generator)()),
+    "decorator: holds in an async function": partial(_used, DECORATORS, lambda context: context()(_asynchronous)().__await__()),
+    "block: stays within a generator": partial(_used, BLOCKS, _block_in_generator),
+    "block: stays within an async function": partial(_used, BLOCKS, _block_in_coroutine),
 }
 
 

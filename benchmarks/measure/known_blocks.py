@@ -16,12 +16,10 @@ from torch import nn
 from benchmarks import allocator
 from benchmarks.device import Device, device_named
 from benchmarks.measure.alternating import settings
-from benchmarks.measure.memory import METERS, MIB, PEAK_RSS, measure_memory, withheld
+from benchmarks.measure.memory import METERS, MIB, PEAK_RSS, measure_memory
 from benchmarks.measure.profile import operators
 from benchmarks.models import Workload
 from benchmarks.record import FORWARD, PAGES_KEPT, Group, Result
-
-__all__ = ["METERS", "Reading", "disagreements", "distrusted", "try_meters", "withheld"]
 
 BLOCKS_BYTES = (1 * MIB, 11 * MIB + 36, 16 * MIB, 256 * MIB)
 """The second is no multiple of anything that an allocator rounds to."""

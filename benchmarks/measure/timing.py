@@ -39,7 +39,7 @@ LONGEST_WASHOUT_SECONDS = 2.5e-3
 OUTLASTING_CALL_SECONDS = 5e-3
 """A call that lasts so long outlasts any carry-over, and gets no washout."""
 
-LEAST_WASHOUT_SECONDS = 1e-3
+LEAST_WASHOUT_SECONDS = 1.5e-3
 """Small models are given so much whatever is found: what is left after a few calls is below the noise of looking, and not below 1 %."""
 
 _FEWEST_SURVEY_ROUNDS = 10
