@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -147,3 +148,14 @@ def test_settings_are_borrowed() -> None:
         with settings(before + 1):
             assert (torch.get_num_threads(), torch.is_grad_enabled()) == (before + 1, True)
         assert (torch.get_num_threads(), torch.is_grad_enabled()) == (before, False)
+
+
+def addresses_of_blocks(heap: str) -> list[int]:
+    allocator.shift_heap(random.Random(heap))
+    return [torch.empty(size).data_ptr() for size in (1000, 5000, 20_000, 30_000)]
+
+
+@needs_glibc
+def test_a_heap_is_laid_out_by_its_seed_though_all_workers_are_copies_of_one_process(workers: Launches) -> None:
+    first, other, again = (workers.run(addresses_of_blocks, heap) for heap in ("0 tracked", "0 placebo", "0 tracked"))
+    assert first == again != other
