@@ -6,8 +6,7 @@ import argparse
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict
-from functools import cached_property
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryFile
 from textwrap import shorten
@@ -17,16 +16,16 @@ import pytest
 from pytest_benchmark.storage.file import FileStorage
 from pytest_benchmark.utils import get_tag, safe_dumps
 
-from benchmarks import executors, group, options, plan, saving
-from benchmarks.environment import Conditions, Finding, Place, machine_facts
+from benchmarks import options, plan
+from benchmarks.failure import Failure
+from benchmarks.journal import JournalError
 from benchmarks.models.own import ModelError
 from benchmarks.record import Case, GroupResult, Timed, Unmeasured
-from benchmarks.run import Run
-from benchmarks.workers import InProcess, Launches
+from benchmarks.session import RESUME, Session
 
 ROOT = Path(__file__).parent
 RESULTS = ROOT / "results"
-SESSION = pytest.StashKey["Session"]()
+SESSION = pytest.StashKey[Session]()
 """Only there with --benchmark."""
 PLUGIN_STORAGE = "file://./.benchmarks"
 WIDTH = 100
@@ -37,6 +36,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--benchmark", action="store_true", help="measure: run the benchmark cases instead of the suite's own tests"
     )
+    group.addoption(RESUME, action="store_true", help="go on with the latest unfinished run of the same options")
 
     def add(flag: str, **settings: Any) -> None:
         if "type" in settings:
@@ -57,51 +57,6 @@ def _refusing(flag: str, kind: Callable[[str], Any]) -> Callable[[str], Any]:
             raise SystemExit(2) from error
 
     return parse
-
-
-class Session:
-    """What a run of the cases needs: the jobs, where they are measured, and what became of them."""
-
-    def __init__(self, chosen: options.RunOptions) -> None:
-        workers = InProcess() if chosen.in_process else Launches(chosen.effort.worker_timeout)
-        sources, imports = plan.own_sources(chosen, workers)
-        if imports:
-            workers = Launches(chosen.effort.worker_timeout, imports)
-        self.options, self.workers = chosen, workers
-        self.jobs = plan.plan(chosen, sources)
-        self.devices = list(dict.fromkeys(job.device for job in self.jobs))
-        self.conditions = Conditions(Place.of(chosen.effort.threads, self.devices))
-        self.findings: list[Finding] = []
-        self.executor = executors.Here(workers)
-        self.run = Run(iter(()))
-        self.started = time.monotonic()
-        self.saved: Path | None = None
-
-    @cached_property
-    def machine(self) -> dict[str, Any]:
-        """What it is, asked once: before the first job, or earlier where pytest-benchmark compares it with a saved run's."""
-        return self.workers.run(machine_facts, self.devices)
-
-    def begin(self, progress: Progress, *, check_only: bool) -> None:
-        """Everything is measured when it is asked for. The machine is asked first what it is, which also shows that its devices open."""
-        if not check_only:
-            if isinstance(self.workers, Launches):
-                self.workers.prepare()
-            assert self.machine
-        self.executor.measure = group.check if check_only else group.measure
-        self.run = Run(progress.shown(self.executor.results(progress.announced(self.jobs))))
-
-    def top_level(self) -> dict[str, Any]:
-        met, self.findings = self.conditions.end()
-        return self.run.top_level(
-            {
-                "command": ["pytest", *sys.argv[1:]],
-                "in_process": self.options.in_process,
-                **asdict(self.options.effort),
-                **met,
-                "wall_seconds": time.monotonic() - self.started,
-            }
-        )
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -167,7 +122,22 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     callspecs = (getattr(item, "callspec", None) for item in session.items)
     cases = {callspec.params["case"] for callspec in callspecs if callspec is not None}
     measuring.jobs = [job for job in (job.only(cases) for job in measuring.jobs) if job.cases]
-    measuring.begin(Progress(session.config, measuring.jobs), check_only=_times_nothing(session.config))
+    if _times_nothing(session.config):
+        measuring.check(Progress(session.config, measuring.jobs))
+    elif measuring.jobs:
+        _begin(session.config, measuring)
+
+
+def _begin(config: pytest.Config, measuring: Session) -> None:
+    try:
+        told = measuring.begin(partial(Progress, config), _folder(config), resume=config.option.resume)
+    except JournalError as error:
+        pytest.exit(str(error), returncode=2)
+    except Failure as failure:
+        pytest.exit(f"{failure.status}: {failure.reason}", returncode=2)
+    terminal: Any = config.pluginmanager.get_plugin("terminalreporter")
+    for line in told:
+        terminal.write_line(line)
 
 
 def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
@@ -185,7 +155,15 @@ def _times_nothing(config: pytest.Config) -> bool:
 @pytest.fixture
 def result_of(request: pytest.FixtureRequest) -> Callable[[Case], Timed | Unmeasured | None]:
     """What became of a case; its job is measured when its first case is asked for."""
-    return request.config.stash[SESSION].run.result_of
+    measuring = request.config.stash[SESSION]
+
+    def result_of(case: Case) -> Timed | Unmeasured | None:
+        try:
+            return measuring.run.result_of(case)
+        except JournalError as error:
+            pytest.exit(str(error), returncode=2)
+
+    return result_of
 
 
 class Progress:
@@ -254,22 +232,38 @@ def _plugin(config: pytest.Config) -> Any:
     return getattr(config, "_benchmarksession", None)
 
 
+def _folder(config: pytest.Config) -> Path | None:
+    """Where runs are saved; None where that is no folder."""
+    storage = _plugin(config).storage
+    return storage.get("") if isinstance(storage, FileStorage) else None
+
+
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session) -> Iterator[None]:
     """The run is saved as a whole file, also where nothing could be timed, which is a finding all the same."""
     config = session.config
     measuring, plugin = config.stash.get(SESSION, None), _plugin(config)
-    if measuring is not None and isinstance(plugin.storage, FileStorage):
-        folder = plugin.storage.get("")
-
-        def save(run: dict[str, Any], name: str) -> None:
-            content = safe_dumps(run, ensure_ascii=True, indent=1).encode()
-            measuring.saved = saving.save_numbered(folder, name, content)
-
-        plugin.storage.save = save  # type: ignore[method-assign]
-    if measuring is not None and not plugin.disabled and not plugin.benchmarks and measuring.run.unmeasured:
-        _save_what_is_only_unmeasured(config, plugin)
+    if measuring is None:
+        yield
+        return
+    measuring.signals.ignore()
+    folder = _folder(config)
+    if folder is not None:
+        plugin.storage.save = lambda run, name: measuring.save(folder, name, _json(run))
+    plugin.save_json = lambda run: measuring.save_json(plugin.json, _json(run))
+    plugin.handle_saving = measuring.telling("the run could not be saved")(plugin.handle_saving)
+    if not plugin.disabled and not plugin.benchmarks and measuring.run.unmeasured:
+        with measuring.telling("the run could not be saved"):
+            _save_what_is_only_unmeasured(config, plugin)
+    if measuring.run.unmeasured and not measuring.run.results and not _times_nothing(config):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED  # what cannot be measured is skipped, but a run is for measuring
     yield
+    measuring.end()
+
+
+def _json(run: dict[str, Any]) -> bytes:
+    content: bytes = safe_dumps(run, ensure_ascii=True, indent=1).encode()
+    return content
 
 
 def _save_what_is_only_unmeasured(config: pytest.Config, plugin: Any) -> None:
@@ -288,12 +282,26 @@ def _save_what_is_only_unmeasured(config: pytest.Config, plugin: Any) -> None:
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
     """The answer on one screen, then where the run and its page are."""
     measuring = config.stash.get(SESSION, None)
-    if measuring is None or not (measuring.run.results or measuring.run.unmeasured) or _times_nothing(config):
+    if measuring is None or _times_nothing(config):
         return
+    measuring.end()
+    if measuring.run.results or measuring.run.unmeasured:
+        terminalreporter.section("what gradient tracking costs")
+        with measuring.telling(f"the summary could not be made; the run is {measuring.saved or 'not saved'}"):
+            _show_ending(terminalreporter, measuring)
+    for line in measuring.told:
+        terminalreporter.write_line(f"warning: {line}")
+
+
+def _show_ending(terminalreporter: Any, measuring: Session) -> None:
     from analysis import ending, read  # pandas takes a second, which collecting need not wait for
 
     run = read.Run(measuring.run.results, measuring.run.unmeasured, measuring.run.meters_disagree)
     findings = [str(finding) for finding in measuring.findings]
-    terminalreporter.section("what gradient tracking costs")
     for line in ending.lines(run, findings, measuring.saved, colour=terminalreporter.hasmarkup):
         terminalreporter.write_line(line)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if SESSION in config.stash:
+        config.stash[SESSION].signals.restore()

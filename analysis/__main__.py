@@ -35,32 +35,9 @@ app = typer.Typer(
 )  # fmt: skip
 
 
-class Format(StrEnum):
-    terminal = "terminal"
-    markdown = "markdown"
-    csv = "csv"
-    json = "json"
-    latex = "latex"
-    html = "html"
-
-
-class By(StrEnum):
-    model = "model"
-    size = "size"
-    run = "run"
-    mode = "mode"
-    device = "device"
-    torch = "torch"
-    machine = "machine"
-    date = "date"
-
-
-class Metric(StrEnum):
-    speedup = "speedup"
-    peak_tensor_bytes = "peak_tensor_bytes"
-    held_tensor_bytes = "held_tensor_bytes"
-    saved_bytes = "saved_bytes"
-
+Format = StrEnum("Format", ["terminal", "markdown", "csv", "json", "latex", "html"])
+By = StrEnum("By", ["model", "size", "run", "mode", "device", "torch", "machine", "date"])
+Metric = StrEnum("Metric", ["speedup", "peak_tensor_bytes", "held_tensor_bytes", "saved_bytes"])
 
 ONE_RUN = "a file, a number such as 0007, or latest"
 RunName = Annotated[str, typer.Argument(metavar="RUN", help=ONE_RUN)]
@@ -71,7 +48,7 @@ FormatName = Annotated[Format, typer.Option("--format", help="csv and json hold 
              "With --by, --metric or several runs: means over cases and runs, as ratios to tracked.\n\n"
              "Example: python -m analysis summarise results/ --by model,torch --metric peak_tensor_bytes")  # fmt: skip
 def summarise(
-    runs: Annotated[list[str] | None, typer.Argument(metavar="RUN...", help="files, folders, patterns, numbers, or latest",
+    runs: Annotated[list[str] | None, typer.Argument(metavar="RUN...", help="files, folders, numbers, or latest",
                                                      show_default="latest")] = None,
     by: Annotated[str, typer.Option(help=f"one or more of {','.join(By)}, separated by commas")] = "",
     metric: Annotated[Metric | None, typer.Option(help="what to average", show_default="speedup")] = None,

@@ -42,9 +42,7 @@ def advise(run: Run) -> list[str]:
 
 
 def answer(run: Run) -> list[str]:
-    """What to use, what it gives in time and what in memory, in at most three sentences; of several devices each has
-    one.
-    """
+    """What to use, what it gives in time and what in memory, in at most three sentences; of several devices each has one."""
     forward = forward_passes(run)
     answers = {_place(str(device), forward): _answer(rows) for device, rows in forward.groupby("device", sort=False)}
     if len(answers) == 1:

@@ -4,43 +4,41 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields
+from functools import partial
 from operator import attrgetter
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from benchmarks.intervals import t_quantile
-from benchmarks.record import CASE, CONTEXT, EAGER, FORWARD, GROUP, OPERATORS, Memory, Result
+from benchmarks.intervals import quotient, t_quantile
+from benchmarks.record import CASE, CONTEXT, EAGER, FORWARD, GROUP, OPERATORS, Interval, Memory, Result
 
 JOB = tuple(name for name in GROUP if name != "allocator")
 """The fields of a group but its allocator. Memory is measured once for both, so it belongs to a job and a mode."""
 
 TRACKED = "tracked"
 
-
-BYTES = tuple(one.name for one in fields(Memory) if one.name not in ("saved_by_module", "unavailable"))
-"""Columns of whole numbers that may be missing. They never pass through a float, which would lose digits."""
+BYTES = tuple(field.name for field in fields(Memory) if field.name not in ("saved_by_module", "unavailable"))
 
 INTERVALS = ("speedup", "placebo", "over_no_grad", "kept_pages")
 _SCALARS = ("seconds", "verdict", "trusted", "resolution", "washout_calls", "after_switch_seconds", "page_faults",
             "host_seconds", "busy_seconds", "bound_by", "driver_allocations", "steps", "also_as_shipped")  # fmt: skip
-_WHOLE = (*BYTES, "parameters", "parameter_bytes")
-_TYPES = {
-    "trusted": "bool", "also_as_shipped": "bool", "same_kernels": "boolean", "washout_calls": "int64", "steps": "int64", "processes": "int64",
-    "process_speedups": "object", "withheld": "object",
-}  # fmt: skip
-"""The types of columns that are neither whole nor fractional; all others are texts."""
 FRACTIONAL = ("seconds", "resolution", "after_switch_seconds", "page_faults", "host_seconds", "busy_seconds",
               "driver_allocations")  # fmt: skip
+_TYPES = {
+    **dict.fromkeys((*BYTES, "parameters", "parameter_bytes", "washout_calls", "steps", "processes"), "Int64"),
+    **dict.fromkeys(("trusted", "also_as_shipped", "same_kernels"), "boolean"),
+    **dict.fromkeys((*FRACTIONAL, "seconds_noise"), "float"),
+    **{f"{name}{end}": "float" for name in INTERVALS for end in ("", "_low", "_high")},
+    **dict.fromkeys(("process_speedups", "withheld"), "object"),
+}
+"""Those of columns that are not texts. Whole numbers that may be missing never pass through a float, which would lose digits."""
 
 
-def _end_of(interval: str, end: str) -> Callable[[Result], float | None]:
-    def value(result: Result) -> float | None:
-        found = getattr(result, interval)
-        return None if found is None else float(getattr(found, end))
-
-    return value
+def _end_of(interval: str, end: str, result: Result) -> float | None:
+    found = getattr(result, interval)
+    return None if found is None else float(getattr(found, end))
 
 
 def seconds_noise(result: Result) -> float | None:
@@ -56,7 +54,7 @@ COLUMNS: Mapping[str, Callable[[Result], Any]] = {
     **{name: attrgetter(f"case.{name}") for name in CASE},
     **{name: attrgetter(name) for name in _SCALARS},
     **{
-        f"{interval}{suffix}": _end_of(interval, end)
+        f"{interval}{suffix}": partial(_end_of, interval, end)
         for interval in INTERVALS
         for suffix, end in (("", "estimate"), ("_low", "low"), ("_high", "high"))
     },
@@ -77,17 +75,8 @@ COLUMNS: Mapping[str, Callable[[Result], Any]] = {
 
 
 def frame_of(columns: Mapping[str, Sequence[Any]]) -> pd.DataFrame:
-    """Values of COLUMNS, or of others that are texts."""
-    return pd.DataFrame({name: _typed(name, values) for name, values in columns.items()})
-
-
-def _typed(name: str, values: Sequence[Any]) -> Any:
-    """The column in a type of its own, whatever is missing from it, and if it has no rows."""
-    if name in _WHOLE:
-        return pd.array(values, dtype="Int64")
-    if name in (*FRACTIONAL, "seconds_noise") or name.startswith(INTERVALS):
-        return np.array(values, dtype=float)  # None becomes NaN
-    return pd.Series(values, dtype=_TYPES.get(name, "str"))
+    """Values of COLUMNS, or of others that are texts. Each column has a type of its own, whatever is missing from it."""
+    return pd.DataFrame({name: pd.Series(values, dtype=_TYPES.get(name, "str")) for name, values in columns.items()})
 
 
 def timed(frame: pd.DataFrame) -> pd.DataFrame:
@@ -130,6 +119,20 @@ def labels(frame: pd.DataFrame, fields: Sequence[str] = GROUP) -> pd.Series[str]
     return pd.Series([" ".join(filter(None, row)) for row in words.itertuples(index=False)], index=frame.index, dtype="str")
 
 
+def interval_of(row: Any, name: str = "speedup", side: str = "") -> Interval:
+    """Of a row of `each`; `side` is what a merge appended to the columns' names."""
+    return Interval(*(float(getattr(row, f"{name}{end}{side}")) for end in ("", "_low", "_high")))
+
+
+def speedup_change(row: Any, one: str, other: str, comparisons: int) -> Interval | None:
+    """The speedup of side `one` over that of side `other`; None beyond what a float holds, as files can say anything."""
+    processes = tuple(int(getattr(row, f"processes{side}")) for side in (one, other))
+    try:
+        return quotient(interval_of(row, side=one), interval_of(row, side=other), (processes[0], processes[1]), comparisons)
+    except (OverflowError, ValueError):
+        return None
+
+
 def each(frame: pd.DataFrame) -> Iterator[Any]:
     """The rows, whose columns are attributes; `Index` is the row's label."""
     return frame.itertuples()
@@ -137,19 +140,3 @@ def each(frame: pd.DataFrame) -> Iterator[Any]:
 
 def _run(frame: pd.DataFrame) -> list[str]:
     return ["run"] if "run" in frame else []
-
-
-__all__ = [
-    "CASE",
-    "COLUMNS",
-    "GROUP",
-    "JOB",
-    "TRACKED",
-    "against",
-    "each",
-    "frame_of",
-    "is_context",
-    "labels",
-    "memory",
-    "timed",
-]

@@ -5,7 +5,6 @@ Text and lines have the colour `currentColor`, so a picture inside a page follow
 
 from __future__ import annotations
 
-import itertools
 import re
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
@@ -20,6 +19,7 @@ import vl_convert
 from analysis.cases import JOB, TRACKED, against, is_context, labels, memory
 from analysis.figures import bytes_text
 from analysis.read import Run
+from analysis.whole import write_whole
 from benchmarks.intervals import MARGIN
 from benchmarks.record import FORWARD, OPERATORS, PAGES_KEPT, Result
 
@@ -81,8 +81,8 @@ def write(run: Run, folder: Path) -> list[Path]:
         if svg:
             stem = folder / re.sub(r"\W+", "-", title.lower())
             written += [stem.with_suffix(".svg"), stem.with_suffix(".png")]
-            written[-2].write_text(svg.replace(">", f">{_BACKGROUND}", 1), encoding="utf-8")
-            written[-1].write_bytes(vl_convert.svg_to_png(svg.replace(">", f">{_WHITE}", 1), scale=2))
+            write_whole(written[-2], svg.replace(">", f">{_BACKGROUND}", 1).encode())
+            write_whole(written[-1], vl_convert.svg_to_png(svg.replace(">", f">{_WHITE}", 1), scale=2))
     return written
 
 
@@ -111,10 +111,9 @@ def picture(run: Run) -> str:
 
 def looks_of(modes: Iterable[str]) -> dict[str, tuple[str, str]]:
     """Each mode's colour and shape, a pair that no other has; no two share a colour as long as there are enough."""
-    present = dict.fromkeys(modes)
-    turns = (zip(COLOURS, SHAPES[turn:] + SHAPES[:turn], strict=True) for turn in range(len(SHAPES)))
-    looks = zip(dict.fromkeys([*MODES, *present]), itertools.chain.from_iterable(turns), strict=False)
-    return {mode: look for mode, look in looks if mode in present}
+    present, number = dict.fromkeys(modes), len(COLOURS)
+    order = enumerate(dict.fromkeys([*MODES, *present]))
+    return {mode: (COLOURS[n % number], SHAPES[(n + n // number) % number]) for n, mode in order if mode in present}
 
 
 def _panels(frame: pd.DataFrame, fields: list[str]) -> Iterator[tuple[str, pd.DataFrame]]:
@@ -152,9 +151,8 @@ def _chart(title: str, points: pd.DataFrame, axis: str) -> str:
 
 def _saved_by_module(results: Sequence[Result]) -> dict[str, str]:
     """Of the tracked case that saves most for backward, among those of several modules where there are such."""
-    tracked = [
-        each for each in results if each.case.mode == TRACKED and each.memory.saved_bytes and each.memory.saved_by_module
-    ]
+    tracked = [result for result in results if result.case.mode == TRACKED and result.memory.saved_by_module]
+    tracked = [result for result in tracked if result.memory.saved_bytes]
     if not tracked:
         return {}
     chosen = max(tracked, key=lambda result: (len(result.memory.saved_by_module) > 1, result.memory.saved_bytes or 0))
@@ -182,14 +180,11 @@ def _forest(points: pd.DataFrame, rows: Sequence[str], title: str, *, names: boo
     points = points[points["label"].isin(rows)]
     rank = points.groupby("label", sort=False).cumcount()
     most = int(rank.max()) + 1
-    points = points.assign(
-        rank=rank, opacity=points["clear"].map({True: 1.0, False: 0.5}), filled=points["clear"].astype(float)
-    )
+    filled = points["clear"].astype(float)
+    points = points.assign(rank=rank, filled=filled, opacity=0.5 + filled / 2)
     if title == SPEEDUP_AXIS:
-        scale, axis = (
-            alt.Scale(type="log", domain=_ratio_domain(points), nice=False, clamp=True),
-            alt.Axis(format=".4~g", tickCount=6),
-        )
+        scale = alt.Scale(type="log", domain=_ratio_domain(points), nice=False, clamp=True)
+        axis = alt.Axis(format=".4~g", tickCount=6)
     else:
         scale = alt.Scale(domain=[0, max(1.05, points["value"].max() * 1.05)], nice=False)
         axis = alt.Axis(format="%", tickCount=5)

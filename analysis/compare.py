@@ -13,33 +13,24 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.cases import JOB, each, labels, timed
+from analysis.cases import JOB, each, labels, speedup_change, timed
 from analysis.figures import bytes_text, percent_text, speedup_text
 from analysis.machine import differs
 from analysis.read import AnalysisError, Run
 from analysis.render import Table
-from benchmarks.intervals import MARGIN, quotient, verdict
-from benchmarks.record import AS_SHIPPED, CASE, PAGES_KEPT, Interval
+from benchmarks.intervals import MARGIN, verdict
+from benchmarks.record import AS_SHIPPED, CASE, PAGES_KEPT
 
 COMPARED, NEW, VANISHED, UNMEASURED, COVERED = "compared", "new", "vanished", "no longer measured", "covered"
-"""Status of a case. `covered`: head has no figure as shipped, and that with pages kept serves for both (its job does
-not fault).
-"""
+"""Status of a case. `covered`: as shipped, of a job that head timed with pages kept, which serves for both where it does not fault."""
 
 UNTRUSTED = "untrusted"
 
 BYTES = {"peak_tensor_bytes": "peak", "held_tensor_bytes": "held", "saved_bytes": "saved"}
 
-_SPEEDUP = ("speedup", "speedup_low", "speedup_high")
-_FIGURES = ["seconds", *_SPEEDUP, "trusted", "processes", "parameters", "inputs", *BYTES]
-
-
-class CompareError(AnalysisError):
-    """What was asked for cannot be compared."""
-
-
-class NothingInCommonError(CompareError):
-    """No case is in both runs."""
+_FIGURES = ["speedup", "speedup_low", "speedup_high", "trusted", "processes", "parameters", "inputs", *BYTES]
+_TOLD = (("speedup", "_base"), ("speedup", "_head"), ("change", ""))
+"""The ratios of a row in tables."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +87,7 @@ def _speedup_changes(both: pd.DataFrame) -> pd.DataFrame:
     known = both["timed_base"].eq(True) & both["timed_head"].eq(True)
     rows: dict[Any, tuple[Any, ...]] = {}
     for row in each(both[known]):
-        change = _quotient(row, comparisons=int(known.sum()))
+        change = speedup_change(row, "_head", "_base", comparisons=int(known.sum()))
         rows[row.Index] = (change.estimate, change.low, change.high, verdict(change)) if change else (*[None] * 3, "unclear")
     found = pd.DataFrame.from_dict(rows, orient="index", columns=["change", "change_low", "change_high", "changed"])
     found = found.reindex(both.index).astype({"change": float, "change_low": float, "change_high": float, "changed": object})
@@ -106,28 +97,16 @@ def _speedup_changes(both: pd.DataFrame) -> pd.DataFrame:
     return found
 
 
-def _quotient(row: Any, comparisons: int) -> Interval | None:
-    """Head's speedup over base's; None beyond what a float holds, as files can say anything."""
-    head = Interval(row.speedup_head, row.speedup_low_head, row.speedup_high_head)
-    base = Interval(row.speedup_base, row.speedup_low_base, row.speedup_high_base)
-    try:
-        return quotient(head, base, (int(row.processes_head), int(row.processes_base)), comparisons)
-    except (OverflowError, ValueError):
-        return None
-
-
 def _with_reasons(both: pd.DataFrame, head: Run) -> pd.DataFrame:
-    """Tells cases that head tried but could not measure, and those that another figure of head covers, from those
-    that vanished.
-    """
-    reasons = {tuple(getattr(gone.case, name) for name in CASE): f"{gone.status}: {gone.reason}" for gone in head.unmeasured}
-    both["reason"] = [reasons.get(tuple(case), "") for case in both[list(CASE)].itertuples(index=False)]
+    """Tells cases that head tried but could not measure, and those that another figure of head covers, from those that vanished."""
     vanished = both["status"].eq(VANISHED)
-    both.loc[vanished & both["reason"].ne(""), "status"] = UNMEASURED
-    twins = set(head.frame.loc[head.frame["allocator"].eq(PAGES_KEPT), [*JOB, "mode"]].itertuples(index=False, name=None))
-    twin = pd.Series([case in twins for case in both[[*JOB, "mode"]].itertuples(index=False, name=None)], both.index, bool)
-    both.loc[both["status"].eq(VANISHED) & both["allocator"].eq(AS_SHIPPED) & twin, "status"] = COVERED
-    both.loc[both["status"].isin((COMPARED, NEW)), "reason"] = ""
+    reasons = head.lost.assign(reason=head.lost["status"] + ": " + head.lost["reason"]).drop_duplicates(list(CASE))
+    both = both.merge(reasons[[*CASE, "reason"]], on=list(CASE), how="left")
+    both["reason"] = both["reason"].where(vanished, "").fillna("")
+    kept = head.frame[head.frame["allocator"].eq(PAGES_KEPT)]
+    has_twin = pd.MultiIndex.from_frame(both[[*JOB, "mode"]]).isin(pd.MultiIndex.from_frame(kept[[*JOB, "mode"]]))
+    both.loc[vanished & both["allocator"].eq(AS_SHIPPED) & has_twin, "status"] = COVERED
+    both.loc[both["reason"].ne(""), "status"] = UNMEASURED
     return both
 
 
@@ -148,31 +127,27 @@ def byte_changes(changes: pd.DataFrame) -> pd.DataFrame:
 def regressions(changes: pd.DataFrame, limits: Mapping[str, Limit] = LIMITS) -> pd.DataFrame:
     """What head lost beyond `limits`, a row of texts each: COLUMNS and `allowed`.
 
-    What is missing stands first, then speedups, then bytes, each with the worst first. Raises NothingInCommonError.
+    What is missing stands first, then speedups, then bytes, each with the worst first. Raises AnalysisError.
     """
     if not changes["status"].eq(COMPARED).any():
-        raise NothingInCommonError("no case is in both runs: name runs of the same models, scenarios and devices")
+        raise AnalysisError("no case is in both runs: name runs of the same models, scenarios and devices")
     missing = [] if ALLOW_VANISHED in limits else _missing(changes)
-    rows = [(*row, f"only with --allow {ALLOW_VANISHED}") for row in missing]
-    allowed = limits["speedup"]
-    lower = changes[changes["change_high"] < 1 - allowed.fraction]
-    rows += [(*row, str(allowed)) for row in _speedup_texts(changes, lower)]
+    rows = [[*row, f"only with --allow {ALLOW_VANISHED}"] for row in missing]
+    lower = changes[changes["change_high"] < 1 - limits["speedup"].fraction]
+    rows += [[*row, str(limits["speedup"])] for row in _speedup_texts(changes, lower)]
     moved = byte_changes(changes)
-    for name in BYTES:
-        growth = moved[moved["metric"].eq(name)]
-        beyond = growth["change"] > limits[name].fraction * growth["base"] + limits[name].size
-        rows += [(*row, str(limits[name])) for row in _byte_texts(changes, growth[beyond])]
+    allowed = moved["metric"].map({name: limits[name] for name in BYTES})
+    beyond = [row.change > limit.fraction * row.base + limit.size for row, limit in zip(each(moved), allowed, strict=True)]
+    rows += [[*row, str(limits[row[2]])] for row in _byte_texts(changes, moved.loc[beyond])]
     return pd.DataFrame(rows, columns=[*COLUMNS, "allowed"])
 
 
 def gate_lines(changes: pd.DataFrame, found: pd.DataFrame) -> list[str]:
     """What the gate says: a line per regression, what it could not judge, and the result."""
-    lines = [
-        " ".join(
-            f"regressed: {row.case} {row.mode}: {row.metric} {row.base} -> {row.head} {row.change} (allowed: {row.allowed})".split()
-        )
-        for row in each(found)
-    ]
+    lines = []
+    for row in each(found):
+        change = f"{row.base} -> {row.head} {row.change}" if row.base else row.change
+        lines.append(f"regressed: {row.case} {row.mode}: {row.metric} {change} (allowed: {row.allowed})")
     untrusted = int(changes["changed"].eq(UNTRUSTED).sum())
     if untrusted:
         lines.append(f"not judged: {_count(untrusted, 'speedup')} of groups whose control failed in either run")
@@ -181,9 +156,7 @@ def gate_lines(changes: pd.DataFrame, found: pd.DataFrame) -> list[str]:
 
 
 def limits_of(texts: Iterable[str]) -> dict[str, Limit]:
-    """LIMITS with what --allow says: `speedup=5%`, `peak_tensor_bytes=1MiB`, `saved_bytes=10%` or `vanished`. Raises
-    CompareError.
-    """
+    """LIMITS with what --allow says: `speedup=5%`, `peak_tensor_bytes=1MiB` or `vanished`. Raises AnalysisError."""
     limits = dict(LIMITS)
     for text in texts:
         name, _, amount = text.partition("=")
@@ -192,11 +165,11 @@ def limits_of(texts: Iterable[str]) -> dict[str, Limit]:
             continue
         if name not in LIMITS:
             choices = ", ".join(f"{known}=AMOUNT" for known in LIMITS)
-            raise CompareError(f"--allow {text}: unknown; choose from {choices} or {ALLOW_VANISHED}")
+            raise AnalysisError(f"--allow {text}: unknown; choose from {choices} or {ALLOW_VANISHED}")
         found = _AMOUNT.fullmatch(amount)
         if not found or (name == "speedup" and found[2] != "%"):
             kinds = "a percentage such as 5%, or bytes such as 4096 or 1MiB" if name in BYTES else "a percentage such as 5%"
-            raise CompareError(f"--allow {text}: {name}= needs {kinds}")
+            raise AnalysisError(f"--allow {text}: {name}= needs {kinds}")
         number = float(found[1])
         limits[name] = Limit(number / 100) if found[2] == "%" else Limit(size=round(number * _UNITS[found[2] or "B"]))
     return limits
@@ -223,21 +196,20 @@ def tables(base: Run, head: Run, changes: pd.DataFrame) -> list[Table]:
 
 def headline(changes: pd.DataFrame) -> str:
     """How many speedups and bytes changed and which way, and how many cases came and went."""
-    statuses, verdicts = changes["status"].value_counts(), changes["changed"].value_counts()
-    parts = [f"{_count(statuses.get(COMPARED, 0), 'case')} compared"]
-    judged = changes["change"].count()
+    compared, judged = changes["status"].eq(COMPARED).sum(), changes["change"].count()
+    parts = [f"{_count(compared, 'case')} compared"]
     if judged:
-        lower, higher = verdicts.get("slower", 0), verdicts.get("faster", 0)
+        lower, higher = (changes["changed"].eq(word).sum() for word in ("slower", "faster"))
         parts.append(f"speedups: {lower} lower, {higher} higher, no change shown in {judged - lower - higher}")
     moved = byte_changes(changes)
     for name, title in BYTES.items():
         growth = moved.loc[moved["metric"].eq(name), "change"]
         parts += [f"{title} memory: {(growth > 0).sum()} more, {(growth < 0).sum()} less"] if len(growth) else []
-    parts += [] if len(moved) or not statuses.get(COMPARED) else ["memory: not a byte changed"]
-    lost = int(changes["lost"].ne("").sum())
+    parts += [] if len(moved) or not compared else ["memory: not a byte changed"]
+    counts = {name: changes["status"].eq(name).sum() for name in (VANISHED, UNMEASURED, NEW)}
+    lost = changes["lost"].ne("").sum()
     parts += [f"figures no longer measured in {_count(lost, 'case')}"] if lost else []
-    parts += [f"{_count(statuses[name], 'case')} {name}" for name in (VANISHED, UNMEASURED, NEW) if name in statuses]
-    return "; ".join(parts)
+    return "; ".join([*parts, *(f"{_count(number, 'case')} {name}" for name, number in counts.items() if number)])
 
 
 def _remarks(changes: pd.DataFrame) -> list[str]:
@@ -260,36 +232,28 @@ def _remarks(changes: pd.DataFrame) -> list[str]:
     return remarks + [f"{_count(rows.sum(), 'case')}: {text}" for text, rows in counted.items() if rows.any()]
 
 
-def _missing(changes: pd.DataFrame) -> list[tuple[str, ...]]:
+def _missing(changes: pd.DataFrame) -> list[list[str]]:
     """Of each case that head has not, and of each figure that only base has."""
     named = changes.assign(name=labels(changes))
     gone, lost = named[named["status"].isin((VANISHED, UNMEASURED))], named[named["lost"].ne("")]
     return [
-        *((row.name, row.mode, "case", "", "", f"{row.status} {row.reason}".strip()) for row in each(gone)),
-        *((row.name, row.mode, row.lost, "", "", UNMEASURED) for row in each(lost)),
+        *([row.name, row.mode, "case", "", "", f"{row.status} {row.reason}".strip()] for row in each(gone)),
+        *([row.name, row.mode, row.lost, "", "", UNMEASURED] for row in each(lost)),
     ]
 
 
-def _speedup_texts(changes: pd.DataFrame, chosen: pd.DataFrame) -> list[tuple[str, ...]]:
+def _speedup_texts(changes: pd.DataFrame, chosen: pd.DataFrame) -> list[list[str]]:
     """Of the chosen rows, by the loss that is certain."""
     named = chosen.assign(name=labels(changes)[chosen.index]).sort_values("change_high")
-    return [
-        (
-            row.name,
-            row.mode,
-            "speedup",
-            speedup_text(row.speedup_base, row.speedup_low_base, row.speedup_high_base),
-            speedup_text(row.speedup_head, row.speedup_low_head, row.speedup_high_head),
-            speedup_text(row.change, row.change_low, row.change_high),
-        )
-        for row in each(named)
-    ]
+    columns = [[f"{name}{end}{side}" for end in ("", "_low", "_high")] for name, side in _TOLD]
+    texts = [[speedup_text(*ends) for ends in named[names].to_numpy()] for names in columns]
+    return list(map(list, zip(named["name"], named["mode"], ["speedup"] * len(named), *texts, strict=True)))
 
 
-def _byte_texts(changes: pd.DataFrame, moved: pd.DataFrame) -> list[tuple[str, ...]]:
+def _byte_texts(changes: pd.DataFrame, moved: pd.DataFrame) -> list[list[str]]:
     named = moved.assign(name=labels(changes, JOB)[moved.index].to_numpy())
     return [
-        (row.name, row.mode, row.metric, bytes_text(row.base), bytes_text(row.head), f"{row.change:+,} B")
+        [row.name, row.mode, row.metric, bytes_text(row.base), bytes_text(row.head), f"{row.change:+,} B"]
         for row in each(named)
     ]
 

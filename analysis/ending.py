@@ -10,6 +10,7 @@ from analysis.advise import answer
 from analysis.read import AnalysisError, Run
 from analysis.render import WIDTH, rendered
 from analysis.summarise import overview, summary
+from analysis.whole import write_whole
 
 
 def lines(run: Run, findings: Sequence[str], saved: Path | None, *, colour: bool = False) -> Iterator[str]:
@@ -31,16 +32,21 @@ def lines(run: Run, findings: Sequence[str], saved: Path | None, *, colour: bool
 
 
 def _written_beside(run: Run, saved: Path) -> Iterator[str]:
-    from analysis import report  # its charts are an extra, which a measuring machine can do without
+    def write_page(path: Path) -> None:
+        from analysis import report  # its charts are an extra, which a measuring machine can do without
 
-    table, page = saved.with_suffix(".md"), saved.with_suffix(".html")
-    try:
-        table.write_text(rendered(summary(run), run.frame, "markdown") + "\n", encoding="utf-8")
-        yield f"table  {_short(table)}"
-        report.write(run, page)
-        yield f"page   {_short(page)}"
-    except (OSError, AnalysisError, ImportError) as error:
-        yield f"no page: {error}"
+        report.write(run, path)
+
+    def write_table(path: Path) -> None:
+        write_whole(path, f"{rendered(summary(run), run.frame, 'markdown')}\n".encode())
+
+    for name, ending, write in (("table", ".md", write_table), ("page", ".html", write_page)):
+        path = saved.with_suffix(ending)
+        try:
+            write(path)
+            yield f"{name:<6} {_short(path)}"
+        except Exception as error:  # noqa: BLE001 - the run is saved, and a page can be made of it at any time
+            yield f"no {name}: {error if isinstance(error, AnalysisError) else repr(error)}"
 
 
 def _short(path: Path) -> str:

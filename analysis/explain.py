@@ -12,7 +12,7 @@ from analysis.cases import JOB, TRACKED, seconds_noise
 from analysis.figures import bytes_text, count_text, ratio_text, seconds_text
 from analysis.read import AnalysisError, Run
 from analysis.render import WIDTH
-from benchmarks.record import Kernels, Memory, Result, SavedBy
+from benchmarks.record import Kernels, Memory, ModelFacts, Result, SavedBy
 
 _BAR_WIDTH = 24
 _PATH_WIDTH = WIDTH - _BAR_WIDTH - 22
@@ -42,12 +42,15 @@ def _lines(run: Run, results: Sequence[Result]) -> list[str]:
     lines = [f"{case.model} {case.size} {case.mode} ({where}): saved {bytes_text(memory.saved_bytes)}{_parts(memory)}"]
     if memory.saved_bytes and memory.saved_by_module:
         lines += ["", *_bars(_tree(memory.saved_by_module), memory.saved_bytes), ""]
-    lines += [_memory(memory), *_graph(memory), *_withheld(memory), *_kernels(first.kernels), _model(first)]
+    lines.append(_memory(memory))
+    if memory.graph_nodes is not None:
+        lines.append(f"graph: {memory.graph_nodes:,} nodes hang on the output")
+    lines += [f"not known: {name}, {reason}" for name, reason in memory.unavailable.items()]
+    lines += [*_kernels(first.kernels), _model(first.model)]
     for result in results:
-        lines += [*_processes(result), *_after_switch(run, result)]
-    return [
-        part for line in lines for part in (textwrap.wrap(line, WIDTH, subsequent_indent="  ") if len(line) > WIDTH else [line])
-    ]
+        lines += [_processes(result), *_after_switch(run, result)]
+    wrap = textwrap.TextWrapper(WIDTH, subsequent_indent="  ").wrap
+    return [part for line in lines for part in (wrap(line) if len(line) > WIDTH else [line])]
 
 
 def _parts(memory: Memory) -> str:
@@ -57,6 +60,8 @@ def _parts(memory: Memory) -> str:
         texts.append(f"{bytes_text(memory.opaque_saved_bytes)} of it in workspaces of libraries")
     if memory.cast_saved_bytes:
         texts.append(f"beside it {bytes_text(memory.cast_saved_bytes)} in copies of parameters that autocast made")
+    if memory.input_saved_bytes:
+        texts.append(f"+ input {bytes_text(memory.input_saved_bytes)}")
     return f" ({', '.join(texts)})" if texts else ""
 
 
@@ -92,29 +97,19 @@ def _memory(memory: Memory) -> str:
     return f"{text}; more with each step: {', '.join(growth)}" if growth else text
 
 
-def _graph(memory: Memory) -> list[str]:
-    return [] if memory.graph_nodes is None else [f"graph: {memory.graph_nodes:,} nodes hang on the output"]
-
-
-def _withheld(memory: Memory) -> list[str]:
-    return [f"not known: {name}, {reason}" for name, reason in memory.unavailable.items()]
-
-
 def _kernels(kernels: Kernels) -> list[str]:
     if kernels.same_as_tracked is not False:
         return []
-    changes = [
-        f"{word} {', '.join(names)}" for word, names in (("added", kernels.added), ("removed", kernels.removed)) if names
-    ]
+    named = (("added", kernels.added), ("removed", kernels.removed))
+    changes = [f"{word} {', '.join(names)}" for word, names in named if names]
     return [f"kernels: not tracked's: {'; '.join(changes) or 'the same operators, other bits in the result'}"]
 
 
-def _model(result: Result) -> str:
-    model = result.model
+def _model(model: ModelFacts) -> str:
     return f"model: {model.parameters:,} parameters, {bytes_text(model.parameter_bytes)}; inputs {', '.join(model.inputs) or 'none'}"
 
 
-def _processes(result: Result) -> list[str]:
+def _processes(result: Result) -> str:
     """The time of a call, and how far the processes that it was read in lie apart."""
     text = f"{result.case.allocator}: {seconds_text(result.seconds, seconds_noise(result))} a call"
     readings = result.processes
@@ -128,7 +123,7 @@ def _processes(result: Result) -> list[str]:
     placebos = [reading.placebo for reading in readings if reading.placebo is not None]
     if len(placebos) > 1:
         text += f"; the control read {ratio_text(min(placebos))} to {ratio_text(max(placebos))}"
-    return [text]
+    return text
 
 
 def _after_switch(run: Run, result: Result) -> list[str]:
@@ -146,9 +141,5 @@ def _after_switch(run: Run, result: Result) -> list[str]:
     ]
     if result.host_seconds is not None:
         return [f"  a call that is waited for takes: {', '.join(texts)}"]
-    steady = (
-        f"a loop is steady after {result.washout_calls} calls"
-        if result.washout_calls
-        else "a loop is steady from the first call on"
-    )
-    return [f"  the first call after other work: {', '.join(texts)}; {steady}"]
+    steady = f"after {result.washout_calls} calls" if result.washout_calls else "from the first call on"
+    return [f"  the first call after other work: {', '.join(texts)}; a loop is steady {steady}"]

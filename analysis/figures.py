@@ -80,6 +80,12 @@ def percent_text(fraction: float) -> str:
     return f"{100 * fraction:.1f} %"
 
 
+def short_text(text: str, most: int = 120) -> str:
+    """The text in one line of at most so many characters."""
+    line = " ".join(text.split())
+    return line if len(line) <= most else f"{line[: most - 3]}..."
+
+
 def _second_unit(seconds: float) -> tuple[str, float]:
     fitting = ((unit, factor) for unit, factor in _SECOND_UNITS if seconds * factor >= _NEARLY_ONE)
     return next(fitting, _SECOND_UNITS[-1])

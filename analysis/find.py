@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import glob
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from analysis.read import RunFileError
+from analysis.read import JOURNAL, RunFileError
 
 RESULTS = Path("results")
 LATEST = "latest"
@@ -34,14 +33,11 @@ def find_run(run: str, folder: Path = RESULTS) -> RunFile:
 
 
 def find_runs(runs: Sequence[str], folder: Path = RESULTS) -> list[RunFile]:
-    """The files of `runs`, each once: what find_run finds, all JSON in a folder and below it, or what a pattern matches.
-
-    Raises RunFileError.
-    """
+    """The files of `runs`, each once: what find_run finds, or all JSON in a folder and below it. Raises RunFileError."""
     found: dict[Path, tuple[Path, bool]] = {}
     for run in runs:
         is_folder = os.path.isdir(run)  # noqa: PTH112 - Path's raises where the text is too long for a path
-        paths = _in_folder(run) if is_folder else _of_pattern(run) or [_one_file(run, folder)]
+        paths = _in_folder(run) if is_folder else [_one_file(run, folder)]
         for path in paths:
             first, named = found.get(path.resolve(), (path, False))
             found[path.resolve()] = first, named or not is_folder
@@ -65,6 +61,8 @@ def _one_file(run: str, folder: Path) -> Path:
 def _stored_run(run: str, folder: Path) -> Path:
     candidates = (path for path in folder.glob("*/[0-9][0-9][0-9][0-9]_*.json") if path.is_file())
     stored = sorted(candidates, key=lambda path: (path.stat().st_mtime, path.name))
+    if not stored and run == LATEST:
+        stored = sorted(folder.glob(f"*/.*{JOURNAL}"))
     if not stored:
         raise RunFileError(f"there is no saved run under {folder}/; `pytest --benchmark` makes one, or name a file")
     if run == LATEST:
@@ -84,16 +82,6 @@ def _in_folder(folder: str) -> list[Path]:
     return paths
 
 
-def _of_pattern(run: str) -> list[Path]:
-    """The files that `run` matches if it is a pattern and not itself a file."""
-    if not glob.has_magic(run) or os.path.exists(run):  # noqa: PTH110 - as above
-        return []
-    paths = [Path(name) for name in sorted(glob.glob(run, recursive=True)) if Path(name).is_file()]  # noqa: PTH207 - may start at /
-    if not paths:
-        raise RunFileError(f"{run}: no file matches this pattern")
-    return paths
-
-
 def name_of(path: Path) -> str:
     """The number of a stored run, else the file's name without its ending."""
     return found[1] if (found := _STORED.match(path.name)) else path.stem
@@ -102,8 +90,7 @@ def name_of(path: Path) -> str:
 def unique_names(paths: Sequence[Path]) -> list[str]:
     """The shortest names that tell each path from all others, which differ: number or stem, with its folder, or the whole path."""
     names = [name_of(path) for path in paths]
-    longer_names: tuple[Callable[[Path], str], ...] = (lambda path: f"{path.parent.name}/{path.stem}", str)
-    for longer in longer_names:
+    for longer_names in ([f"{path.parent.name}/{path.stem}" for path in paths], list(map(str, paths))):
         counts = Counter(names)
-        names = [name if counts[name] == 1 else longer(path) for name, path in zip(names, paths, strict=True)]
+        names = [name if counts[name] == 1 else longer for name, longer in zip(names, longer_names, strict=True)]
     return names

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from analysis.cases import JOB, TRACKED, against, labels, memory, timed
+from analysis.cases import JOB, TRACKED, against, each, interval_of, labels, memory, timed
 from analysis.figures import percent_text, speedup_text
 from analysis.read import Run
 from benchmarks.intervals import geometric_mean, resolution, verdict
@@ -58,21 +58,13 @@ class Gain:
 
 
 def pooled(rows: pd.DataFrame, column: str = "speedup") -> Gain | None:
-    """The mean over the rows that have the interval `column`; None where none has, or a mean is beyond what a float
-    holds.
-    """
+    """The mean over the rows that have the interval `column`; None where none has, or a mean is beyond what a float holds."""
     known = rows[rows[f"{column}_low"].notna() & rows["placebo_low"].notna()]
     try:
-        return Gain(
-            geometric_mean(_intervals(known, column)), resolution(geometric_mean(_intervals(known, "placebo"))), len(known)
-        )
+        ratio, control = (geometric_mean([interval_of(row, name) for row in each(known)]) for name in (column, "placebo"))
+        return Gain(ratio, resolution(control), len(known))
     except (ValueError, OverflowError):
         return None
-
-
-def _intervals(rows: pd.DataFrame, column: str) -> list[Interval]:
-    ends = rows[[column, f"{column}_low", f"{column}_high"]]
-    return [Interval(*map(float, row)) for row in ends.itertuples(index=False)]
 
 
 def by_mode(rows: pd.DataFrame) -> dict[str, Gain]:
@@ -92,9 +84,7 @@ def by_size(mine: pd.DataFrame) -> str:
 
 
 def evidence_of(rows: pd.DataFrame) -> pd.DataFrame:
-    """Of the timed rows those with pages kept, where what is left is tracking itself; as shipped where only that was
-    timed.
-    """
+    """Of the timed rows those with pages kept, where what is left is tracking itself; as shipped where only that was timed."""
     evidence = timed(rows)
     kept = evidence[evidence["allocator"].eq(PAGES_KEPT)]
     return kept if len(kept) else evidence

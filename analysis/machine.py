@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from analysis.figures import MISSING, bytes_text
+from analysis.figures import MISSING, bytes_text, short_text
 
 if TYPE_CHECKING:
     from analysis.read import Run
 
-_IN_NOTES = ("warnings", "meters")
+_IN_NOTES = ("warnings", "meters", "unfinished")
 _UNITS = {"_seconds": "s", "_percent": "%", "_celsius": "°C"}
 _LONGEST = 60
 
@@ -60,7 +60,11 @@ def differs(base: Run, head: Run) -> list[str]:
     one, other = ({"commit": run.commit, **_identifying(run.machine)} for run in (base, head))
     names = dict.fromkeys([*one, *other])
     values = {name: (one.get(name) or MISSING, other.get(name) or MISSING) for name in names}
-    return [f"{name}: {_cut(was)} -> {_cut(now)}" for name, (was, now) in values.items() if was != now]
+    return [
+        f"{name}: {short_text(was, _LONGEST)} -> {short_text(now, _LONGEST)}"
+        for name, (was, now) in values.items()
+        if was != now
+    ]
 
 
 def _identifying(machine: Mapping[str, Any]) -> dict[str, str]:
@@ -95,7 +99,3 @@ def _text(value: Any, unit: str) -> str:
         return bytes_text(int(value))
     number = f"{value:.4g}" if isinstance(value, float) else str(value)
     return f"{number} {_UNITS[unit]}" if unit else number
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."

@@ -8,11 +8,11 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from analysis.cases import CASE, JOB, TRACKED, is_context, memory, timed
+from analysis.cases import JOB, TRACKED, against, is_context, memory, timed
 from analysis.figures import MISSING, NOT_KNOWN, ratio_text, speedup_text
 from analysis.render import UNCLEAR, Table
 from benchmarks.intervals import t_quantile, verdict
-from benchmarks.record import Interval
+from benchmarks.record import CASE, Interval
 
 BYTE_METRICS = ("peak_tensor_bytes", "held_tensor_bytes", "saved_bytes")
 METRICS = ("speedup", *BYTE_METRICS)
@@ -39,13 +39,11 @@ def means(frame: pd.DataFrame, by: Sequence[str], metric: str = "speedup") -> pd
 
 
 def _byte_ratios(frame: pd.DataFrame, keys: list[str], metric: str) -> pd.DataFrame:
-    known = memory(frame[~is_context(frame)].reset_index(drop=True))
-    on = ["run", *JOB]
-    tracked = known.loc[known["mode"].eq(TRACKED), [*on, metric]].rename(columns={metric: "tracked"})
-    both = known[known["mode"].ne(TRACKED)].merge(tracked, on=on, validate="many_to_one").dropna(subset=[metric, "tracked"])
+    both = against(memory(frame[~is_context(frame)]), on=JOB)
+    both = both[both["mode"].ne(TRACKED)].dropna(subset=[metric, f"{metric}_base"])
     both = both.assign(case=both.groupby(list(JOB), sort=False).ngroup())
     sums = both.groupby(keys, sort=False, dropna=False).agg(
-        mode_bytes=(metric, "sum"), tracked_bytes=("tracked", "sum"), cases=("case", "nunique"), runs=("run", "nunique")
+        mode_bytes=(metric, "sum"), tracked_bytes=(f"{metric}_base", "sum"), cases=("case", "nunique"), runs=("run", "nunique")
     )
     ratio = sums["mode_bytes"].astype(float) / sums["tracked_bytes"].astype(float).replace(0.0, np.nan)
     return sums.assign(ratio=ratio, low=np.nan, high=np.nan)[["ratio", "low", "high", "cases", "runs"]].reset_index()

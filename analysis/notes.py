@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 import pandas as pd
 
-from analysis.cases import CASE, GROUP, JOB, TRACKED, against, each, is_context, labels, other_kernels, timed
-from analysis.figures import count_text, percent_text, speedup_text
+from analysis.cases import JOB, TRACKED, against, each, is_context, labels, other_kernels, speedup_change, timed
+from analysis.figures import count_text, percent_text, short_text, speedup_text
 from analysis.read import Run
-from benchmarks.intervals import quotient, verdict
-from benchmarks.record import AS_SHIPPED, FORWARD, PAGES_KEPT, Interval
+from benchmarks.intervals import verdict
+from benchmarks.record import AS_SHIPPED, CASE, FORWARD, GROUP, PAGES_KEPT
 
 MOST = 5
 """As many notes are shown below a table."""
@@ -25,7 +26,6 @@ KEEP_PAGES = "MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=2147483647, or jemalloc"
 _WORTH_KEEPING = 1.01
 _NAMED = 3
 """Of a list that can grow long, so many are named."""
-_LONGEST_REASON = 120
 
 
 def notes(run: Run, most: int | None = MOST) -> list[str]:
@@ -39,6 +39,8 @@ def notes(run: Run, most: int | None = MOST) -> list[str]:
 
 def _all(run: Run) -> Iterator[str]:
     frame = run.frame
+    if run.conditions.get("unfinished"):
+        yield f"unfinished: {run.conditions['unfinished']}"
     yield from _failed_controls(frame)
     yield from _control(frame)
     yield from _unclear(frame)
@@ -76,7 +78,7 @@ def _control(frame: pd.DataFrame) -> Iterator[str]:
         return
     apart, finest = (groups["placebo"] - 1).abs(), groups["resolution"].median()
     text = f"control: the same code timed twice differed by {percent_text(apart.median())}"
-    level = f"; differences below {percent_text(finest)}"
+    level = f"; differences below {percent_text(finest)}" if finest < 1 else "; differences of any size"
     if len(groups) > 1:
         worst = groups["label"].iloc[apart.to_numpy().argmax()]
         text += f" (median group), {percent_text(apart.max())} at most ({worst})"
@@ -135,10 +137,10 @@ def _page_faults(frame: pd.DataFrame) -> Iterator[str]:
     pairs = _pairs(frame)
     if pairs.empty:
         return
-    changes = [_change(pair, len(pairs)) for pair in each(pairs)]
+    changes = [speedup_change(pair, "", "_kept", len(pairs)) for pair in each(pairs)]
     pairs = pairs.assign(
-        differs=[verdict(change) in ("faster", "slower") for change in changes],
-        distance=[abs(math.log(change.estimate)) for change in changes],
+        differs=[change is not None and verdict(change) in ("faster", "slower") for change in changes],
+        distance=[abs(math.log(change.estimate)) if change else 0.0 for change in changes],
         explained=[made_up_by_faults(pair) for pair in each(pairs)],
     )
     pairs = pairs[pairs["differs"]].sort_values("distance", ascending=False)
@@ -155,15 +157,6 @@ def _pairs(frame: pd.DataFrame) -> pd.DataFrame:
     evidence = evidence.assign(label=labels(frame, JOB)[evidence.index])
     shipped, kept = (evidence[evidence["allocator"].eq(name)] for name in (AS_SHIPPED, PAGES_KEPT))
     return shipped.merge(kept, on=[*JOB, "mode"], suffixes=("", "_kept"), validate="one_to_one")
-
-
-def _change(pair: Any, comparisons: int) -> Interval:
-    shipped = Interval(pair.speedup, pair.speedup_low, pair.speedup_high)
-    kept = Interval(pair.speedup_kept, pair.speedup_low_kept, pair.speedup_high_kept)
-    try:
-        return quotient(shipped, kept, (pair.processes, pair.processes_kept), comparisons)
-    except (OverflowError, ValueError):  # nothing is known of a change whose interval no float holds
-        return Interval(1.0, 1e-100, 1e100)
 
 
 def made_up_by_faults(pair: Any) -> bool:
@@ -192,34 +185,27 @@ def _kept_pages(frame: pd.DataFrame) -> Iterator[str]:
 
 
 def _withheld(frame: pd.DataFrame) -> Iterator[str]:
-    reasons: dict[str, dict[str, int]] = {}
+    counts: dict[str, Counter[str]] = {}
     for withheld in frame["withheld"]:
         for figure, reason in withheld.items():
-            counts = reasons.setdefault(reason, {})
-            counts[figure] = counts.get(figure, 0) + 1
-    if reasons:
-        texts = [
-            f"{', '.join(f'{figure} of {count} case' + 's' * (count > 1) for figure, count in counts.items())}: {_short(reason)}"
-            for reason, counts in sorted(reasons.items(), key=lambda item: -sum(item[1].values()))
-        ]
+            counts.setdefault(reason, Counter())[figure] += 1
+    texts = []
+    for reason, figures in sorted(counts.items(), key=lambda item: -item[1].total()):
+        told = (f"{figure} of {number} case{'s' * (number > 1)}" for figure, number in figures.items())
+        texts.append(f"{', '.join(told)}: {short_text(reason)}")
+    if texts:
         yield f"withheld: {few(texts, 2)}"
 
 
 def _not_measured(run: Run) -> Iterator[str]:
-    cases = pd.DataFrame([[getattr(gone.case, name) for name in CASE] for gone in run.unmeasured], columns=list(CASE))
-    if cases.empty:
+    lost = run.lost
+    if lost.empty:
         return
-    names = labels(pd.concat([cases, run.frame[list(CASE)]]), JOB).iloc[: len(cases)]
-    reasons = pd.Series([f"{gone.status}: {_short(gone.reason)}" for gone in run.unmeasured])
-    once = cases.assign(name=names, reason=reasons).drop_duplicates([*JOB, "mode", "reason"])
+    names = labels(pd.concat([lost, run.frame[list(CASE)]], ignore_index=True), JOB)[: len(lost)]
+    reasons = lost["status"] + ": " + lost["reason"].map(short_text)
+    once = lost.assign(name=names, reason=reasons).drop_duplicates([*JOB, "mode", "reason"])
     texts = [f"{few(by_group(part['name'], part['mode']))}: {reason}" for reason, part in once.groupby("reason", sort=False)]
     yield f"not measured: {few(texts, 2)}"
-
-
-def _short(reason: str) -> str:
-    """The reason in one line that leaves room for others."""
-    line = " ".join(reason.split())
-    return line if len(line) <= _LONGEST_REASON else f"{line[: _LONGEST_REASON - 3]}..."
 
 
 def _conditions(run: Run) -> Iterator[str]:
@@ -227,7 +213,7 @@ def _conditions(run: Run) -> Iterator[str]:
     if warnings:
         yield f"the machine was not at its best: {few(warnings)}"
     if run.meters_disagree:
-        yield f"memory meters disagree: {few(map(_short, run.meters_disagree), 1)}"
+        yield f"memory meters disagree: {few(map(short_text, run.meters_disagree), 1)}"
 
 
 def _changed_buffers(frame: pd.DataFrame) -> Iterator[str]:

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import sys
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from operator import attrgetter
 from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
 import pandas as pd
 
-from analysis.cases import BYTES, COLUMNS, FRACTIONAL, INTERVALS, frame_of
+from analysis.cases import COLUMNS, frame_of
 from analysis.machine import device_name
-from benchmarks.record import AS_SHIPPED, PAGES_KEPT, SCHEMA, Result, Unmeasured, from_json, to_json
+from benchmarks.record import CASE, SCHEMA, GroupResult, Result, Unmeasured, from_json, from_lines, to_json
 
 T = TypeVar("T")
+
+
+JOURNAL = ".jsonl"
+"""The ending of the file of a run that is not finished."""
 
 
 class AnalysisError(Exception):
@@ -51,6 +54,13 @@ class Run:
         """A row per case with all of COLUMNS, in the order of `results`."""
         return frame_of({name: [value(result) for result in self.results] for name, value in COLUMNS.items()})
 
+    @cached_property
+    def lost(self) -> pd.DataFrame:
+        """A row per case that could not be measured: CASE, `status` and `reason`, all texts."""
+        cases = {name: [getattr(gone.case, name) for gone in self.unmeasured] for name in CASE}
+        why = {name: [getattr(gone, name) for gone in self.unmeasured] for name in ("status", "reason")}
+        return frame_of({**cases, **why})
+
     def identity(self, device: str) -> dict[str, str]:
         """Values of IDENTITY in the rows of one device."""
         facts = self.machine.get("gradtax", {})
@@ -63,9 +73,10 @@ IDENTITY = ("run", "machine", "torch", "date")
 
 
 def read(path: Path, name: str = "") -> Run:
-    """Reads one run; benchmarks of other tests in the same file are skipped. Raises RunFileError."""
+    """Reads one run, or the journal of one that is not finished; benchmarks of other tests in a file are skipped. Raises RunFileError."""
     try:
-        return _run(path.read_bytes(), path, name or path.stem)
+        read_content = _unfinished if path.suffix == JOURNAL else _run
+        return read_content(path.read_bytes(), path, name or path.stem)
     except OSError as error:
         raise RunFileError(f"{path}: cannot be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors
@@ -80,7 +91,6 @@ def read_all(
     Raises RunFileError, unless `failed` is given: it is called with what cannot be read, and may raise.
     """
     cells: dict[str, list[Any]] = {name: [] for name in (*IDENTITY, *columns)}
-    same: dict[Any, Any] = {}  # equal texts of thousands of runs are kept once
     for path, name in files:
         try:
             run = read(path, name)
@@ -95,7 +105,7 @@ def read_all(
                 values.extend(identities[result.case.device][column] for result in run.results)
             else:
                 found = map(COLUMNS[column], run.results)
-                values.extend(same.setdefault(value, value) if isinstance(value, str) else value for value in found)
+                values.extend(sys.intern(value) if isinstance(value, str) else value for value in found)
     return frame_of(cells)
 
 
@@ -111,13 +121,6 @@ class _Commit(msgspec.Struct):
         return f"{(self.id or '')[:8]}{'+' if self.dirty else ''}"
 
 
-class _Gradtax(msgspec.Struct):
-    schema: int | None = None
-    unmeasured: list[Unmeasured] = []
-    meters_disagree: list[str] = []
-    conditions: dict[str, Any] = {}
-
-
 class _File(msgspec.Struct):
     """What is read of a file. The rounds, most of its bytes, are skipped."""
 
@@ -125,7 +128,33 @@ class _File(msgspec.Struct):
     machine_info: dict[str, Any] = {}
     commit_info: _Commit = msgspec.field(default_factory=_Commit)
     datetime: str | None = None
-    gradtax: msgspec.Raw = msgspec.Raw(b"{}")
+    gradtax: dict[str, Any] = {}
+
+
+class _Schema(msgspec.Struct):
+    schema: int | None = None
+
+
+class _Ours(msgspec.Struct):
+    """What tells our `extra_info` from that of other tests."""
+
+    schema: int
+    case: dict[str, Any]
+
+
+class _Conditions(msgspec.Struct):
+    """The types of those conditions that the analysis relies on."""
+
+    warnings: list[str] = []
+    meters: list[dict[str, Any]] = []
+    command: list[str] = []
+    unfinished: str = ""
+
+
+class _Gradtax(msgspec.Struct):
+    unmeasured: list[Unmeasured] = []
+    meters_disagree: list[str] = []
+    conditions: _Conditions = msgspec.field(default_factory=_Conditions)
 
 
 class _Facts(msgspec.Struct):
@@ -141,22 +170,7 @@ class _Machine(msgspec.Struct):
     gradtax: _Facts = msgspec.field(default_factory=_Facts)
 
 
-class _Conditions(msgspec.Struct):
-    """The same of conditions."""
-
-    warnings: list[str] = []
-    meters: list[dict[str, Any]] = []
-    command: list[str] = []
-
-
-_FILE, _RESULT = msgspec.json.Decoder(_File), msgspec.json.Decoder(Result)
-
-
-class _Marks(msgspec.Struct):
-    """What tells our `extra_info` from that of other tests: a whole number as schema, and a case that is an object."""
-
-    schema: msgspec.Raw = msgspec.Raw()
-    case: msgspec.Raw = msgspec.Raw()
+_FILE, _RESULT, _OURS = msgspec.json.Decoder(_File), msgspec.json.Decoder(Result), msgspec.json.Decoder(_Ours)
 
 
 def _run(content: bytes, path: Path, name: str) -> Run:
@@ -167,108 +181,91 @@ def _run(content: bytes, path: Path, name: str) -> Run:
     except msgspec.ValidationError as error:
         raise ValueError(f"not a file that pytest-benchmark saved: {_located('', error)}") from error
     except ValueError as error:
-        raise ValueError(f"not JSON: {error}{_near(content, error)}; expected a file that pytest-benchmark saved") from error
-    _require_schema(_schema_of(file.gradtax))
-    ours = _typed_as(_Gradtax, file.gradtax, "gradtax")
-    machine = clean(file.machine_info)
-    _typed_as(_Machine, machine, "machine_info")
-    _typed_as(_Conditions, ours.conditions, "gradtax.conditions")
+        raise ValueError(f"not JSON: {error}; expected a file that pytest-benchmark saved") from error
+    machine, gradtax = clean(file.machine_info), clean(file.gradtax)
+    _require_schema(_converted(gradtax, _Schema, "gradtax").schema)
+    ours = _converted(gradtax, _Gradtax, "gradtax")
+    _converted(machine, _Machine, "machine_info")
     results = _results(file.benchmarks)
     if not results and not ours.unmeasured:
         raise ValueError("holds no results of this suite; `pytest --benchmark` saves a run that does")
     return Run(
         results, ours.unmeasured, ours.meters_disagree, name, path,
-        clean(file.datetime or ""), clean(str(file.commit_info)), machine, ours.conditions,
+        clean(file.datetime or ""), clean(str(file.commit_info)), machine, gradtax.get("conditions", {}),
+    )  # fmt: skip
+
+
+def _converted(value: Any, kind: type[T], place: str) -> T:
+    try:
+        return from_json(value, kind)
+    except msgspec.ValidationError as error:
+        raise ValueError(_located(place, error)) from error
+
+
+class _Head(msgspec.Struct):
+    """What the first line of a journal says of its run."""
+
+    identity: dict[str, Any]
+    jobs: int
+    command: str
+
+
+class _Done(msgspec.Struct):
+    groups: list[GroupResult]
+
+
+def _unfinished(content: bytes, path: Path, name: str) -> Run:
+    """What a journal holds until now. Raises ValueError or RecursionError."""
+    lines, _, _ = from_lines(content)
+    if not lines or lines[0].kind != "run":
+        raise ValueError("line 1 is not what was written; expected the journal of an unfinished run")
+    head = _converted(clean(lines[0].payload), _Head, "line 1")
+    done = [_converted(clean(line.payload), _Done, f"line {line.number}") for line in lines if line.kind == "done"]
+    groups = [group for line in done for group in line.groups]
+    results = [timed.result for group in groups for timed in group.timed]
+    machine = {"gradtax": head.identity}
+    _converted(machine, _Machine, "line 1.identity")
+    unfinished = f"{len(done)} of {head.jobs} jobs are measured; go on with: {head.command}"
+    return Run(
+        list({result.case: result for result in results}.values()), [lost for group in groups for lost in group.unmeasured],
+        name=name, path=path, saved_at=clean(lines[-1].at), machine=machine, conditions={"unfinished": unfinished},
     )  # fmt: skip
 
 
 def _results(benchmarks: Sequence[_Benchmark]) -> list[Result]:
     results: dict[Any, Result] = {}
     for number, benchmark in enumerate(benchmarks):
-        place, raw = f"benchmarks[{number}].extra_info", benchmark.extra_info
-        try:
-            result = _RESULT.decode(raw)
-        except msgspec.ValidationError as error:
-            if (schema := _schema_of(raw, with_case=True)) is None:
-                continue
-            _require_schema(schema)
-            raise ValueError(_located(place, error)) from error
-        _require_schema(result.schema)
-        if problem := _senseless(result):
-            raise ValueError(f"{place}.{problem}")
-        if not _is_plain(bytes(raw)):
-            result = from_json(clean(to_json(result)), Result)
+        place = f"benchmarks[{number}].extra_info"
+        result = _result(benchmark.extra_info, place)
+        if result is None:
+            continue
         if result.case in results:
             raise ValueError(f"{place}.case: {result.case} is there twice")
         results[result.case] = result
     return list(results.values())
 
 
-def _schema_of(raw: msgspec.Raw, *, with_case: bool = False) -> int | None:
-    """None where the object carries none, or no case though it should."""
-    if not bytes(raw).lstrip().startswith(b"{"):
-        return None
-    marks = msgspec.json.decode(raw, type=_Marks)
-    number = bytes(marks.schema)
-    is_ours = re.fullmatch(rb"-?\d{1,9}", number) and (not with_case or bytes(marks.case).startswith(b"{"))
-    return int(number) if is_ours else None
+def _result(extra_info: msgspec.Raw, place: str) -> Result | None:
+    """None where it belongs to another test."""
+    try:
+        result = _RESULT.decode(extra_info)
+    except msgspec.ValidationError as error:
+        try:
+            schema = _OURS.decode(extra_info).schema
+        except msgspec.ValidationError:
+            return None
+        _require_schema(schema)
+        raise ValueError(_located(place, error)) from error
+    _require_schema(result.schema)
+    raw = bytes(extra_info)
+    is_clean = raw.isascii() and b"\\" not in raw and b"\x7f" not in raw
+    return result if is_clean else from_json(clean(to_json(result)), Result)
 
 
 def _require_schema(schema: int | None) -> None:
     if schema not in (None, SCHEMA):
         reason = f"schema {schema} cannot be read by this version, which reads {SCHEMA}"
         raise ValueError(f"{reason}; measure again with `pytest --benchmark`")
-
-
-def _typed_as(kind: type[T], value: Any, place: str) -> T:
-    """`value`, cleaned, as `kind`."""
-    try:
-        if isinstance(value, msgspec.Raw):
-            value = clean(msgspec.to_builtins(msgspec.json.decode(value, type=kind)))
-        return from_json(value, kind)
-    except msgspec.ValidationError as error:
-        raise ValueError(_located(place, error)) from error
-
-
-_SIGNED = ("held_bytes_per_step", "heap_bytes_per_step")
-_LARGEST = 2**63 - 1
-"""More bytes than any machine has, and than a column holds."""
-_WILDEST = 1e100
-"""No ratio of times is as large, however few processes it was read from."""
-_AMOUNTS = {
-    **{name: attrgetter(name) for name in ("washout_calls", *FRACTIONAL)},
-    **{f"memory.{name}": attrgetter(f"memory.{name}") for name in BYTES},
-    **{f"model.{name}": attrgetter(f"model.{name}") for name in ("parameters", "parameter_bytes")},
-}
-
-
-def _senseless(result: Result) -> str:
-    """The first field of the right type whose value cannot be, and what was expected; empty where there is none."""
-    return next(_senseless_fields(result), "")
-
-
-def _senseless_fields(result: Result) -> Iterator[str]:
-    if result.case.allocator not in (PAGES_KEPT, AS_SHIPPED):
-        yield f"case.allocator: expected {PAGES_KEPT} or {AS_SHIPPED}, got {clean(result.case.allocator)[:40]}"
-    if not 1e-15 < result.seconds < 1e9:
-        yield f"seconds: expected more than 0 and less than 1e9, got {result.seconds:g}"
-    if not 1 <= result.steps <= _LARGEST:
-        yield "steps: expected 1 or more"
-    for name in INTERVALS:
-        interval = getattr(result, name)
-        if interval and not (interval.low > 1 / _WILDEST and interval.high < _WILDEST):
-            yield f"{name}: expected ends between 1e-100 and 1e100, got {interval.low:g} and {interval.high:g}"
-    if any(not (1e-15 < one.seconds < 1e9 and 0 < (one.speedup or 1) < _WILDEST) for one in result.processes):
-        yield "processes: expected seconds and speedups above 0"
-    for name, amount_of in _AMOUNTS.items():
-        amount = amount_of(result)
-        if amount is not None and not (-_LARGEST if name.endswith(_SIGNED) else 0) <= amount <= _LARGEST:
-            yield f"{name}: expected 0 or more, and less than 2**63, got {amount:g}"
-
-
-def _is_plain(raw: bytes) -> bool:
-    """Whether there is nothing in JSON that `clean` would change."""
-    return raw.isascii() and b"\\" not in raw and b"\x7f" not in raw
 
 
 def clean(value: Any) -> Any:
@@ -289,10 +286,3 @@ def _located(place: str, error: Exception) -> str:
     reason, _, inner = str(error).partition(" - at `$")
     field_name = f"{place}{inner.rstrip('`')}".removeprefix(".")
     return str(clean(f"{field_name}: {reason[:1].lower()}{reason[1:]}".removeprefix(": ")))
-
-
-def _near(content: bytes, error: Exception) -> str:
-    """The last field before the byte at which reading stopped: NaN and Infinity, which Python writes, are no JSON."""
-    place = re.search(r"(?:byte|position) (\d+)", str(error))
-    names = re.findall(rb'"(\w{1,60})"\s*:', content[: int(place[1])][-4096:]) if place else []
-    return f" after the field {names[-1].decode()}" if names else ""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import re
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from csv import QUOTE_NONNUMERIC
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 
 import jinja2
 import pandas as pd
@@ -17,7 +19,6 @@ import rich.table
 from markupsafe import Markup
 from rich.cells import cell_len
 from rich.console import Console, RenderableType
-from rich.padding import Padding
 from rich.text import Text
 
 WIDTH = 100
@@ -29,7 +30,7 @@ WIDEST_TEXT = 40
 UNCLEAR = "~"
 """Begins a cell whose interval lies partly inside 1 ±1 %. A terminal dims it."""
 
-_FIGURE = re.compile(r"~?[+-]?\d.*|-|not known|")
+_FIGURE = re.compile(r"[~?]?[+-]?\d.*|[-=]|not known|")
 
 
 @dataclass(frozen=True)
@@ -75,9 +76,8 @@ def rendered(tables: Sequence[Table], frame: pd.DataFrame, format_: str = "termi
     """The tables, or for csv and json the figures of `frame`, without a line end behind."""
     if format_ in FIGURES:
         return FIGURES[format_](frame)
-    if format_ == "terminal":
-        return "\n\n".join(filter(None, (terminal(table, colour=colour) for table in tables)))
-    return "\n\n".join(filter(None, (VIEWS[format_](table) for table in tables)))
+    view = partial(terminal, colour=colour) if format_ == "terminal" else VIEWS[format_]
+    return "\n\n".join(filter(None, map(view, tables)))
 
 
 def terminal(table: Table, *, colour: bool = False) -> str:
@@ -86,8 +86,8 @@ def terminal(table: Table, *, colour: bool = False) -> str:
                       highlight=False, legacy_windows=False, no_color=not colour)  # fmt: skip
     parts = [_printed(console, Text(table.title, style="bold"))] if table.title else []
     parts += ["\n".join(_with_headings(console, table))] if table.rows else []
-    notes = [Padding(Text("\n").join(_wrapped(console, note)), 0) for note in table.notes]
-    parts += [*([""] if parts and notes else []), *(_printed(console, note) for note in notes)]
+    parts += [""] if parts and table.notes else []
+    parts += ["\n  ".join(textwrap.wrap(note, WIDTH - 2)) for note in table.notes]
     return "\n".join(parts)
 
 
@@ -97,50 +97,40 @@ def _printed(console: Console, text: RenderableType) -> str:
     return "\n".join(line.rstrip() for line in captured.get().rstrip("\n").split("\n"))
 
 
-def _wrapped(console: Console, note: str) -> list[Text]:
-    """The note in lines, all but the first indented."""
-    first, *rest = Text(note).wrap(console, WIDTH - 2)
-    return [first, *(Text("  ").append_text(line) for line in rest)]
-
-
 def _with_headings(console: Console, table: Table) -> list[str]:
     """The lines of the table, and above each row whose labels differ from those before, the labels as a heading."""
-    tight = _grid(table, 1, _room_for_texts(table))
-    unbounded = console.options.update(width=100 * WIDTH)
-    grids = (_grid(table, gap, WIDEST_TEXT) for gap in (2, 1))
-    grid = next((grid for grid in grids if console.measure(grid, options=unbounded).maximum <= WIDTH), tight)
-    lines = _printed(console, grid).split("\n")
+    lines = _printed(console, _grid(table)).split("\n")
     top = len(lines) - len(table.rows)
     shown, above = lines[:top], [""] * table.labels
     for row, line in zip(table.rows, lines[top:], strict=True):
         if row[: table.labels] != above:
             above = row[: table.labels]
-            heading = "   ".join(
-                [above[0], *(f"{text} {name}" for text, name in zip(above[1:], table.columns[1:], strict=False) if text)]
-            )
+            named = zip(above[1:], table.columns[1:], strict=False)
+            heading = "   ".join([above[0], *(f"{text} {name}" for text, name in named if text)])
             shown += ["", _printed(console, Text(heading, no_wrap=True, overflow="ellipsis"))]
         shown.append(line)
     return shown
 
 
-def _room_for_texts(table: Table) -> int:
-    """How wide each column of texts may be so that no figure is cut."""
-    columns = list(zip(*([*table.flat.columns], *table.rows), table.figures, strict=False))[table.labels :]
-    figures = [max(cell_len(line) for text in texts for line in text.split("\n")) for *texts, is_figure in columns if is_figure]
-    room = WIDTH - sum(figures) - len(columns)
-    return max(room // max(len(columns) - len(figures), 1), 5)
-
-
-def _grid(table: Table, gap: int, widest: int) -> rich.table.Table:
-    """A line for each row. Texts are cut at `widest`."""
+def _grid(table: Table) -> rich.table.Table:
+    """A line for each row. Columns stand close together and texts are cut where there is no room; figures never are."""
+    titles, rows = list(table.flat.columns)[table.labels :], [row[table.labels :] for row in table.rows]
+    are_figures = table.figures[table.labels :]
+    widths = [max(cell_len(line) for text in column for line in text.split("\n")) for column in zip(titles, *rows, strict=True)]
+    figures = sum(itertools.compress(widths, are_figures))
+    texts = [min(width, WIDEST_TEXT) for width, is_figure in zip(widths, are_figures, strict=True) if not is_figure]
+    room = WIDTH - figures - sum(texts)
+    gap, widest = (2 if room >= 2 * len(widths) else 1), WIDEST_TEXT
+    if room < len(widths) and texts:
+        widest = max((WIDTH - figures - len(widths)) // len(texts), 5)
     grid = rich.table.Table(box=None, padding=(0, gap, 0, 0), pad_edge=False, header_style="", show_edge=False)
-    for title, is_figure in list(zip(table.flat.columns, table.figures, strict=True))[table.labels :]:
+    for title, is_figure in zip(titles, are_figures, strict=True):
         grid.add_column(
             Text(title), justify="right" if is_figure else "left", vertical="bottom", no_wrap=True, overflow="ellipsis",
             max_width=None if is_figure else widest,
         )  # fmt: skip
-    for row in table.rows:
-        grid.add_row(*(Text(text, style="dim" if text.startswith(UNCLEAR) else "") for text in row[table.labels :]))
+    for row in rows:
+        grid.add_row(*(Text(text, style="dim" if text.startswith(UNCLEAR) else "") for text in row))
     return grid
 
 
@@ -169,11 +159,8 @@ def _markdown_escaped(text: str) -> str:
 def latex(table: Table) -> str:
     """A booktabs tabular; needs `\\usepackage{booktabs}`. Title and notes are comments."""
     alignment = "".join("r" if is_figure else "l" for is_figure in table.figures)
-    body = (
-        table.flat.set_axis(table.columns, axis=1).to_latex(escape=True, index=False, column_format=alignment)
-        if table.rows
-        else ""
-    )
+    named = table.flat.set_axis(table.columns, axis=1)
+    body = named.to_latex(escape=True, index=False, column_format=alignment) if table.rows else ""
     body = re.sub(r"^(?=[\[*])", "{}", body, flags=re.MULTILINE)  # or the \\ of the line before would take them as its argument
     comments = [f"% {text}" for text in (table.title, *table.notes) if text]
     return "\n".join(filter(None, [body.rstrip().replace("±", r"$\pm$"), *comments]))

@@ -15,12 +15,13 @@ from markupsafe import Markup
 
 from analysis import charts, claims, machine, render
 from analysis.advise import advise, answer
-from analysis.cases import CASE
 from analysis.figures import bytes_text, count_text, seconds_text
 from analysis.notes import notes
 from analysis.read import AnalysisError, Run
 from analysis.render import Table
 from analysis.summarise import accelerator, seconds_texts, speedup_texts, summary
+from analysis.whole import write_whole
+from benchmarks.record import CASE
 
 TITLE = "What gradient tracking costs"
 FORMATS = (".html", ".md")
@@ -53,7 +54,7 @@ def write(run: Run, path: Path, pictures: Path | None = None) -> list[Path]:
     try:
         written = charts.write(run, pictures) if pictures else []
         links = [os.path.relpath(picture, path.parent) for picture in written if picture.suffix == ".svg"]
-        _write_whole(path, page(run) if path.suffix == ".html" else markdown(run, links))
+        write_whole(path, (page(run) if path.suffix == ".html" else markdown(run, links)).encode())
     except OSError as error:
         raise AnalysisError(f"{error.filename}: cannot be written: {error.strerror}; name another place") from error
     return [*written, path]
@@ -122,17 +123,6 @@ def cases(frame: pd.DataFrame) -> tuple[Table, list[list[object]]]:
         texts = texts.assign(**accelerator(frame), reserved=frame["peak_reserved_bytes"].map(bytes_text))
     values = frame[[*telling, *titles.values()]].astype(object)
     return Table(texts), values.where(values.notna(), "").to_numpy().tolist()
-
-
-def _write_whole(path: Path, text: str) -> None:
-    """Through a file beside it, so that nobody reads half a report. Raises OSError."""
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        part.write_text(text, encoding="utf-8")
-        part.replace(path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def digest(text: str) -> str:

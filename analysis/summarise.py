@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
 
-from analysis.cases import JOB, TRACKED, each, is_context, labels, memory, other_kernels, timed
-from analysis.figures import (
-    MISSING,
-    bytes_text,
-    count_text,
-    difference_text,
-    seconds_text,
-    speedup_text,
-)
+from analysis.cases import JOB, TRACKED, each, interval_of, is_context, labels, memory, other_kernels, timed
+from analysis.figures import MISSING, bytes_text, count_text, difference_text, seconds_text, speedup_text
 from analysis.notes import notes
 from analysis.read import Run
 from analysis.render import Table
 from benchmarks.intervals import geometric_mean
-from benchmarks.record import AS_SHIPPED, CASE, FORWARD, OPERATORS, PAGES_KEPT, Interval
+from benchmarks.record import AS_SHIPPED, CASE, FORWARD, OPERATORS, PAGES_KEPT
 
 _MODES_SHOWN = 3
 """Columns of speedups that fit one screen beside the others."""
@@ -52,11 +45,10 @@ def summary(run: Run) -> list[Table]:
 
 def figures(run: Run) -> pd.DataFrame:
     """The run's frame with `status` and `reason`, and behind it a row for each case that could not be measured."""
-    frame = run.frame.astype({"trusted": "boolean", **dict.fromkeys(("washout_calls", "steps", "processes"), "Int64")})
-    measured = frame.assign(status="measured", reason="")
-    lost = pd.DataFrame([{**asdict(one.case), "status": one.status, "reason": one.reason} for one in run.unmeasured])
-    whole = pd.concat([measured, lost.reindex(columns=measured.columns).astype(measured.dtypes.to_dict())], ignore_index=True)
-    return whole[[*CASE, "status", "reason", *(name for name in frame.columns if name not in CASE)]]
+    measured = run.frame.assign(status="measured", reason="")
+    lost = run.lost.reindex(columns=measured.columns).astype(measured.dtypes)
+    whole = pd.concat([measured, lost], ignore_index=True)
+    return whole[[*CASE, "status", "reason", *(name for name in run.frame if name not in CASE)]]
 
 
 def _with_notes(tables: list[Table], texts: list[str]) -> list[Table]:
@@ -114,7 +106,7 @@ def _forward_overview(frame: pd.DataFrame) -> Iterator[Table]:
     }
     decides = rows["bound_by"].where(rows["mode"].eq(TRACKED))
     if decides.notna().any():
-        cells["bound by"] = _by_mode(rows, decides.fillna(MISSING)).get(TRACKED, MISSING)
+        cells["bound by"] = _by_mode(rows, decides.fillna(MISSING))[TRACKED]
     more = [f"more modes, which `summarise` shows: {', '.join(others[_MODES_SHOWN:])}"] if others[_MODES_SHOWN:] else []
     yield Table(pd.DataFrame(cells).reset_index(drop=True), more, _titled("forward passes, speedup over tracked", rows))
 
@@ -143,19 +135,9 @@ def _scenarios_overview(frame: pd.DataFrame) -> Iterator[Table]:
             *(_cell(row, column) for column in ("peak", "growth") for row in pair),
         ])  # fmt: skip
     lines += _mean_operator(rows[is_operator])
-    titles = [
-        "scenario",
-        "tracked",
-        "mode",
-        "speedup",
-        "peak\ntracked",
-        "peak\nof mode",
-        "per step\ntracked",
-        "per step\nof mode",
-    ]
-    yield Table(
-        pd.DataFrame(lines, columns=titles), [], "scenarios, speedup over tracked; per step: what stays in memory of each step"
-    )
+    sides = ("peak\ntracked", "peak\nof mode", "per step\ntracked", "per step\nof mode")
+    cells = pd.DataFrame(lines, columns=["scenario", "tracked", "mode", "speedup", *sides])
+    yield Table(cells, [], "scenarios, speedup over tracked; per step: what stays in memory of each step")
 
 
 def _cell(row: Any, column: str) -> str:
@@ -173,7 +155,7 @@ def _mean_operator(rows: pd.DataFrame) -> list[list[str]]:
     evidence = evidence[evidence["mode"].eq(_switch(list(evidence["mode"])))]
     if evidence.empty:
         return []
-    mean = geometric_mean([Interval(row.speedup, row.speedup_low, row.speedup_high) for row in each(evidence)])
+    mean = geometric_mean([interval_of(row) for row in each(evidence)])
     text = speedup_text(mean.estimate, mean.low, mean.high)
     return [[f"operators (mean of {len(evidence)})", MISSING, str(evidence["mode"].iloc[0]), text, *[MISSING] * 4]]
 
@@ -198,9 +180,8 @@ def _forward(frame: pd.DataFrame) -> Iterator[Table]:
         if allocator == AS_SHIPPED:
             cells["faults"] = beside["faults"].fillna(missing)
     cells = cells.assign(**accelerator(lines), **_memory(lines))
-    labelled = pd.MultiIndex.from_arrays(
-        [labels(lines, JOB), lines["parameters"].map("{:,}".format)], names=["model", "parameters"]
-    )
+    parameters = lines["parameters"].map("{:,}".format)
+    labelled = pd.MultiIndex.from_arrays([labels(lines, JOB), parameters], names=["model", "parameters"])
     same = (cells == _SAME).any(axis=None)
     legend = [f"{_SAME}: no page faults, so the figure of {PAGES_KEPT} serves for both"] if same else []
     yield Table(cells.set_axis(labelled), legend, _titled("forward passes, speedup over tracked", frame))
@@ -219,7 +200,10 @@ def _memory(lines: pd.DataFrame) -> dict[str, pd.Series[str]]:
     on_device, on_cpu = (lines[f"peak_{meter}_bytes"].notna().any() for meter in ("reserved", "rss"))
     title = "RSS,\nreserved" if on_device and on_cpu else "reserved" if on_device else "RSS"
     columns = {"peak": lines["peak_tensor_bytes"], "saved": lines["saved_bytes"], title: resident}
-    return {name: sizes.map(bytes_text) for name, sizes in columns.items()}
+    texts = {name: sizes.map(bytes_text) for name, sizes in columns.items()}
+    hidden = lines["input_saved_bytes"].gt(lines["saved_bytes"]).fillna(value=False)  # such as all that a frozen layer keeps
+    inputs = " (+ input " + lines["input_saved_bytes"].map(bytes_text) + ")"
+    return texts | {"saved": texts["saved"].where(~hidden, texts["saved"] + inputs)}
 
 
 def _steps(frame: pd.DataFrame) -> Iterator[Table]:

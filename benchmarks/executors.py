@@ -11,7 +11,7 @@ from benchmarks.group import measure
 from benchmarks.measure.known_blocks import distrusted, try_meters
 from benchmarks.measure.memory import METERS, withheld
 from benchmarks.plan import Job
-from benchmarks.record import GroupResult
+from benchmarks.record import GroupResult, Unmeasured
 from benchmarks.workers import Workers
 
 
@@ -32,8 +32,21 @@ class Here:
         for job in jobs:
             if job.device not in self._reasons:
                 self._reasons[job.device] = self._try_meters(job)
-            for group in self.measure(job, self.workers):
+            for group in self._contained(job):
                 yield _without(group, self._reasons[job.device])
+
+    def _contained(self, job: Job) -> Iterator[GroupResult]:
+        """What becomes of the job; an error that no measurement has foreseen costs what is left of it, and not the jobs behind it."""
+        left = [job.group(name) for name in job.allocators]
+        try:
+            for result in self.measure(job, self.workers):
+                left.remove(result.group)
+                yield result
+        except Exception as error:  # noqa: BLE001 - a run of hours goes on
+            failure = Failure.of(error)
+            for group in left:
+                lost = [Unmeasured(group.case(mode), failure.status, failure.reason) for mode in job.modes]
+                yield GroupResult(group, unmeasured=lost)
 
     def _try_meters(self, job: Job) -> dict[str, str]:
         """The figures not to be trusted on the job's device, each with the reason."""

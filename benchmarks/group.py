@@ -39,6 +39,8 @@ FAULTS = 0.5
 _SHARE_AS_SHIPPED = 0.5
 """Of the time with pages kept: heaps differ by so much that more rounds in one tell little."""
 
+_NOTHING_TRACKED = "there is nothing to switch off: no parameter requires grad, or the model switches tracking off itself, so tracked is no_grad here"
+
 _MOST_PROCESSES = 2
 """Up to so many times the processes asked for, while intervals are wide and the budget lasts."""
 
@@ -109,8 +111,10 @@ def examine_modes(job: Job, workers: Workers, *, calls_only: bool = False) -> _M
         if found.contract.holds:
             modes.examined[mode] = found
         else:
-            modes.failures[mode] = Failure("broken_contract", "; ".join(one.reason for one in found.contract.broken))
             modes.promises[mode] = [one.promise for one in found.contract.broken]
+            untracked = mode == TRACKED.name and set(modes.promises[mode]) <= {"history", "records"}
+            reasons = "; ".join(one.reason for one in found.contract.broken)
+            modes.failures[mode] = Failure(*(("unsupported", _NOTHING_TRACKED) if untracked else ("broken_contract", reasons)))
     return modes
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterable
+import re
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from benchmarks.models import DTYPES, MODELS, SIZES
+from benchmarks.models import DTYPES, MODELS, REAL, REAL_SIZES, SIZES
 from benchmarks.modes import DEFAULT_MODES, MODES
 from benchmarks.record import AS_SHIPPED, EAGER, PAGES_KEPT
 from benchmarks.scenarios import SCENARIOS
@@ -16,6 +17,9 @@ ALL = "all"
 ALLOCATORS = (PAGES_KEPT, AS_SHIPPED)
 EXECUTIONS = (EAGER,)
 DEFAULT_SIZES = ("tiny", "small", "medium")
+DEFAULT_REAL_SIZES = ("small",)
+REAL_MODELS = "real"
+"""The name of all models of transformers that are registered."""
 ACCELERATOR_SIZE = "huge"
 """The size that accelerators get by default beside these: they decide how long a call takes only where there is enough to do."""
 
@@ -43,6 +47,8 @@ class Effort:
     retries: int = 1
     worker_timeout: float = 300.0
     """Seconds after which a worker is given up."""
+    memory_limit: int | None = None
+    """Bytes that a worker may have, what it shares with its launch included (Linux)."""
 
     def __post_init__(self) -> None:
         """Raises OptionError for a number out of range: in a notebook nothing has looked at it before."""
@@ -61,6 +67,9 @@ class RunOptions:
     own_models: tuple[str, ...] = ()
     """SPECs of the user's models; the built-in ones then run only where `models` names them."""
     sizes: tuple[str, ...] | None = None
+    batch: int | None = None
+    length: int | None = None
+    """Of the inputs of models by name, in samples and in tokens."""
     modes: tuple[str, ...] | None = None
     freeze: tuple[str, ...] = ()
     scenarios: tuple[str, ...] | None = None
@@ -81,14 +90,28 @@ def add_options(add: Callable[..., Any]) -> None:
     add(
         "--models",
         metavar="NAMES",
-        type=names_of(MODELS),
-        help=f"built-in models, comma-separated: {', '.join(MODELS)} (default: all)",
+        type=names_of(MODELS, {REAL_MODELS: tuple(REAL), **{name: (name,) for name in REAL}}),
+        help=f"built-in models, comma-separated: {', '.join(MODELS)}; with transformers also {', '.join(REAL)}, or {REAL_MODELS} for these "
+        "(default: the former, and bert, qwen3 and vit where transformers is installed)",
     )
     add("--model", metavar="SPEC", action="append", default=[], dest="own_models",
         help="your own model, path/to/file.py:function or package.module:function; the function takes no arguments, or `size`, and "
-        "returns (module, inputs). Repeatable. The built-in models then run only with --models")  # fmt: skip
-    add("--sizes", metavar="NAMES", type=names_of(SIZES), help=f"{', '.join(SIZES)} (default: {','.join(DEFAULT_SIZES)}, "
-        f"and {ACCELERATOR_SIZE} on accelerators)")  # fmt: skip
+        "returns (module, inputs). Or a library's by name, with random weights: hf:bert (a model type, a configuration class, a folder "
+        "with config.json or a hub name), timm:NAME, torchvision:NAME. Repeatable. The built-in models then run only with --models")  # fmt: skip
+    add("--sizes", metavar="NAMES", type=names_of(SIZES, {name: (name,) for name in REAL_SIZES}), help=f"{', '.join(SIZES)} (default: "
+        f"{','.join(DEFAULT_SIZES)}, and {ACCELERATOR_SIZE} on accelerators); of transformers' models {', '.join(REAL_SIZES)} (default: {','.join(DEFAULT_REAL_SIZES)})")  # fmt: skip
+    add(
+        "--batch",
+        metavar="N",
+        type=whole_from(1),
+        help="samples in the inputs of models by name (default: as registered, else 1)",
+    )
+    add(
+        "--length",
+        metavar="N",
+        type=whole_from(1),
+        help="tokens in the inputs of models by name (default: as registered, else 64)",
+    )
     add("--modes", metavar="NAMES", type=names_of(ALL_MODES),
         help=f"{', '.join(MODES)}, or those of a scenario, or all (default: {','.join(DEFAULT_MODES)}; a scenario's own)")  # fmt: skip
     add("--freeze", metavar="PATTERN", action="append", default=[], type=_pattern,
@@ -127,6 +150,7 @@ def add_options(add: Callable[..., Any]) -> None:
         help="time a group again, so many times at most, if its placebo shows that it cannot be trusted (default: %(default)s)")  # fmt: skip
     add("--worker-timeout", metavar="SECONDS", type=NUMBERS["worker_timeout"], default=effort.worker_timeout,
         help="give a worker up after this long (default: %(default)g)")  # fmt: skip
+    add("--memory-limit", metavar="BYTES", type=size_in_bytes, help="let no worker have more memory than this, such as 4GiB")
     add("--in-process", action="store_true", help="no workers: everything in this process, for debuggers and profilers")
 
 
@@ -146,19 +170,21 @@ def names(text: str) -> tuple[str, ...]:
     return found
 
 
-def names_of(choices: Iterable[str]) -> Callable[[str], tuple[str, ...]]:
-    """Comma-separated names out of `choices`, or `all` of them."""
+def names_of(choices: Iterable[str], beside: Mapping[str, tuple[str, ...]] | None = None) -> Callable[[str], tuple[str, ...]]:
+    """Comma-separated names out of `choices`, or `all` of them. `beside` are more that are not in `all`, and groups, each with its names."""
     offered = tuple(choices)
+    meant = dict(beside or {}) | {name: (name,) for name in offered}
 
     def parse(text: str) -> tuple[str, ...]:
         chosen = names(text)
         if chosen == (ALL,):
             return offered
-        unknown = [name for name in chosen if name not in offered]
+        unknown = [name for name in chosen if name not in meant]
         if unknown:
-            what = f"unknown {', '.join(unknown)}; choose from {', '.join(offered)} (comma-separated, or {ALL})"
+            listed = dict.fromkeys((*offered, *meant))
+            what = f"unknown {', '.join(unknown)}; choose from {', '.join(listed)} (comma-separated, or {ALL})"
             raise argparse.ArgumentTypeError(what)
-        return chosen
+        return tuple(dict.fromkeys(real for name in chosen for real in meant[name]))
 
     return parse
 
@@ -196,6 +222,18 @@ NUMBERS: dict[str, Callable[[Any], float]] = {
     "worker_timeout": number_above_0(),
 }
 """What each field of Effort takes, from a text or as a number."""
+
+
+_UNITS = {"": 1, "B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
+
+
+def size_in_bytes(text: str) -> int:
+    """`4GiB`, `1.5 GiB`, or a plain number of bytes; at least 1 MiB, below which no process starts."""
+    found = re.fullmatch(r"(\d{1,15}(?:\.\d{1,9})?) ?([A-Za-z]*)", text)
+    size = int(float(found[1]) * _UNITS[found[2]]) if found and found[2] in _UNITS else 0
+    if size < 2**20:
+        raise argparse.ArgumentTypeError(f"{text}: expected at least 1MiB, such as 4GiB")
+    return size
 
 
 def _pattern(text: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -12,12 +13,14 @@ import torch
 from benchmarks import allocator
 from benchmarks.device import DeviceError, accelerated, default_device, device_named
 from benchmarks.failure import Failure
-from benchmarks.models import AS_BUILT, MODELS, OWN_SIZE, Source, Workload, own
+from benchmarks.models import AS_BUILT, MODELS, OWN_SIZE, REAL, Probe, Source, Workload, hub, misfit, own, probe
+from benchmarks.models.real import BY_DEFAULT
 from benchmarks.modes import DEFAULT_MODES, MODES, Step, freezing, is_freezing
 from benchmarks.options import (
     ACCELERATOR_PROCESSES,
     ACCELERATOR_SIZE,
     ALLOCATORS,
+    DEFAULT_REAL_SIZES,
     DEFAULT_SIZES,
     Effort,
     OptionError,
@@ -136,28 +139,75 @@ def modes_of(scenario: Scenario, options: RunOptions) -> tuple[str, ...]:
 
 
 def own_sources(options: RunOptions, workers: Workers) -> tuple[list[Source], list[str]]:
-    """What the user's models come in, each function tried in a worker, and the modules that importing them loads.
+    """What the user's models and those by name come in, each tried in a worker, and the modules that launches may import beforehand.
 
-    Raises own.ModelError for a SPEC that is none, or whose function does not suit.
+    Raises OptionError for names that cannot be had together, and own.ModelError for a SPEC that is none or whose model does not suit;
+    one of several that is there and cannot be built is told when it is its turn.
     """
-    sources: list[Source] = []
-    preload: list[str] = []
+    _require_libraries(options)
+    sources = [] if options.models is None else _registered([name for name in options.models if name in REAL], options)
     taken = dict.fromkeys(options.models or (), "--models")
+    found: list[Source] = []
+    preload: list[str] = []
+    faults = []
     for spec in options.own_models:
-        name = own.name_of(spec)
+        name = hub.name_of(spec) if hub.is_hub(spec) else own.name_of(spec)
         if name in taken:
             raise OptionError(f"--model {spec}: {taken[name]} already names a model {name}; rename one of the functions")
         taken[name] = f"--model {spec}"
+        if registered := _registered([name] if spec == f"hf:{name}" and name in REAL else [], options):
+            found += registered
+            continue
         chosen = options.sizes or DEFAULT_SIZES
         try:
-            probe = workers.run(own.probe, spec, chosen[0])
+            tried = workers.run(probe, spec, chosen[0], options.batch, options.length)
         except Failure as failure:  # it hangs, crashes or has no memory: the arms will say so, by name
-            probe = own.Probe(sized=failure.status == "out_of_memory")
-        if probe.fault is not None:
-            raise own.ModelError(probe.fault)
-        sources += [Source(name, size, spec, built_in=probe.dtype) for size in (chosen if probe.sized else (OWN_SIZE,))]
-        preload += probe.imports
-    return sources, preload
+            tried = Probe(sized=failure.status == "out_of_memory")
+        if tried.fault is not None and not tried.there:
+            raise own.ModelError(tried.fault)
+        faults += [] if tried.fault is None else [tried.fault]
+        of_spec = [Source(name, size, spec, built_in=tried.dtype) for size in (chosen if tried.sized else (OWN_SIZE,))]
+        found += [source.shaped(options.batch, options.length) for source in of_spec] if hub.is_hub(spec) else of_spec
+        preload += tried.imports
+    if faults and len(faults) == len(options.own_models) and not options.models:
+        raise own.ModelError(faults[0])
+    registered = [*sources, *(source for source in found if source.spec is None)]
+    _require_fit(registered, options, workers, others=any(hub.is_hub(source.spec or "") for source in found))
+    by_default = () if options.models or options.own_models or not hub.is_installed("hf") else BY_DEFAULT
+    for name in dict.fromkeys((*(source.model for source in registered), *by_default)):
+        preload += REAL[name].imports
+    return found, list(dict.fromkeys(preload))
+
+
+def _registered(names: Iterable[str], options: RunOptions) -> list[Source]:
+    """Models of transformers in the sizes that were chosen and that they have."""
+    return [
+        Source(name, size).shaped(options.batch, options.length)
+        for name in names
+        for size in options.sizes or DEFAULT_REAL_SIZES
+        if size in REAL[name].sizes
+    ]
+
+
+def _require_libraries(options: RunOptions) -> None:
+    needing = [name for name in options.models or () if name in REAL]
+    if needing and not hub.is_installed("hf"):
+        raise OptionError(f"--models {','.join(needing)}: transformers is not installed; {hub.INSTALL} installs it")
+
+
+def _require_fit(registered: Sequence[Source], options: RunOptions, workers: Workers, *, others: bool) -> None:
+    """Inputs that were chosen are tried before anything is measured."""
+    if options.batch is None and options.length is None:
+        return
+    if not (registered or others):
+        raise OptionError(
+            "--batch and --length are for models by name: --model hf:NAME, timm:NAME, torchvision:NAME, or --models real"
+        )
+    for source in registered:
+        with suppress(Failure):  # as above
+            fault = workers.run(misfit, source)
+            if fault is not None:
+                raise own.ModelError(fault)
 
 
 def _check(options: RunOptions, devices: Sequence[str]) -> None:
@@ -193,8 +243,10 @@ def _sources(scenario: Scenario, options: RunOptions, own_sources: Sequence[Sour
     if not (options.models or options.own_models) and scenario.models:
         sizes = {model: options.sizes or own_sizes for model, own_sizes in scenario.models.items()}
     else:
-        built_in = options.models or (() if options.own_models else tuple(MODELS))
-        sizes = dict.fromkeys(built_in, options.sizes or (*DEFAULT_SIZES, ACCELERATOR_SIZE))
+        by_default = (*MODELS, *(BY_DEFAULT if hub.is_installed("hf") else ()))
+        built_in = options.models or (() if options.own_models else by_default)
+        sizes = {model: options.sizes or (*DEFAULT_SIZES, ACCELERATOR_SIZE) for model in built_in if model in MODELS}
+        own_sources = [*_registered((model for model in built_in if model in REAL), options), *own_sources]
     return [
         *(Source(model, size) for model, chosen in sizes.items() for size in chosen if size in MODELS[model].sizes),
         *own_sources,

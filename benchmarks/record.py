@@ -8,8 +8,9 @@ the ratio of two such loops, is for what the next launch on this machine will re
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 
@@ -35,6 +36,14 @@ gradient mode is as before, and that a tracked call after it works."""
 SKIPPED_STATUSES: frozenset[Status] = frozenset({"unsupported", "out_of_memory"})
 """Statuses that say something about the mode or the machine rather than about a defect: their tests are skipped, not failed."""
 
+Bytes = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+Count = Bytes
+Change = Annotated[int, msgspec.Meta(ge=1 - 2**63, le=2**63 - 1)]
+Seconds = Annotated[float, msgspec.Meta(gt=1e-15, lt=1e9)]
+Amount = Annotated[float, msgspec.Meta(ge=0, lt=1e18)]
+Ratio = Annotated[float, msgspec.Meta(gt=1e-100, lt=1e100)]
+"""Numbers as they are when read back: whatever else a file holds is refused with its field."""
+
 T = TypeVar("T")
 
 
@@ -48,7 +57,7 @@ class Group:
     device: str
     dtype: str
     execution: str = EAGER
-    allocator: str
+    allocator: Annotated[str, msgspec.Meta(pattern=f"^({PAGES_KEPT}|{AS_SHIPPED})$")]
 
     def __str__(self) -> str:
         return "-".join(getattr(self, name) for name in GROUP)
@@ -81,9 +90,9 @@ CASE = (*GROUP, "mode")
 class Interval:
     """A ratio of times (1 is "no difference") and its 99 % interval. Raises ValueError unless 0 < low <= estimate <= high < infinity."""
 
-    estimate: float
-    low: float
-    high: float
+    estimate: Ratio
+    low: Ratio
+    high: Ratio
 
     def __post_init__(self) -> None:
         if not 0 < self.low <= self.estimate <= self.high < float("inf"):
@@ -95,32 +104,34 @@ class SavedBy:
     """Bytes that one module (a dotted path) saved for backward."""
 
     name: str
-    bytes: int
+    bytes: Bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Memory:
     """Bytes of one call above the level at its start; None where a meter does not exist or was not trusted."""
 
-    peak_tensor_bytes: int | None = None
+    peak_tensor_bytes: Bytes | None = None
     """The highest sum of tensors during the call, from the allocator's events (CPU) or requests (CUDA): exact."""
-    held_tensor_bytes: int | None = None
+    held_tensor_bytes: Bytes | None = None
     """What its output keeps alive: exact."""
-    saved_bytes: int | None = None
+    saved_bytes: Bytes | None = None
     """What autograd keeps for backward: unique storages, without parameters, buffers and inputs."""
-    peak_rss_bytes: int | None = None
+    peak_rss_bytes: Bytes | None = None
     """What the process's resident memory rose by, in a fresh process; None below the meter's own noise."""
-    peak_reserved_bytes: int | None = None
+    peak_reserved_bytes: Bytes | None = None
     """What a device's caching allocator reserved more (CUDA)."""
-    opaque_saved_bytes: int | None = None
+    opaque_saved_bytes: Bytes | None = None
     """The part of `saved_bytes` in library workspaces, which need not be written."""
-    cast_saved_bytes: int | None = None
+    cast_saved_bytes: Bytes | None = None
     """Beside `saved_bytes`: copies of parameters in another dtype, as autocast makes them."""
-    graph_nodes: int | None = None
+    input_saved_bytes: Bytes | None = None
+    """Beside `saved_bytes`: of the inputs, which are there before the call and that the graph keeps alive after it."""
+    graph_nodes: Count | None = None
     """Autograd nodes that hang on the output."""
-    held_bytes_per_step: int | None = None
+    held_bytes_per_step: Change | None = None
     """By how much tensors grow with each further step of a scenario that loops."""
-    heap_bytes_per_step: int | None = None
+    heap_bytes_per_step: Change | None = None
     """The same of the heap beyond tensors: nodes, Python objects, the allocator's rounding."""
     saved_by_module: list[SavedBy] = field(default_factory=list)
     """The largest first; they sum to `saved_bytes`."""
@@ -161,8 +172,8 @@ class Kernels:
 class ModelFacts:
     """`inputs` holds one text per input tensor, such as `float32[8, 16]`."""
 
-    parameters: int
-    parameter_bytes: int
+    parameters: Count
+    parameter_bytes: Bytes
     inputs: list[str] = field(default_factory=list)
 
 
@@ -172,10 +183,10 @@ class ProcessReading:
 
     launch: int
     rounds: int
-    seconds: float
-    speedup: float | None
+    seconds: Seconds
+    speedup: Ratio | None
     placebo: float | None
-    page_faults: float | None = None
+    page_faults: Amount | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +194,7 @@ class Result:
     """What one case measured: a benchmark's `extra_info` in the saved run."""
 
     case: Case
-    seconds: float
+    seconds: Seconds
     """Of a call in the steady state of a loop in this mode: the geometric mean over processes of the medians of their rounds."""
     speedup: Interval | None
     """seconds(tracked) / seconds(mode), from pairs, across processes; None where tracked itself could not be measured."""
@@ -192,13 +203,13 @@ class Result:
     """The speedup of the second tracked arm, 1 by construction."""
     trusted: bool
     """False where the placebo's interval lies beyond the margin, or there is none. True is no proof: see `resolution`."""
-    resolution: float | None
+    resolution: Amount | None
     """How far the placebo's interval reaches from 1, as a fraction: no verdict of the group is finer."""
-    washout_calls: int
+    washout_calls: Count
     """Untimed calls at the start of each block, the same for all arms of the group."""
-    after_switch_seconds: float | None
+    after_switch_seconds: Amount | None
     """The first call after another arm's: what a single call between other work costs."""
-    page_faults: float | None
+    page_faults: Amount | None
     """Per call, the mean over processes."""
     memory: Memory
     contract: Contract
@@ -213,15 +224,15 @@ class Result:
     """seconds(tracked) / seconds(tracked with pages kept), from pairs; as shipped only."""
     discarded_placebos: list[Interval] = field(default_factory=list)
     """Of timings that were done again because they could not be trusted."""
-    host_seconds: float | None = None
+    host_seconds: Amount | None = None
     """Until the call is queued (accelerators)."""
-    busy_seconds: float | None = None
+    busy_seconds: Amount | None = None
     """The device's own work (accelerators)."""
     bound_by: Literal["host", "device", "both"] | None = None
     """Which of the two decides `seconds` (accelerators)."""
-    driver_allocations: float | None = None
+    driver_allocations: Amount | None = None
     """How often per timed call the device's allocator went to the driver, 0 in a steady state (accelerators)."""
-    steps: int = 1
+    steps: Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)] = 1
     """Steps that one call of a scenario that loops makes (batches, tokens)."""
     schema: int = SCHEMA
 
@@ -262,3 +273,51 @@ def to_json(record: Any) -> Any:
 def from_json(value: Any, kind: type[T]) -> T:
     """The record of `kind` in what the `json` module read. Raises msgspec.ValidationError, which names the field."""
     return msgspec.convert(value, kind)
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A line of the journal of a run that is not finished. `number` counts from 1; `at` is when it was written, in ISO 8601.
+
+    `run` is the first: what run it is. `segment`: a process began to write. `begun`, `left`, `done`: a job was begun, given up by an orderly
+    end, measured.
+    """
+
+    number: int
+    kind: Literal["run", "segment", "begun", "left", "done"]
+    at: str
+    payload: dict[str, Any]
+
+
+def to_line(line: Line) -> bytes:
+    """A list of the checksum, in eight characters, and the line, as JSON."""
+    content = msgspec.json.encode(line)
+    return b'["%08x",%s]\n' % (zlib.crc32(content), content)
+
+
+def from_lines(content: bytes) -> tuple[list[Line], int, str]:
+    """The lines of a journal, how many of its bytes they are, and what is wrong with the rest, empty where nothing is.
+
+    A last line may be torn or wrong, which the end of a machine explains. Raises ValueError for a wrong line with others behind it.
+    """
+    lines: list[Line] = []
+    end = 0
+    while end < len(content):
+        number, stop = len(lines) + 1, content.find(b"\n", end) + 1
+        if not stop:
+            return lines, end, f"line {number}, the last, has no end"
+        line = _line(content[end : stop - 1])
+        if line is None or line.number != number:
+            if stop == len(content):
+                return lines, end, f"line {number}, the last, is not what was written"
+            raise ValueError(f"line {number} is not what was written, and others follow it: the journal cannot be trusted")
+        lines.append(line)
+        end = stop
+    return lines, end, ""
+
+
+def _line(text: bytes) -> Line | None:
+    content = text[12:-1]
+    if text != b'["%08x",%s]' % (zlib.crc32(content), content):
+        return None
+    return msgspec.json.decode(content, type=Line)

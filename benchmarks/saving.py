@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import os
+import platform
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 
+import psutil
+
+_TEMPORARY = f".gradtax-{platform.node()}-"
+"""What names of temporary files begin with; the number of the process that writes follows."""
+
 
 def write_whole(path: Path, content: bytes) -> None:
     """Puts `content` at `path`, in the place of what may be there. Raises OSError, and leaves nothing behind then."""
     with _written(path.parent, content) as temporary:
         temporary.replace(path)
-    _synchronise(path.parent)
+    synchronise(path.parent)
 
 
 def save_numbered(folder: Path, name: str, content: bytes) -> Path:
@@ -29,14 +35,15 @@ def save_numbered(folder: Path, name: str, content: bytes) -> Path:
             with suppress(FileExistsError):  # another run was faster
                 os.link(temporary, path)  # unlike a rename it never replaces what is there
                 break
-    _synchronise(folder)
+    synchronise(folder)
     return path
 
 
 @contextmanager
 def _written(folder: Path, content: bytes) -> Iterator[Path]:
     """A temporary file in `folder` with `content` on the disk; gone afterwards, unless it was renamed."""
-    descriptor, name = tempfile.mkstemp(prefix=".gradtax-", dir=folder)
+    sweep(folder)
+    descriptor, name = tempfile.mkstemp(prefix=f"{_TEMPORARY}{os.getpid()}-", dir=folder)
     path = Path(name)
     try:
         with os.fdopen(descriptor, "wb") as file:
@@ -49,7 +56,16 @@ def _written(folder: Path, content: bytes) -> Iterator[Path]:
         path.unlink(missing_ok=True)
 
 
-def _synchronise(folder: Path) -> None:
+def sweep(folder: Path) -> None:
+    """Removes what processes of this computer left behind that were killed while they wrote."""
+    for path in folder.glob(f"{_TEMPORARY}*"):
+        writer = path.name.removeprefix(_TEMPORARY).partition("-")[0]
+        if not psutil.pid_exists(int(writer)):
+            path.unlink(missing_ok=True)
+
+
+def synchronise(folder: Path) -> None:
+    """Has the names in `folder` on the disk."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -13,11 +13,12 @@ import multiprocessing
 import os
 import pickle
 import re
+import resource
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -25,7 +26,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn, Protocol, TypeVar
 
-from benchmarks.failure import Failure
+import psutil
+
+from benchmarks.failure import Failure, describe
 
 T = TypeVar("T")
 
@@ -33,7 +36,7 @@ LAUNCHES = 8
 """Fork servers whose workers take turns. Workers of one share its address-space layout and agree with each other more than launches do."""
 
 _START_SECONDS = 120.0
-_PRELOADED = ("torch", "benchmarks.measure.examine", "benchmarks.measure.known_blocks")
+_PRELOADED = ("benchmarks.launch", "torch", "benchmarks.measure.examine", "benchmarks.measure.known_blocks")
 _PR_SET_PDEATHSIG = 1
 _LAST_WORDS_BYTES = 64 * 1024
 
@@ -66,7 +69,7 @@ class InProcess:
     def run(self, task: Callable[..., T], *args: Any, arms: Sequence[str] = (), launch: int = 0) -> T:  # noqa: ARG002
         try:
             return task(*args)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise Failure.of(error) from error
 
     def serve(self, *args: Any, **kwargs: Any) -> NoReturn:  # noqa: ARG002 - the interface's
@@ -74,7 +77,7 @@ class InProcess:
 
 
 class Launches:
-    """Fresh processes from LAUNCHES fork servers; each task may take `timeout_seconds` once its process runs.
+    """Fresh processes from LAUNCHES fork servers; each task may take `timeout_seconds` once its process runs, and `memory_limit` bytes.
 
     `preload` names modules that every server imports, so that no worker has to: a user's model may import for seconds. Servers import
     side by side in the background from when the first is needed.
@@ -82,8 +85,9 @@ class Launches:
 
     fresh = True
 
-    def __init__(self, timeout_seconds: float, preload: Sequence[str] = ()) -> None:
-        self._timeout_seconds = timeout_seconds
+    def __init__(self, timeout_seconds: float, preload: Sequence[str] = (), memory_limit: int | None = None) -> None:
+        self._timeout_seconds, self._memory_limit = timeout_seconds, memory_limit
+        self._living: set[int] = set()
         self._context = multiprocessing.get_context("forkserver")
         self._servers = [forkserver.ForkServer() for _ in range(LAUNCHES)]
         for server in self._servers:
@@ -120,23 +124,35 @@ class Launches:
 
     @contextmanager
     def _open(self, life: Callable[..., None], call: tuple[Any, ...], arms: Sequence[str], launch: int) -> Iterator[_Worker]:
-        ours, theirs = self._context.Pipe()
-        last_words, dying = self._context.Pipe(duplex=False)
-        running = self._context.RawValue(ctypes.c_int, -1)
-        process = self._context.Process(
-            target=_live, args=(life, theirs, dying, running, tuple(arms), call), name="gradtax worker"
-        )
-        worker = _Worker(process, ours, last_words, self._timeout_seconds, lambda: _name(arms, running.value))
-        try:
-            with _forked_by(self._servers[launch % LAUNCHES]), _main_not_imported():
-                process.start()
+        server = self._servers[launch % LAUNCHES]
+        with ExitStack() as closing:
+            try:
+                (ours, theirs), (last_words, dying) = self._context.Pipe(), self._context.Pipe(duplex=False)
+                for end in (ours, theirs, last_words, dying):
+                    closing.callback(end.close)
+                running = self._context.RawValue(ctypes.c_int, -1)
+                process = self._context.Process(
+                    target=_live, name="gradtax worker",
+                    args=(life, theirs, dying, running, tuple(arms), self._memory_limit, call),
+                )  # fmt: skip
+                closing.callback(self._end, process, server)
+                with _forked_by(server), _main_not_imported():
+                    process.start()
+            except (OSError, EOFError) as error:
+                raise Failure("crashed", f"no process could be started: {describe(error)}") from error
             theirs.close()
             dying.close()
-            yield worker
-        finally:
-            _end(process)
-            ours.close()
-            last_words.close()
+            if process.pid is not None:
+                self._living.add(process.pid)
+            yield _Worker(process, ours, last_words, self._timeout_seconds, lambda: _name(arms, running.value))
+
+    def _end(self, process: BaseProcess, server: forkserver.ForkServer) -> None:
+        """Ends the worker with whatever it started, also what has left its group: that has become the launch's."""
+        _end(process)
+        self._living.discard(process.pid or 0)
+        launch = server._forkserver_pid  # type: ignore[attr-defined]
+        if launch is not None and process.pid is not None:
+            end_children(launch, self._living)
 
 
 class _Worker:
@@ -195,8 +211,9 @@ def note_arm(name: str) -> None:
 
 
 def _live(
-    life: Callable[..., None], parent: Connection, dying: Connection, running: Any, arms: tuple[str, ...], call: tuple[Any, ...]
-) -> None:
+    life: Callable[..., None], parent: Connection, dying: Connection, running: Any, arms: tuple[str, ...], memory_limit: int | None,
+    call: tuple[Any, ...],
+) -> None:  # fmt: skip
     """The life of a worker, in the new process: a process group of its own, and what it prints is not kept."""
     os.setsid()
     _die_with_launch()
@@ -209,6 +226,8 @@ def _live(
     faulthandler.enable(dying.fileno())
     with suppress(OSError):  # this process, not its parent, when memory is short
         Path("/proc/self/oom_score_adj").write_text("1000")
+    if memory_limit is not None:
+        resource.setrlimit(resource.RLIMIT_DATA, (memory_limit, memory_limit))
     _Running.number, _Running.arms = running, arms
     parent.send(("ready", None))
     try:
@@ -279,6 +298,20 @@ def _end(process: BaseProcess) -> None:
         os.killpg(process.pid, signal.SIGKILL)
     process.kill()
     process.join(10)
+
+
+def end_children(parent: int, but: Collection[int] = ()) -> None:
+    """Kills the children of `parent`, and theirs as they become its own, `but` for some."""
+    killed: set[int] = set()
+    with suppress(psutil.Error):
+        while chosen := [
+            child for child in psutil.Process(parent).children() if child.pid not in but and child.pid not in killed
+        ]:
+            for child in chosen:
+                killed.add(child.pid)
+                with suppress(psutil.NoSuchProcess):
+                    child.kill()
+            psutil.wait_procs(chosen, timeout=1)
 
 
 @contextmanager

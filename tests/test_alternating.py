@@ -14,7 +14,7 @@ from torch import nn
 
 from benchmarks import allocator
 from benchmarks.failure import Failure
-from benchmarks.measure.alternating import KEPT_PAGES, PLACEBO, arms_of, core_of, settings, time_apart, time_together
+from benchmarks.measure.alternating import KEPT_PAGES, PLACEBO, arms_of, core_of, time_apart, time_together
 from benchmarks.measure.timing import Limits
 from benchmarks.models import Workload
 from benchmarks.options import Effort
@@ -118,11 +118,6 @@ def test_in_this_process_cores_threads_and_gradients_are_put_back(recorded: Reco
     assert set(timings.seconds) == set(ARMS[:3])
 
 
-def test_as_shipped_needs_a_process_per_arm(recorded: Recorded) -> None:
-    with pytest.raises(Failure, match="--in-process"):
-        time_apart(InProcess(), job(recorded), ARMS[:2], LIMITS, 0)
-
-
 def test_a_second_tracked_arm_stands_beside_tracked_and_as_shipped_one_that_keeps_pages(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -140,14 +135,6 @@ def test_processes_take_turns_on_cores_where_one_thread_computes(recorded: Recor
     assert [core_of(one, process) for process in range(3)] == [3, 5, 3]
     assert core_of(replace(one, effort=Effort(threads=2)), 0) is None
     assert core_of(replace(one, device="cuda"), 0) is None
-
-
-def test_settings_are_borrowed() -> None:
-    before = torch.get_num_threads()
-    with torch.no_grad():
-        with settings(before + 1):
-            assert (torch.get_num_threads(), torch.is_grad_enabled()) == (before + 1, True)
-        assert (torch.get_num_threads(), torch.is_grad_enabled()) == (before, False)
 
 
 def addresses_of_blocks(heap: str) -> list[int]:

@@ -44,19 +44,13 @@ class Finished:
         return [from_json(one, Unmeasured) for one in self.run()["gradtax"]["unmeasured"]]
 
 
-def started(storage: Path, *arguments: str, program: tuple[str, ...] = ("pytest", "--benchmark")) -> subprocess.Popen[str]:
-    """The command from the root, its output piped; storage is only set where the arguments do not do so."""
+def type_in(storage: Path, *arguments: str, program: tuple[str, ...] = ("pytest", "--benchmark")) -> Finished:
+    """Runs the command from the root, output piped; storage is only set where the arguments do not do so."""
     where = () if any("storage" in argument for argument in arguments) else (f"--benchmark-storage=file://{storage}",)
     command = [sys.executable, "-m", *program, *(where if "--benchmark" in program else ()), *arguments]
-    return subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment(COLUMNS="80")
-    )
-
-
-def type_in(storage: Path, *arguments: str, program: tuple[str, ...] = ("pytest", "--benchmark")) -> Finished:
-    process = started(storage, *arguments, program=program)
-    output, _ = process.communicate(timeout=300)
-    return Finished(process.returncode, output, storage)
+    variables = environment(COLUMNS="80")
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False, env=variables)
+    return Finished(done.returncode, done.stdout + done.stderr, storage)
 
 
 # A run that goes well.
@@ -138,12 +132,6 @@ def test_a_run_can_be_cut_down_named_dumped_and_compared(tiny: Finished, tmp_pat
     assert "machine_info is different" not in again.output
 
 
-def test_two_runs_at_once_are_both_saved(tmp_path: Path) -> None:
-    both = [started(tmp_path, *HERE, "-k", "no_grad") for _ in range(2)]
-    assert [process.communicate(timeout=300) and process.returncode for process in both] == [0, 0]
-    assert sorted(path.name[:4] for path in tmp_path.glob("*/*.json")) == ["0001", "0002"]
-
-
 def test_disabled_benchmarks_check_contracts_and_save_nothing(tmp_path: Path) -> None:
     done = type_in(tmp_path, *HERE, "--benchmark-disable")
     assert done.status == 0, done.output
@@ -202,6 +190,15 @@ def sized(size):
     width = {"tiny": 8, "large": 64}[size]
     return nn.Linear(width, width), {"input": torch.randn(2, width)}
 
+def frozen():
+    return nn.Linear(16, 16).requires_grad_(False), torch.randn(4, 16)
+
+def text():
+    class Text(nn.Linear):
+        def forward(self, x):
+            return "no tensor"
+    return Text(16, 16), torch.randn(4, 16)
+
 def never():
     def misbehave(inference, tracked):
         raise ValueError("never works")
@@ -253,6 +250,15 @@ def test_a_run_in_which_nothing_could_be_measured_is_saved_all_the_same(models: 
     assert [(one.status, done.run()["benchmarks"]) for one in done.unmeasured()] == [("crashed", [])]
     assert "ValueError: never works" in done.output
     assert "Not saving anything" not in done.output
+
+
+@pytest.mark.parametrize(("name", "status", "said"), [("frozen", 0, "nothing to switch off"), ("text", 1, "holds no tensor")])
+def test_a_finding_about_a_model_is_no_failure_but_a_run_that_measures_nothing_is(
+    models: Path, tmp_path: Path, name: str, status: int, said: str
+) -> None:
+    done = type_in(tmp_path, "--model", f"{models}:{name}", "--modes", "tracked,no_grad", "--in-process", *TINY[4:6])
+    assert (done.status, "failed" in done.output) == (status, False), done.output
+    assert said in done.output
 
 
 # What is typed.

@@ -15,10 +15,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analysis.compare import (
-    BYTES,
-    LIMITS,
-    CompareError,
-    NothingInCommonError,
     byte_changes,
     compare,
     gate_lines,
@@ -27,8 +23,8 @@ from analysis.compare import (
     regressions,
     tables,
 )
-from analysis.read import Run
-from analysis.render import VIEWS, rendered
+from analysis.read import AnalysisError, Run
+from analysis.render import rendered
 from benchmarks import intervals
 from benchmarks.record import Interval, Memory, ProcessReading, Result
 
@@ -166,7 +162,6 @@ def test_bytes_are_compared_to_the_byte_and_once_for_both_allocators() -> None:
         ({"speedup": about(1.24)}, (), False),
         ({"speedup": about(1.24)}, ("speedup=0%",), True),
         ({"speedup": about(1.4)}, (), False),
-        ({"seconds": 1.0}, (), False),
         ({"memory": {"peak_tensor_bytes": 4095}}, (), False),
         ({"memory": {"peak_tensor_bytes": 4097}}, (), True),
         ({"memory": {"peak_tensor_bytes": 4097}}, ("peak_tensor_bytes=1",), False),
@@ -194,44 +189,19 @@ def test_a_regression_is_told_with_its_figures_and_what_was_allowed() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    [
-        "speed=2%",
-        "speedup",
-        "speedup=fast",
-        "speedup=2",
-        "speedup=1MiB",
-        "saved_bytes=-1",
-        "saved_bytes",
-        "seconds=10%",
-        "vanished=1",
-    ],
+    ["speed=2%", "", "speedup", "speedup=fast", "speedup=2", "speedup=1MiB", "saved_bytes=-1", "saved_bytes", "vanished=1"],
 )
 def test_a_mistyped_allowance_is_refused_with_what_is_expected(text: str) -> None:
-    with pytest.raises(CompareError, match=r"choose from speedup=AMOUNT, peak_tensor_bytes=|a percentage such as 5%") as error:
+    with pytest.raises(AnalysisError, match=r"choose from speedup=AMOUNT, peak_tensor_bytes=|a percentage such as 5%") as error:
         limits_of([text])
     assert str(error.value).startswith(f"--allow {text}: ")
 
 
-@QUICK
-@given(
-    st.sampled_from(list(BYTES)), st.integers(0, 10**6), st.sampled_from([("", 1), ("B", 1), ("KiB", 2**10), ("MiB", 2**20)])
-)
-def test_an_amount_of_bytes_is_read_as_it_is_written(name: str, amount: int, unit: tuple[str, int]) -> None:
-    assert limits_of([f"{name}={amount}{unit[0]}"])[name].size == amount * unit[1]
-
-
-@QUICK
-@given(st.text(max_size=30).filter(lambda text: text.partition("=")[0] not in LIMITS and text != "vanished"))
-def test_any_other_text_is_refused_in_words(text: str) -> None:
-    with pytest.raises(CompareError, match="unknown; choose from"):
-        limits_of([text])
-
-
 def test_runs_with_nothing_in_common_cannot_be_judged() -> None:
     for head in ([result(device="cuda")], [result(model="lstm")]):
-        with pytest.raises(NothingInCommonError, match="no case is in both runs"):
+        with pytest.raises(AnalysisError, match="no case is in both runs"):
             regressions(changes_of([result()], head))
-    with pytest.raises(NothingInCommonError):
+    with pytest.raises(AnalysisError):
         regressions(compare(run(), Run([])))
 
 
@@ -246,15 +216,12 @@ def simulated(draws: np.random.Generator, spreads: Sequence[float] | np.ndarray[
     return run(*results)
 
 
-@pytest.mark.parametrize(("quieter", "pairs"), [(1, 200), (10, 60)])
-def test_two_runs_of_one_commit_do_not_fail_the_gate(quieter: int, pairs: int) -> None:
-    """Noise of 1 to 3 % between processes; one run of each pair is so many times quieter than the other."""
+def test_two_runs_of_one_commit_do_not_fail_the_gate() -> None:
+    """Noise of 1 to 3 % between processes; one run of each pair is ten times quieter than the other."""
     draws = np.random.default_rng(7)
     spreads = draws.uniform(0.01, 0.03, CASES)
-    noises = [spreads, spreads / quieter]
-    runs = [simulated(draws, noises[number % 2]) for number in range(pairs + 1)]
-    failed = sum(bool(len(regressions(compare(base, head)))) for base, head in pairwise(runs))
-    assert failed <= pairs // 100
+    runs = [simulated(draws, noise) for _ in range(20) for noise in (spreads, spreads / 10)]
+    assert not any(len(regressions(compare(base, head))) for base, head in pairwise(runs))
 
 
 def test_a_true_loss_of_10_percent_among_60_cases_is_found_and_no_other() -> None:
@@ -309,37 +276,25 @@ def test_what_limits_a_comparison_is_said() -> None:
     assert "1 case: not the same work, parameters or inputs differ" in opening.notes
 
 
-@pytest.mark.parametrize("name", [*VIEWS, "csv", "json"])
-def test_every_format_shows_names_as_text(name: str) -> None:
-    hostile = "<script>alert(1)</script>|**x**"
-    base, head = (run(*group({"no_grad": speedup}, model=hostile)) for speedup in (1.25, 1.0))
-    changes = compare(base, head)
-    text = rendered(tables(base, head, changes), changes, name)
-    assert "alert(1)" in text
-    assert ("<script>" in text) == (name in ("terminal", "csv", "json", "latex", "markdown"))
-    assert "**x**" not in text or name in ("terminal", "csv", "json", "latex", "html")
-
-
-_ends = st.tuples(*[st.floats(0, 1, exclude_min=True) | st.floats(1, 1e308)] * 3).map(
-    lambda ends: Interval(*_middle_first(*sorted(ends)))
+_ends = st.lists(st.floats(0, 1, exclude_min=True) | st.floats(1, 1e308), min_size=3, max_size=3).map(sorted)
+_row = st.tuples(
+    _ends.map(lambda ends: Interval(ends[1], ends[0], ends[2])), *[st.none() | st.integers(0, 2**62)] * 2, st.booleans()
 )
-_some = st.none() | st.integers(0, 2**62)
-
-
-def _middle_first(low: float, estimate: float, high: float) -> tuple[float, float, float]:
-    return estimate, low, high
+_rows = st.dictionaries(st.sampled_from(["tracked", "no_grad", "detach"]), _row)
 
 
 @QUICK
-@given(st.lists(st.tuples(st.sampled_from(["tracked", "no_grad", "detach"]), _ends, _some, _some, st.booleans()), max_size=6, unique_by=lambda row: row[0]),
-       st.lists(st.tuples(st.sampled_from(["tracked", "no_grad", "detach"]), _ends, _some, _some, st.booleans()), max_size=6, unique_by=lambda row: row[0]))  # fmt: skip
-def test_whatever_two_runs_hold_they_can_be_compared(base: list[Any], head: list[Any]) -> None:
+@given(_rows, _rows)
+def test_whatever_two_runs_hold_they_can_be_compared(base: dict[str, Any], head: dict[str, Any]) -> None:
     runs = [
-        Run([result(mode, speedup, trusted=trusted, memory=Memory(peak, held)) for mode, speedup, peak, held, trusted in rows])
+        Run([
+            result(mode, speedup, trusted=trusted, memory=Memory(peak, held))
+            for mode, (speedup, peak, held, trusted) in rows.items()
+        ])
         for rows in (base, head)
-    ]
-    changes = compare(runs[0], runs[1])
-    assert len(changes) == len({row[0] for row in (*base, *head)})
-    assert rendered(tables(runs[0], runs[1], changes), changes, "terminal")
+    ]  # fmt: skip
+    changes = compare(*runs)
+    assert set(changes["mode"]) == {*base, *head}
+    assert rendered(tables(*runs, changes), changes)
     if changes["status"].eq("compared").any():
         assert gate_lines(changes, regressions(changes))[-1].startswith("gate: ")

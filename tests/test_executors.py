@@ -45,7 +45,7 @@ class StandIn:
 
 def measure(job: Job, workers: Workers) -> Iterator[GroupResult]:
     """What `group.measure` yields, made up."""
-    case = replace(builders.case("tracked"), device=job.device)
+    case = replace(builders.case("tracked"), device=job.device, dtype=job.dtype)
     yield GroupResult(case.group, [Timed(builders.result("tracked", memory=MEMORY, device=job.device), [1e-4], 1)])
 
 
@@ -78,3 +78,17 @@ def test_where_meters_cannot_be_tried_no_figure_is_trusted_and_jobs_are_timed_al
     (memory,) = memories(StandIn(Failure(status, "it was lost")), "cpu")
     assert {getattr(memory, figure) for figure in METERS} == {None}
     assert f"could not be tried: {status}: it was lost" in memory.unavailable["saved_bytes"]
+
+
+def test_an_unforeseen_error_costs_what_is_left_of_its_job_alone() -> None:
+    def breaks(job: Job, workers: Workers) -> Iterator[GroupResult]:
+        yield from measure(job, workers)
+        if job.dtype == "bfloat16":
+            raise OSError(24, "Too many open files")
+
+    here = Here(StandIn([]), breaks)
+    both = replace(JOB, allocators=("pages_kept", "as_shipped"), dtype="bfloat16")
+    first, lost, after = here.results([replace(both, dtype="bfloat16"), JOB])
+    assert (len(first.timed), len(after.timed)) == (1, 1)
+    assert [(one.case.allocator, one.status) for one in lost.unmeasured] == [("as_shipped", "crashed")]
+    assert "Too many open files" in lost.unmeasured[0].reason

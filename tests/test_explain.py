@@ -45,10 +45,12 @@ def test_a_case_is_explained_as_a_tree_of_modules_with_bars_and_its_facts() -> N
 
 
 def test_parts_of_the_saved_bytes_that_are_no_activations_are_named() -> None:
-    text = explained(memory={"saved_bytes": 32768, "opaque_saved_bytes": 1024, "cast_saved_bytes": 2048})
+    text = explained(
+        memory={"saved_bytes": 32768, "opaque_saved_bytes": 1024, "cast_saved_bytes": 2048, "input_saved_bytes": 4096}
+    )
     assert text.startswith(
         "mlp tiny tracked (forward, cpu, float32, eager): saved 32.0 KiB (1.00 KiB of it in workspaces of\n"
-        "  libraries, beside it 2.00 KiB in copies of parameters that autocast made)"
+        "  libraries, beside it 2.00 KiB in copies of parameters that autocast made, + input 4.00 KiB)"
     )
     assert "workspaces" not in explained(memory={"opaque_saved_bytes": 0, "cast_saved_bytes": 0})
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import pytest
@@ -20,13 +21,16 @@ from benchmarks.group import examine_modes, measure
 from benchmarks.intervals import median_ratio
 from benchmarks.measure.alternating import PLACEBO, time_together
 from benchmarks.measure.examine import Examination, examine, examine_together
+from benchmarks.measure.known_blocks import Reading, try_meters
 from benchmarks.measure.queued import HELD_BLOCKS, WARM_SECONDS, bound_by, busy_seconds, limits_on
 from benchmarks.measure.timing import Block, Limits, Timings, arm, time_arms
-from benchmarks.models import Source
+from benchmarks.models import MODELS, Source
 from benchmarks.modes import Step
 from benchmarks.options import Effort
 from benchmarks.plan import Job
 from benchmarks.record import Contract, Kernels, Memory, ModelFacts
+from benchmarks.selfcheck import device as selfcheck
+from benchmarks.workers import InProcess
 
 US = 1e-6
 SHORT = Limits(rounds=10, seconds=0.0, longest_seconds=math.inf)
@@ -138,9 +142,13 @@ def test_arms_run_in_turn_behind_a_held_queue_and_one_that_raises_there_is_named
 
         return call
 
-    timings = Timings(4, 1, {}, host_seconds={"a": 5 * US, "b": 5 * US})
+    timings = Timings(4, 1, dict.fromkeys("ab", [2e-4] * 3), host_seconds={"a": 5 * US, "b": 5 * US})
     busy_seconds({"a": step("a"), "b": step("b")}, Cuda(cuda=cuda), timings)
     assert order == ["a", "a", "b", "b"] * HELD_BLOCKS
+    slow = replace(timings, seconds=dict.fromkeys("ab", [10.0] * 3))
+    order.clear()
+    busy_seconds({"a": step("a"), "b": step("b")}, Cuda(cuda=cuda), slow)
+    assert order == ["a", "a", "b", "b"] * 5, "a call that takes seconds varies little"
     with pytest.raises(Failure, match="boom") as caught:
         busy_seconds({"a": step("a"), "b": step("b", len(order) + 6)}, Cuda(cuda=cuda), timings)
     assert caught.value.arm == "b"
@@ -189,10 +197,12 @@ def test_a_process_of_a_group_reads_all_three_clocks_and_a_later_one_two(monkeyp
     monkeypatch.setattr("benchmarks.measure.alternating.device_named", lambda _: Quick(cuda=FakeCuda()))
     monkeypatch.setattr("benchmarks.measure.queued.WARM_SECONDS", 0.0)
     monkeypatch.setattr("benchmarks.measure.queued.WARM_AGAIN_SECONDS", 0.0)
+    monkeypatch.setattr("benchmarks.allocator.keep_pages", lambda: None)
     job = Job(scenario="forward", source=Source("mlp", "tiny"), device="cpu", dtype="float32", modes=("tracked", "no_grad"))
     limits = Limits(rounds=2, seconds=0.0)
     first = time_together(job, job.modes, limits, 0, own_process=False)
-    assert set(first.busy_seconds) == set(first.host_seconds) == {"tracked", "no_grad", "placebo"}
+    assert set(first.busy_seconds) == {"tracked", "no_grad"}
+    assert set(first.host_seconds) == {"tracked", "no_grad", "placebo"}
     later = time_together(job, job.modes, limits, 1, own_process=False)
     assert (later.busy_seconds, set(later.host_seconds)) == ({}, {"tracked", "no_grad", "placebo"})
 
@@ -205,10 +215,11 @@ class Examining:
     """Workers in which `failing` modes fail each by itself, and which come as far as `together` says with all of them in one."""
 
     def __init__(self, together: Sequence[str] | None, failing: Sequence[str] = ()) -> None:
-        self.together, self.failing, self.alone = together, failing, []
+        self.together, self.failing = together, failing
+        self.alone: list[str] = []
         self.fresh = True
 
-    def run(self, task: Any, job: Job, mode: Any, *args: Any, arms: Sequence[str]) -> Any:
+    def run(self, task: Any, job: Job, mode: Any, *args: Any, arms: Sequence[str], launch: int = 0) -> Any:
         if task is examine_together:
             assert tuple(arms) == tuple(mode) == ("tracked", "no_grad", "detach")
             if self.together is None:
@@ -264,9 +275,9 @@ def test_what_was_read_on_a_gpu_reaches_the_record_the_table_and_the_answer() ->
     """Tracked takes 12 us of the host more, the device as long in both modes: time is the host's where that is slower."""
 
     class OnFake(Examining):
-        def run(self, task: Any, job: Job, modes: Any, *args: Any, arms: Sequence[str], **how: Any) -> Any:
+        def run(self, task: Any, job: Job, mode: Any, *args: Any, arms: Sequence[str], launch: int = 0) -> Any:
             if task is not time_together:
-                return super().run(task, job, modes, *args, arms=arms)
+                return super().run(task, job, mode, *args, arms=arms)
             cuda = FakeCuda()
             costs = {"tracked": 6.2, PLACEBO: 6.2, "no_grad": 5.0, "detach": 6.3}
             steps = {name: Work(cuda, 10, costs[name] * US, device_us * US) for name in arms}
@@ -290,3 +301,119 @@ def test_what_was_read_on_a_gpu_reaches_the_record_the_table_and_the_answer() ->
             assert answer.startswith("Use no_grad where no gradients are needed: no_grad is 1.239 ±0.001 times")
         else:
             assert "tracking costs no time, 12.0 us of CPU a call hidden behind 500 us of the GPU's work" in answer
+
+
+# The device's own check.
+
+
+def bench(cuda: FakeCuda) -> selfcheck.Bench:
+    def spin(seconds: float) -> None:
+        cuda.host_seconds += seconds
+
+    return selfcheck.Bench(Cuda(cuda=cuda), cuda.clock, spin)
+
+
+def told(checks: Iterable[selfcheck.Check]) -> dict[str, bool | None]:
+    return {check.name: check.good for check in checks}
+
+
+@pytest.mark.parametrize("device_us", [1.0, 50.0], ids=["host-bound", "device-bound"])
+def test_two_percent_that_are_planted_where_they_decide_are_found(device_us: float) -> None:
+    cuda = FakeCuda()
+    ratio = bench(cuda).planted_ratio(Work(cuda, 10, 5 * US, device_us * US))
+    check = selfcheck.planted_check("it", ratio)
+    assert check.good, check
+    assert not selfcheck.planted_check("it", 1.0).good
+
+
+@cache
+def sound() -> Timings:
+    cuda = FakeCuda()
+    steps = {name: Work(cuda, 10, cost * US, 1 * US) for name, cost in (("tracked", 6), (PLACEBO, 6), ("no_grad", 5))}
+    return bench(cuda).all_clocks(steps)
+
+
+def test_clocks_are_held_against_each_other() -> None:
+    timings = sound()
+    found = told(selfcheck.clock_checks("it", timings))
+    assert found == {
+        "it tracked": True, "it no_grad": True, "it, driver allocations while timing": True,
+        "it, the same code timed twice": True, "it, speedup of no_grad": None,
+    }  # fmt: skip
+    wall = {name: 1.5 * timings.seconds[name][0] / timings.calls for name in ("tracked", "no_grad")}
+    wrong = replace(
+        timings,
+        busy_seconds=wall,
+        driver_allocations={"tracked": 0.1},
+        seconds=timings.seconds | {PLACEBO: [1.0] * len(timings.seconds[PLACEBO])},
+    )
+    assert set(told(selfcheck.clock_checks("it", wrong)).values()) == {False, None}
+    gaps = replace(timings, host_seconds=dict.fromkeys(timings.seconds, 1 * US))
+    assert told(selfcheck.clock_checks("it", gaps))["it tracked"] is False, "nothing accounts for the time of a call"
+    unread = replace(timings, busy_seconds={})
+    assert told(selfcheck.clock_checks("it", unread))["it tracked"] is False
+
+
+def test_bytes_of_a_chain_are_known_from_its_shape() -> None:
+    read = {"tracked": (400, 400), "detach": (400, 100), "no_grad": (200, 100), "inference_mode": (200, 100)}
+    assert set(told(selfcheck.chain_checks(4, 100, read)).values()) == {True}
+    assert list(told(selfcheck.chain_checks(4, 100, read | {"no_grad": (712, 612)})).values()) == [True, True, False, True]
+
+
+class Answering:
+    """Workers that answer as a sound accelerator's would; `lost` is a task whose worker is lost."""
+
+    fresh = True
+
+    def __init__(self, lost: Any = None) -> None:
+        self.lost = lost
+        self.processes: list[int] = []
+
+    def run(self, task: Any, *args: Any, launch: int = 0, **_: Any) -> Any:
+        if task is self.lost:
+            raise Failure("crashed", "the process was killed by SIGSEGV")
+        if task is selfcheck.chain:
+            _, layers, batch, width = args
+            unit = 4 * batch * width
+            return {"tracked": (layers * unit, layers * unit), "detach": (layers * unit, unit)} | dict.fromkeys(
+                ("no_grad", "inference_mode"), (2 * unit, unit)
+            )
+        if task is selfcheck.saved:
+            numbers = MODELS["mlp"].sizes[args[1]]
+            return 4 * numbers["depth"] * numbers["batch"] * numbers["width"]
+        if task is selfcheck.clocks:
+            self.processes += [launch] if len(args) == 4 else []
+            return sound()
+        known = [Reading("peak_tensor_bytes", "cuda:0", 8, 8, 8, within_tolerance=True)]
+        return {selfcheck.fresh_state: (True, 0.5), selfcheck.cpu_only: True, try_meters: known, selfcheck.planted: 1.02}[task]
+
+
+@pytest.mark.parametrize(("lost", "status"), [(None, 0), (selfcheck.chain, 1)])
+def test_the_check_tells_each_figure_and_ends_as_they_say(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], lost: Any, status: int
+) -> None:
+    monkeypatch.setattr("benchmarks.device.Cuda.unavailable", lambda _: None)
+    workers: Any = Answering(lost)
+    assert selfcheck.main(["--device", "cuda"], workers) == status
+    lines = capsys.readouterr().out.splitlines()
+    failed = [line for line in lines if line.startswith("FAIL")]
+    assert failed == ["FAIL  chains: crashed: the process was killed by SIGSEGV (expected: a figure)"] * (3 if lost else 0)
+    assert "ok    a worker starts with the accelerator unopened: True (expected: True)" in lines
+    assert lines[-1].startswith("ok    speedups of 5 processes: 0.00% apart")
+    assert workers.processes == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(("device", "said"), [("cpu", "there is no accelerator here"), ("mps", "there is no clock")])
+def test_without_an_accelerator_the_check_says_so(capsys: pytest.CaptureFixture[str], device: str, said: str) -> None:
+    assert selfcheck.main(["--device", device]) == 2
+    (line,) = capsys.readouterr().out.splitlines()
+    assert said in line
+
+
+def test_what_runs_in_workers_gives_the_known_bytes_where_the_stand_in_is_the_processor() -> None:
+    """The same tasks on a CPU, as far as it has what they ask for."""
+    for size in ("tiny", "small"):
+        workers: Any = InProcess()
+        (check,) = selfcheck._saved(workers.run, "cpu", size)
+        assert check.good, check
+    assert selfcheck.cpu_only()

@@ -270,6 +270,15 @@ def test_a_mode_that_breaks_its_contract_is_told_with_its_promises_and_the_rest_
     assert results["inference_mode"].over_no_grad is None
 
 
+def test_a_model_that_tracks_nothing_is_a_finding_and_no_defect() -> None:
+    broken = [Broken("history", "the output has no history")]
+    workers = StandIn({"tracked": replace(EXAMINED, contract=Contract(holds=False, broken=broken), memory=None)})
+    results, unmeasured = measured(workers)
+    assert unmeasured["tracked"].status == "unsupported"
+    assert unmeasured["tracked"].reason.startswith("there is nothing to switch off: no parameter requires grad")
+    assert set(results) == {"no_grad", "inference_mode"}
+
+
 def test_without_tracked_the_others_go_on_without_comparison() -> None:
     workers = StandIn({"tracked": Failure("out_of_memory", "needs 2 GiB")})
     results, unmeasured = measured(workers, replace(JOB, modes=("no_grad", "inference_mode")), processes=3)

@@ -48,6 +48,7 @@ def test_the_figures_of_a_chain_of_layers_are_exact() -> None:
         saved_bytes=3 * U,
         opaque_saved_bytes=0,
         cast_saved_bytes=0,
+        input_saved_bytes=U,
         graph_nodes=4 + 3 * 4,
         saved_by_module=[SavedBy(str(number), U) for number in (1, 2, 3)],
     )
@@ -183,11 +184,11 @@ def test_growth_on_a_gpu_is_its_allocators() -> None:
 def test_a_figure_takes_what_rests_on_it_along_and_one_that_was_not_there_needs_no_reason() -> None:
     whole = Memory(
         peak_tensor_bytes=1, held_tensor_bytes=2, saved_bytes=3, peak_rss_bytes=4, opaque_saved_bytes=5, cast_saved_bytes=6,
-        held_bytes_per_step=7, heap_bytes_per_step=8, saved_by_module=[SavedBy("x", 3)],
+        input_saved_bytes=9, held_bytes_per_step=7, heap_bytes_per_step=8, saved_by_module=[SavedBy("x", 3)],
     )  # fmt: skip
     assert withheld(whole, {}) == whole
     assert withheld(whole, {"saved_bytes": "why", "peak_reserved_bytes": "no GPU"}) == replace(
-        whole, saved_bytes=None, opaque_saved_bytes=None, cast_saved_bytes=None, saved_by_module=[],
+        whole, saved_bytes=None, opaque_saved_bytes=None, cast_saved_bytes=None, input_saved_bytes=None, saved_by_module=[],
         unavailable={"saved_bytes": "why"},
     )  # fmt: skip
     assert withheld(whole, {"held_tensor_bytes": "off", "peak_rss_bytes": "off"}) == replace(

@@ -5,16 +5,20 @@ from __future__ import annotations
 import random
 import subprocess
 import sys
-from collections import OrderedDict, UserDict
+import threading
+from collections import OrderedDict, UserDict, defaultdict
 from collections.abc import Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
+from torch.nn.utils.rnn import pack_sequence
 
 from benchmarks.models import AS_BUILT, DTYPES, MODELS, SIZES, Source, Workload
 from benchmarks.models.workload import Family, map_tensors, seeded, tensors
@@ -49,15 +53,21 @@ def test_a_family_has_all_sizes_from_small_to_large(family: Family) -> None:
 
 
 @every_family
-def test_a_model_is_built_with_the_same_values_every_time(family: Family) -> None:
-    first, second = values(family.workload("tiny")), values(family.workload("tiny"))
+def test_a_model_is_built_with_the_same_values_every_time_and_leaves_the_generators_alone(family: Family) -> None:
+    start_generators()
+    expected = list(draws())
+    start_generators()
+    first = values(family.workload("tiny"))
+    assert list(draws()) == expected
+    second = values(family.workload("tiny"))
     assert list(first) == list(second)
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
 @every_family
-def test_a_model_is_in_eval_mode_and_tracks_its_parameters(family: Family) -> None:
-    workload = family.workload("small")
+@pytest.mark.parametrize("size", ["tiny", "small"])
+def test_a_model_is_in_eval_mode_and_tracks_its_parameters(family: Family, size: str) -> None:
+    workload = family.workload(size)
     assert not any(module.training for module in workload.module.modules())
     assert not any(tensor.requires_grad for tensor in workload.input_tensors())
     output = workload.run(workload.module)
@@ -154,6 +164,11 @@ def test_inputs_of_another_kind_are_refused_by_their_type(inputs: Any) -> None:
         Workload.of(Echo(), inputs)
 
 
+def test_an_input_that_is_given_twice_stays_one_tensor() -> None:
+    moved = Workload.of(Echo(), {"x": X, "again": [X]}).to("cpu", torch.bfloat16)
+    assert moved.kwargs["x"] is moved.kwargs["again"][0]
+
+
 def test_a_dtype_is_given_to_floating_point_values_and_to_nothing_else() -> None:
     mask = torch.tensor([True])
     workload = Workload.of(Echo(), (X, IDS, {"deep": [Y, mask]}, 3.0)).to("cpu", torch.bfloat16)
@@ -177,6 +192,11 @@ def test_an_input_that_requires_grad_stays_a_leaf_that_does() -> None:
     weight = torch.ones(2, requires_grad=True)
     (moved,) = Workload.of(Echo(), weight).to("cpu", torch.float64).args
     assert (moved.requires_grad, moved.is_leaf, moved.dtype) == (True, True, torch.float64)
+
+
+@pytest.mark.parametrize("tensor", [torch.ones(0), torch.eye(2).to_sparse()], ids=["empty", "sparse"])
+def test_an_input_without_memory_of_its_own_is_moved_too(tensor: torch.Tensor) -> None:
+    assert Workload.of(Echo(), tensor).to("cpu", torch.float64).args[0].dtype == torch.float64
 
 
 def test_a_workload_tells_its_device_and_refuses_to_be_on_several() -> None:
@@ -209,23 +229,109 @@ class Slotted:
     second: Any
 
 
-def test_mapping_replaces_every_tensor_of_a_copy_and_none_of_the_original() -> None:
-    held = [X, Y, IDS, X, Y, IDS]
-    cache = object()
-    tree = {"a": [X, (Y, None)], "b": OrderedDict(c=UserDict(d=IDS)), "e": Pair(X, 3), "f": Slotted(Y, ["text", cache, IDS])}
-    mapped = map_tensors(lambda tensor: tensor + 1, tree)
-    assert [id(tensor) for tensor in tensors(tree)] == [id(tensor) for tensor in held]
-    assert [tensor.tolist() for tensor in tensors(mapped)] == [(tensor + 1).tolist() for tensor in held]
-    assert [type(value) for value in mapped.values()] == [list, OrderedDict, Pair, Slotted]
-    assert (type(mapped["b"]["c"]), mapped["a"][1][1], mapped["e"].second) == (UserDict, None, 3)
-    assert mapped["f"].second[1] is cache, "what nobody has told pytree of is passed over"
+class Cache:
+    """An object that nobody has told pytree of."""
+
+    def __init__(self, tensor: torch.Tensor) -> None:
+        self.tensor = tensor
 
 
-@pytest.mark.parametrize("walk", [tensors, lambda tree: map_tensors(torch.neg, tree)], ids=["find", "map"])
-@pytest.mark.parametrize("wrap", [lambda inner: [inner], lambda inner: Slotted(inner, None)], ids=["lists", "dataclasses"])
-def test_nesting_without_end_is_refused_in_words(wrap: Any, walk: Any) -> None:
+CONTAINERS: list[Any] = [
+    list, tuple,
+    lambda children: dict(enumerate(children)), lambda children: OrderedDict(enumerate(children)),
+    lambda children: UserDict(enumerate(children)),
+    lambda children: Pair(children[:1], children[1:]), lambda children: Slotted(children[:1], children[1:]),
+]  # fmt: skip
+LEAVES = st.one_of(st.builds(torch.zeros, st.just(1)), st.none(), st.integers(), st.text(max_size=3), st.builds(object))
+TREES = st.recursive(
+    LEAVES, lambda inner: st.builds(lambda make, held: make(held), st.sampled_from(CONTAINERS), st.lists(inner))
+)
+
+
+def outline(tree: Any) -> Any:
+    """Types, keys and values, and each leaf as itself: equal where two trees are the same."""
+    if isinstance(tree, Slotted):
+        return type(tree), [outline(getattr(tree, part.name)) for part in fields(tree)]
+    if isinstance(tree, dict | UserDict):
+        return type(tree), [(key, outline(value)) for key, value in tree.items()]
+    if isinstance(tree, list | tuple):
+        return type(tree), [outline(value) for value in tree]
+    return id(tree)
+
+
+@settings(max_examples=100, deadline=None, derandomize=True, database=None)
+@given(TREES)
+def test_mapping_replaces_every_tensor_of_a_copy_in_order_and_none_of_the_original(tree: Any) -> None:
+    before, held = outline(tree), tensors(tree)
+    assert outline(map_tensors(lambda tensor: tensor, tree)) == before
+    seen: list[torch.Tensor] = []
+
+    def raised(tensor: torch.Tensor) -> torch.Tensor:
+        seen.append(tensor)
+        return tensor + 1
+
+    mapped = map_tensors(raised, tree)
+    assert [id(tensor) for tensor in seen] == [id(tensor) for tensor in held]
+    assert [tensor.item() for tensor in tensors(mapped)] == [1.0] * len(held)
+    assert outline(tree) == before
+
+
+def test_containers_of_torch_and_of_python_keep_their_names_and_defaults() -> None:
+    largest = map_tensors(torch.neg, torch.max(torch.tensor([[1.0, 3.0]]), dim=1))
+    assert (largest.values.tolist(), largest.indices.tolist()) == ([-3], [-1])
+    assert len(tensors(pack_sequence([torch.ones(3), torch.ones(2)]))) == 2
+    mapped = map_tensors(torch.neg, defaultdict(list, a=torch.ones(1)))
+    assert (mapped["a"].item(), mapped["missing"]) == (-1, [])
+
+
+def test_an_object_that_nobody_told_pytree_of_is_looked_through_once() -> None:
+    """So are the caches that decoders return; such objects may refer to each other."""
+    cache: Any = Cache(X)
+    cache.layers = [Cache(Y), "text", None, 3]
+    cache.layers[0].owner = cache
+    assert [id(tensor) for tensor in tensors((cache, cache))] == [id(X), id(Y)]
+    first, again = map_tensors(torch.neg, (cache, cache))
+    assert first is again is first.layers[0].owner
+    assert (first.tensor.tolist(), first.layers[0].tensor.tolist(), first.layers[1:]) == (
+        (-X).tolist(),
+        [-0.0],
+        ["text", None, 3],
+    )
+    assert cache.tensor is X
+
+
+def test_what_holds_no_values_of_its_own_is_passed_over_and_what_pytree_was_told_of_is_its_to_open() -> None:
+    empty = threading.Lock()
+    assert tensors((Y, np.ones(2), Slotted, nn.Linear(2, 2), torch, lambda: X, empty)) == [Y]
+    assert map_tensors(torch.neg, [Y, empty])[1] is empty
+
+    class Told(Cache):
+        pass
+
+    torch.utils._pytree.register_pytree_node(Told, lambda told: ([told.tensor], None), lambda held, _: Told(*held))
+    assert tensors(Told(X)) == [X]
+    assert map_tensors(torch.neg, Told(X)).tensor.tolist() == (-X).tolist()
+
+
+def _holding_itself() -> Any:
+    holding: list[Any] = [X]
+    holding.append(holding)
+    return holding
+
+
+def _deep(make: Any) -> Any:
     tree: Any = X
     for _ in range(2000):
-        tree = wrap(tree)
-    with pytest.raises(TypeError, match="nested too deep to be followed, or holds itself"):
-        walk(tree)
+        tree = make(tree)
+    return tree
+
+
+@pytest.mark.parametrize(
+    "tree",
+    [_holding_itself(), _deep(lambda inner: [inner]), _deep(lambda inner: Slotted(inner, None))],
+    ids=["itself", "lists", "dataclasses"],
+)
+def test_nesting_without_end_is_refused_in_words(tree: Any) -> None:
+    for walk in (tensors, lambda tree: map_tensors(torch.neg, tree)):
+        with pytest.raises(TypeError, match="nested too deep to be followed, or holds itself"):
+            walk(tree)

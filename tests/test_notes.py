@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from builders import group, result, run, unmeasured
 
-from analysis.notes import MOST, by_group, few, notes
+from analysis.notes import MOST, notes
 from benchmarks.record import Contract, Interval, Kernels, Memory
 
 CONTROL = "control: the same code timed twice differed by 0.1 %; differences below 0.6 % cannot be told"
@@ -148,17 +148,7 @@ def test_at_most_five_notes_are_shown_and_the_rest_is_counted() -> None:
     assert notes(everything, most=7)[-1].endswith("(and 1 more note: `summarise` tells all)")
 
 
-def test_notes_are_one_line_each() -> None:
-    evil = run(result("tracked"), unmeasured=[unmeasured(reason="a\nb")], conditions={"warnings": ["c\nd"]})
-    assert all("\n" not in note for note in notes(evil))
-
-
 @pytest.mark.parametrize("wild", [Interval(1e-99, 1e-99, 1e99), Interval(1e99, 1e-99, 1e99)])
 def test_intervals_that_know_nothing_are_no_difference(wild: Interval) -> None:
     measured = run(result(), *[result("no_grad", wild, allocator="as_shipped")])
     assert not [note for note in notes(measured) if note.startswith("as_shipped")]
-
-
-def test_lists_are_short_and_groups_of_the_same_modes_stand_together() -> None:
-    assert few(["a", "b", "c", "d", "e"]) == "a; b; c; and 2 more"
-    assert by_group(["x", "y", "x", "z"], ["a", "a", "b", "a"]) == ["x (a, b)", "y, z (a)"]

@@ -11,7 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.models import MODELS, SIZES
-from benchmarks.options import ALL_MODES, Effort, RunOptions, add_options, names_of, number_above_0, parsed, whole_from
+from benchmarks.options import (
+    ALL_MODES,
+    Effort,
+    RunOptions,
+    add_options,
+    names_of,
+    number_above_0,
+    parsed,
+    size_in_bytes,
+    whole_from,
+)
 from benchmarks.scenarios import SCENARIOS
 
 QUICK = settings(deadline=None, derandomize=True, database=None)
@@ -43,11 +53,13 @@ def test_every_option_comes_back_as_it_was_typed() -> None:
         "--freeze", "encoder.*", "--scenarios", "forward,operators", "--device", "cpu,cuda:1", "--dtype", "bfloat16",
         "--execution", "eager", "--allocator", "as_shipped", "--in-process", "--threads", "2", "--budget", "0.5",
         "--precision", "0.1", "--processes", "3", "--retries", "0", "--worker-timeout", "7.5",
+        "--memory-limit", "1.5GiB",
     )  # fmt: skip
     assert typed_in == RunOptions(
         models=("mlp", "lstm"), own_models=("a.py:one", "b.py:two"), sizes=("tiny",), modes=("no_grad", "item"),
         freeze=("encoder.*",), scenarios=("forward", "operators"), device=("cpu", "cuda:1"), dtype=("bfloat16",),
-        execution=("eager",), allocator=("as_shipped",), in_process=True, processes=3, effort=Effort(2, 0.5, 0.1, 3, 0, 7.5),
+        execution=("eager",), allocator=("as_shipped",), in_process=True, processes=3,
+        effort=Effort(2, 0.5, 0.1, 3, 0, 7.5, 3 * 2**29),
     )  # fmt: skip
 
 
@@ -113,3 +125,14 @@ def test_whatever_is_typed_gives_a_number_in_range_or_is_refused(value: float | 
         assert 0 < number_above_0(below=1)(str(value)) < 1
     with suppress(REFUSED):
         assert whole_from(2)(str(value)) >= 2
+
+
+@pytest.mark.parametrize(("text", "size"), [("4GiB", 2**32), ("2 MiB", 2**21), ("1048576", 2**20), ("1048576B", 2**20)])
+def test_a_size_is_a_number_with_its_unit(text: str, size: int) -> None:
+    assert size_in_bytes(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "4 GB", "-1GiB", "0", "1KiB", "inf", "1e9", "GiB", "4GiB0"])
+def test_anything_else_is_no_size(text: str) -> None:
+    with pytest.raises(REFUSED, match="expected at least 1MiB"):
+        size_in_bytes(text)

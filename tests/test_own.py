@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.models.own import ModelError, Probe, check_output, load, name_of, probe
+from benchmarks.models import Probe, probe
+from benchmarks.models.own import ModelError, check_output, load, name_of
 from benchmarks.models.workload import Workload
 
 HEAD = "import torch\nfrom torch import nn\n"

@@ -16,7 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.record import (
+    AS_SHIPPED,
     CASE,
+    PAGES_KEPT,
     SCHEMA,
     SKIPPED_STATUSES,
     Case,
@@ -33,20 +35,21 @@ from benchmarks.record import (
 QUICK = settings(deadline=None, derandomize=True, database=None)
 
 words = st.text(max_size=8)
-numbers = st.floats(allow_nan=False, allow_infinity=False)
+times = st.floats(1e-12, 1e6)
 bytes_ = st.none() | st.integers(0, 2**62)
-intervals = st.none() | st.lists(st.floats(1e-300, 1e300), min_size=3, max_size=3).map(sorted).map(
+intervals = st.none() | st.lists(st.floats(1e-99, 1e99), min_size=3, max_size=3).map(sorted).map(
     lambda ends: Interval(ends[1], ends[0], ends[2])
 )
-cases = st.fixed_dictionaries(dict.fromkeys(CASE, words)).map(lambda names: Case(**names))
+allocators = st.sampled_from([PAGES_KEPT, AS_SHIPPED])
+cases = st.fixed_dictionaries(dict.fromkeys(CASE, words) | {"allocator": allocators}).map(lambda names: Case(**names))
 results = st.builds(
     replace,
     st.just(builders.result()),
     case=cases,
-    seconds=numbers,
+    seconds=times,
     speedup=intervals,
     placebo=intervals,
-    resolution=st.none() | numbers,
+    resolution=st.none() | times,
     memory=st.builds(
         replace,
         st.just(builders.result().memory),

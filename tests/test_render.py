@@ -212,10 +212,5 @@ def test_csv_reads_back_whatever_a_text_holds(texts: list[str]) -> None:
     ]
 
 
-def test_several_tables_are_one_text_and_figures_are_those_of_the_frame() -> None:
-    empty = Table(pd.DataFrame())
-    assert rendered([SMALL, empty, SMALL], FRAME) == f"{terminal(SMALL)}\n\n{terminal(SMALL)}"
-    assert rendered([SMALL], FRAME, "markdown") == markdown(SMALL)
-    assert rendered([SMALL], FRAME, "json") == FIGURES["json"](FRAME)
-    with pytest.raises(KeyError):
-        rendered([SMALL], FRAME, "yaml")
+def test_several_tables_are_one_text_without_the_empty_ones() -> None:
+    assert rendered([SMALL, Table(pd.DataFrame()), SMALL], FRAME) == f"{terminal(SMALL)}\n\n{terminal(SMALL)}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import defaultdict
 from html.parser import HTMLParser
@@ -185,11 +186,10 @@ def test_a_report_that_was_there_stays_whole_where_the_new_one_fails(
     report.write(run, path)
     before = path.read_text(encoding="utf-8")
 
-    def full(self: Path, *_: object, **__: object) -> int:
-        self.touch()
-        raise OSError(28, "No space left on device", str(self))
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_text", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(AnalysisError, match="No space left"):
         report.write(run, path)
     assert path.read_text(encoding="utf-8") == before

@@ -53,6 +53,13 @@ def test_parameters_and_inputs_are_counted_apart() -> None:
     assert saved_for_backward(keeping(x, torch.ones(10)), [x]).total_bytes == 40
 
 
+def test_what_is_kept_of_inputs_is_told_beside_it_once() -> None:
+    """Frozen weights keep the input of a trained layer alive, which the total alone would hide."""
+    x = torch.ones(100)
+    saved = saved_for_backward(keeping(x[:10], x, torch.ones(10)), [], None, [x, torch.ones(5)])
+    assert (saved.total_bytes, saved.input_bytes) == (40, 400)
+
+
 def test_a_sparse_tensor_counts_as_its_parts() -> None:
     assert saved_for_backward(keeping(torch.eye(4).to_sparse()), []).total_bytes == 4 * (2 * 8 + 4)
 

@@ -113,6 +113,11 @@ def test_small_models_get_a_millisecond_and_a_half_whatever_is_found(cost: float
     assert machine.time(arms(machine, [cost, 1.2 * cost]), limits(washout=None)).washout == washout
 
 
+def test_an_arm_on_its_own_needs_no_washout() -> None:
+    """As where tracked itself cannot be measured and one other mode was asked for."""
+    assert washout_of(WASHOUTS, np.zeros((5, len(WASHOUTS), 0))) == 1
+
+
 @QUICK
 @given(
     missing=st.floats(0.02, 0.3),

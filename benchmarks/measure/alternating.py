@@ -58,8 +58,10 @@ def time_together(job: Job, modes: Sequence[str], limits: Limits, process: int, 
         steps = {name: job.step(workload, mode) for name, mode in arms_of(modes).items()}
         arms = {name: arm(name, step, device) for name, step in steps.items()}
         timings = time_arms(arms, limits_on(device, limits, process), random.Random(process))
-        first = device.accelerated and process == 0
-        return replace(timings, busy_seconds=busy_seconds(steps, device, timings)) if first else timings
+        if not device.accelerated or process:
+            return timings
+        own = {name: step for name, step in steps.items() if name != PLACEBO}
+        return replace(timings, busy_seconds=busy_seconds(own, device, timings))
 
 
 def time_apart(workers: Workers, job: Job, modes: Sequence[str], limits: Limits, process: int) -> Timings:

@@ -43,12 +43,16 @@ def _observe(step: Step, module: nn.Module, inputs: list[torch.Tensor], *, recor
     with preserved(module, inputs), torch.enable_grad():
         before = {name: buffer.clone() for name, buffer in module.named_buffers()}
         output, saved = record_saved(step) if record else (step(), None)
+        try:
+            held = tensors(output)
+        except TypeError as error:
+            raise Failure("unsupported", f"the output cannot be looked through: {error}") from error
         left_grad_enabled = torch.is_grad_enabled()
         changed = [
             name for name, buffer in module.named_buffers() if name in before and not equal_bits([buffer], [before[name]])
         ]
         return Observation(
-            [tensor.detach() for tensor in tensors(output)],
+            [tensor.detach() for tensor in held],
             histories(output),
             None if saved is None else len(saved),
             left_grad_enabled,

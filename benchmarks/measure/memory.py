@@ -46,6 +46,13 @@ class Meter:
         return abs(error_bytes) <= self.fraction * true_bytes + self.bytes
 
 
+_BESIDE_SAVED: dict[str, Any] = {
+    "opaque_saved_bytes": None,
+    "cast_saved_bytes": None,
+    "input_saved_bytes": None,
+    "saved_by_module": [],
+}
+
 PEAK_RSS = Meter("peak_rss_bytes", 8, fraction=0.02, bytes=256 * KIB)
 """The kernel counts pages per core and sums them late, and a call runs through some of the program for the first time."""
 
@@ -54,7 +61,7 @@ METERS = {
     for meter in (
         Meter("peak_tensor_bytes", 8),
         Meter("held_tensor_bytes", 3, beside={"held_bytes_per_step": None, "heap_bytes_per_step": None}),
-        Meter("saved_bytes", 1, beside={"opaque_saved_bytes": None, "cast_saved_bytes": None, "saved_by_module": []}),
+        Meter("saved_bytes", 1, beside=_BESIDE_SAVED),
         PEAK_RSS,
         Meter("peak_reserved_bytes", 8, bytes=20 * MIB),  # CUDA's caching allocator reserves small blocks 20 MiB at a time
     )
@@ -95,13 +102,15 @@ def measure_memory(step: Step, ran: Operators, device: Device, workload: Workloa
 def _saved(step: Step, workload: Workload) -> dict[str, Any]:
     """The fields that the saved tensors fill."""
     try:
-        saved = saved_for_backward(step, workload.constants(), workload.module)
+        module = workload.module
+        saved = saved_for_backward(step, [*module.parameters(), *module.buffers()], module, workload.input_tensors())
     except CannotRecord as error:
         return {"unavailable": {"saved_bytes": f"torch does not let it be watched: {error}"}}
     return {
         "saved_bytes": saved.total_bytes,
         "opaque_saved_bytes": saved.opaque_bytes,
         "cast_saved_bytes": saved.cast_bytes,
+        "input_saved_bytes": saved.input_bytes,
         "saved_by_module": saved.by_module,
     }
 

@@ -23,7 +23,7 @@ WASHOUT = 1
 WARM_SECONDS, WARM_AGAIN_SECONDS = 0.5, 0.15
 """Of back-to-back blocks: a first process brings the clocks up, later ones find them up."""
 
-HELD_BLOCKS = 30
+HELD_BLOCKS, _HELD_SECONDS = 30, 1.0
 _TRIED_IN_VAIN = 5
 _SHARE_OF_A_BLOCK = 4
 """A queue holds about 1,000 launches, and a block of 5 ms may have as many."""
@@ -44,18 +44,20 @@ def limits_on(device: Device, limits: Limits, process: int) -> Limits:
 
 
 def busy_seconds(steps: Mapping[str, Step], device: Device, timings: Timings) -> dict[str, float]:
-    """How long the device works on a call, by arm: the median of HELD_BLOCKS, which the arms run in turn.
+    """How long the device works on a call, by arm: the median of HELD_BLOCKS, fewer of long ones, which the arms run in turn.
 
     An arm is missing whose calls cannot all wait in the queue, because a step waits for the device or has more launches than it holds.
     """
     calls = max(1, timings.calls // _SHARE_OF_A_BLOCK)
     read: dict[str, list[float]] = {name: [] for name in steps}
-    for number in range(HELD_BLOCKS):
+    round_seconds = sum(statistics.median(timings.seconds[name]) / timings.calls for name in steps) * (calls + 1)
+    blocks = min(max(int(_HELD_SECONDS / round_seconds), _TRIED_IN_VAIN), HELD_BLOCKS)
+    for number in range(blocks):
         for name, step in steps.items():
             if number < _TRIED_IN_VAIN or read[name]:
                 seconds = held_block(name, step, calls, device, 2 * calls * timings.host_seconds[name])
                 read[name] += [] if seconds is None else [seconds / calls]
-    return {name: statistics.median(values) for name, values in read.items() if len(values) > HELD_BLOCKS / 2}
+    return {name: statistics.median(values) for name, values in read.items() if len(values) > blocks / 2}
 
 
 def held_block(name: str, step: Step, calls: int, device: Device, hold_seconds: float) -> float | None:

@@ -32,13 +32,14 @@ class Saved:
     """Bytes kept for backward: unique storages at full size. `by_module` sums to `total_bytes`, the largest first.
 
     `opaque_bytes` are those in workspaces whose layout only the library knows (uint8, as oneDNN's LSTM keeps). `cast_bytes` are not in
-    the total: copies of parameters in another dtype, as autocast makes them.
+    the total: copies of parameters in another dtype, as autocast makes them; nor are `input_bytes`, the inputs that are kept.
     """
 
     total_bytes: int
     opaque_bytes: int
     cast_bytes: int
     by_module: list[SavedBy]
+    input_bytes: int = 0
 
 
 def record_saved(step: Step, note: Callable[[torch.Tensor], None] | None = None) -> tuple[Any, list[torch.Tensor]]:
@@ -64,31 +65,36 @@ def record_saved(step: Step, note: Callable[[torch.Tensor], None] | None = None)
         raise
 
 
-def saved_for_backward(step: Step, apart: Iterable[torch.Tensor], module: nn.Module | None = None) -> Saved:
-    """What one call of `step` keeps for backward, but for the storages of `apart` (parameters, buffers, inputs).
+def saved_for_backward(
+    step: Step, apart: Iterable[torch.Tensor], module: nn.Module | None = None, inputs: Iterable[torch.Tensor] = ()
+) -> Saved:
+    """What one call of `step` keeps for backward, but for the storages of `apart` (parameters, buffers) and, told apart, of `inputs`.
 
     Each storage counts once, for the submodule of `module` that was running when it was first saved; all is the model's where the step
     does not bear being watched (torch.compile cannot trace it). Raises CannotRecord.
     """
-    apart = list(apart)
-    ledger = _Ledger(apart, module)
+    apart, inputs = list(apart), list(inputs)
+    ledger = _Ledger(apart, module, inputs)
     try:
         with ledger.following_modules():
             record_saved(step, ledger.note)
     except CannotRecord:
         raise
     except Exception:  # noqa: BLE001 - the step itself has run before, unwatched
-        ledger = _Ledger(apart, module)
+        ledger = _Ledger(apart, module, inputs)
         record_saved(step, ledger.note)
-    return Saved(ledger.by_module.total(), ledger.opaque_bytes, ledger.cast_bytes, _largest(ledger.by_module))
+    return Saved(
+        ledger.by_module.total(), ledger.opaque_bytes, ledger.cast_bytes, _largest(ledger.by_module), ledger.input_bytes
+    )
 
 
 class _Ledger:
     """Adds up the storages that it is shown, each once, for the innermost module that is running then."""
 
-    def __init__(self, apart: Iterable[torch.Tensor], module: nn.Module | None) -> None:
+    def __init__(self, apart: Iterable[torch.Tensor], module: nn.Module | None, inputs: Iterable[torch.Tensor]) -> None:
         self.by_module: Counter[str] = Counter()
-        self.opaque_bytes = self.cast_bytes = 0
+        self.opaque_bytes = self.cast_bytes = self.input_bytes = 0
+        self._inputs = {key for tensor in inputs for key, _ in _storages(tensor)}
         self._seen = {key for tensor in apart for key, _ in _storages(tensor)}
         self._module = module
         self._parameters = list(module.parameters()) if module is not None else []
@@ -100,6 +106,9 @@ class _Ledger:
             if key in self._seen:
                 continue
             self._seen.add(key)
+            if key in self._inputs:
+                self.input_bytes += size_bytes
+                continue
             if _is_cast(tensor, self._parameters):
                 self.cast_bytes += size_bytes
                 continue

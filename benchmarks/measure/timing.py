@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -146,7 +147,7 @@ def time_arms(arms: Mapping[str, RunBlock], limits: Limits, order: random.Random
     )
 
 
-def _of_accelerators(by_arm: Mapping[str, Sequence[Block]], calls: int) -> dict[str, dict[str, float]]:
+def _of_accelerators(by_arm: Mapping[str, Sequence[Block]], calls: int) -> dict[str, Any]:
     """The fields of Timings that blocks on accelerators fill: medians of host seconds, and all that the driver was asked for."""
     queued = {name: own for name, own in by_arm.items() if own[0].host_seconds is not None}
     return {
@@ -239,6 +240,8 @@ def washout_of(candidates: Sequence[int], log_ratios: npt.NDArray[np.float64]) -
     What is missing from the plateau, that of the last candidate, fades as `missing * share**calls`. Both are taken from the ratio
     that is affected most; the share is fitted to the other candidates and raised by its standard error.
     """
+    if not log_ratios.shape[-1]:  # an arm on its own: nothing is switched
+        return 1
     differences = log_ratios[:, -1:, :] - log_ratios[:, :-1, :]
     middles = np.median(differences, axis=0)
     errors = np.array([median_error(column) for column in differences[:, 0, :].T])

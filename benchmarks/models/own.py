@@ -6,7 +6,6 @@ import importlib
 import importlib.util
 import inspect
 import sys
-import sysconfig
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from typing import Any
 from torch import nn
 
 from benchmarks.failure import describe, is_out_of_memory
-from benchmarks.models.workload import AS_BUILT, Workload, seeded, tensors
+from benchmarks.models.workload import Workload, seeded, tensors
 
 EXPECTED = "expected a function of no arguments, or of `size`, that returns (module, inputs)"
 
@@ -39,7 +38,7 @@ class OwnModel:
 
         Raises ModelError if the function raises, or returns something else than a module and its inputs of which one can be tracked.
         """
-        with seeded(0, device), _blamed(self.spec, "the function"):
+        with seeded(0, device), blamed(self.spec, "the function"):
             returned = self.function(size=size) if self.sized else self.function()
         if not (isinstance(returned, tuple) and len(returned) == 2):
             kind = f"a tuple of {len(returned)}" if isinstance(returned, tuple) else type(returned).__name__
@@ -79,7 +78,7 @@ def load(spec: str) -> OwnModel:
     """Imports the function that `spec` names. Raises ModelError if it is not there or takes something else than `size`."""
     name = name_of(spec)
     place = spec.removesuffix(f":{name}")
-    with _blamed(spec, f"importing {place}"):
+    with blamed(spec, f"importing {place}"):
         module = _module_at(spec, place)
     function = getattr(module, name, None)
     if not callable(function):
@@ -97,37 +96,8 @@ def load(spec: str) -> OwnModel:
     return OwnModel(spec, function, sized=any(p.name == "size" for p in parameters))
 
 
-@dataclass(frozen=True, slots=True)
-class Probe:
-    """What a worker found of a user's function before anything is planned.
-
-    `imports` are modules of installed packages that building the model imported, in that order, so that a launch of workers can import them
-    once: the user's own files are not among them, each worker reads those anew. `dtype` is what the model is built in, as Workload.dtype.
-    `fault` says what is wrong, None where nothing is.
-    """
-
-    sized: bool = False
-    imports: tuple[str, ...] = ()
-    dtype: str = AS_BUILT
-    fault: str | None = None
-
-
-def probe(spec: str, size: str) -> Probe:
-    """Imports the function and builds the model once, in `size` if it takes one."""
-    before = set(sys.modules)
-    try:
-        model = load(spec)
-        dtype = model.workload(size).dtype
-    except ModelError as error:
-        return Probe(fault=str(error))
-    installed = tuple({sysconfig.get_path("purelib"), sysconfig.get_path("platlib")})
-    modules = {name: module for name, module in sys.modules.items() if name not in before and isinstance(module, ModuleType)}
-    imports = [name for name, module in modules.items() if str(vars(module).get("__file__")).startswith(installed)]
-    return Probe(model.sized, tuple(imports), dtype)
-
-
 @contextmanager
-def _blamed(spec: str, action: str) -> Iterator[None]:
+def blamed(spec: str, action: str) -> Iterator[None]:
     """Whatever the user's code raises becomes a ModelError, leaving the program and endless recursion included; but for memory."""
     try:
         yield

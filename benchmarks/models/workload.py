@@ -7,6 +7,7 @@ import random
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass, replace
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -58,13 +59,17 @@ class Workload:
         The module is moved in place. Inputs that require grad still do, as leaves.
         """
 
+        moved_inputs: dict[int, torch.Tensor] = {}
+
         def move(tensor: torch.Tensor) -> torch.Tensor:
             return tensor.to(device, dtype if tensor.is_floating_point() else None)
 
         def move_input(tensor: torch.Tensor) -> torch.Tensor:
-            moved = move(tensor.detach())
-            stayed = (moved.device, moved.dtype) == (tensor.device, tensor.dtype)
-            return tensor if stayed else moved.requires_grad_(tensor.requires_grad)
+            if id(tensor) not in moved_inputs:  # a tensor that is given twice stays one tensor
+                moved = move(tensor.detach())
+                stayed = (moved.device, moved.dtype) == (tensor.device, tensor.dtype)
+                moved_inputs[id(tensor)] = tensor if stayed else moved.requires_grad_(tensor.requires_grad)
+            return moved_inputs[id(tensor)]
 
         args, kwargs = map_tensors(move_input, self.args), map_tensors(move_input, self.kwargs)
         module: nn.Module = self.module._apply(move)  # type: ignore[no-untyped-call]  # .to makes complex values real
@@ -82,7 +87,9 @@ class Workload:
     @property
     def dtype(self) -> str:
         """What its parameters are in, such as `bfloat16`, or `bfloat16+float32`; without any, the inputs that require grad."""
-        found = list(self.module.parameters()) or [tensor for tensor in self.input_tensors() if tensor.requires_grad]
+        found: list[torch.Tensor] = [*self.module.parameters()] or [
+            tensor for tensor in self.input_tensors() if tensor.requires_grad
+        ]
         return "+".join(sorted({str(tensor.dtype).removeprefix("torch.") for tensor in found}))
 
     def run(self, model: Callable[..., Any]) -> Any:
@@ -106,27 +113,35 @@ class Workload:
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """A built-in model in several sizes. `build(**sizes[size])` returns the module and its inputs."""
+    """A built-in model in several sizes. `build(**sizes[size])` returns the module and its inputs.
+
+    `imports` names modules that building it imports and that a launch of workers may import once for all.
+    """
 
     name: str
     summary: str
-    sizes: Mapping[str, Mapping[str, int]]
+    sizes: Mapping[str, Mapping[str, Any]]
     build: Callable[..., tuple[nn.Module, Inputs]]
+    imports: tuple[str, ...] = ()
 
-    def workload(self, size: str) -> Workload:
-        """The model in eval mode with parameters that require grad, on the CPU; the same values every time."""
+    def workload(self, size: str, **instead: int) -> Workload:
+        """The model in eval mode with parameters that require grad, on the CPU; the same values every time.
+
+        `instead` are values in place of the size's own.
+        """
         with seeded(0):
-            module, inputs = self.build(**self.sizes[size])
+            module, inputs = self.build(**{**self.sizes[size], **instead})
         return Workload.of(module.eval(), inputs)
 
 
 def tensors(tree: Any) -> list[torch.Tensor]:
-    """The tensors in a nested input or output, in order: in what torch's pytree knows, in dataclasses and in mappings.
+    """The tensors in a nested input or output, in order: in what torch's pytree knows, in mappings, and in the attributes of other objects.
 
-    Other objects are passed over. Raises TypeError where the nesting is too deep to be followed, as in a list that holds itself.
+    The latter are dataclasses and plain objects, such as the caches and distributions that models return; each counts once. Functions,
+    modules and classes are passed over. Raises TypeError where the nesting is too deep to be followed, as in a list that holds itself.
     """
     try:
-        return _found(tree)
+        return _found(tree, set())
     except RecursionError as error:
         raise _too_deep(tree) from error
 
@@ -134,52 +149,61 @@ def tensors(tree: Any) -> list[torch.Tensor]:
 def map_tensors(function: Callable[[torch.Tensor], Any], tree: Any) -> Any:
     """A copy of `tree` with `function` applied to every tensor that `tensors` finds. Raises TypeError as it does."""
     try:
-        return _mapped(function, tree)
+        return _mapped(function, tree, {})
     except RecursionError as error:
         raise _too_deep(tree) from error
 
 
-def _found(tree: Any) -> list[torch.Tensor]:
+def _found(tree: Any, objects: set[int]) -> list[torch.Tensor]:
+    """`objects` are the ids of those that were looked through before: they may refer to each other."""
     found: list[torch.Tensor] = []
     for leaf in pytree.tree_leaves(tree):
         if isinstance(leaf, torch.Tensor):
             found.append(leaf)
         elif isinstance(leaf, Mapping):
-            found += _found(list(leaf.values()))
-        elif _is_record(leaf):
-            found += _found([getattr(leaf, field.name, None) for field in fields(leaf)])
+            found += _found(list(leaf.values()), objects)
+        elif id(leaf) not in objects and (attributes := _attributes(leaf)):
+            objects.add(id(leaf))
+            found += _found(list(attributes.values()), objects)
     return found
 
 
-def _mapped(function: Callable[[torch.Tensor], Any], tree: Any) -> Any:
+def _mapped(function: Callable[[torch.Tensor], Any], tree: Any, copies: dict[int, Any]) -> Any:
     """The plain containers by hand: pytree takes 20 us for a tuple of three, which `detach` would be charged with."""
     if isinstance(tree, torch.Tensor):
         return function(tree)
     if type(tree) in (tuple, list):
-        return type(tree)([_mapped(function, value) for value in tree])
+        return type(tree)([_mapped(function, value, copies) for value in tree])
     if type(tree) is dict:
-        return {key: _mapped(function, value) for key, value in tree.items()}
-    return pytree.tree_map(lambda leaf: _mapped_leaf(function, leaf), tree)
+        return {key: _mapped(function, value, copies) for key, value in tree.items()}
+    return pytree.tree_map(lambda leaf: _mapped_leaf(function, leaf, copies), tree)
 
 
-def _mapped_leaf(function: Callable[[torch.Tensor], Any], leaf: Any) -> Any:
+def _mapped_leaf(function: Callable[[torch.Tensor], Any], leaf: Any, copies: dict[int, Any]) -> Any:
     if isinstance(leaf, torch.Tensor):
         return function(leaf)
     if isinstance(leaf, Mapping):
         rebuilt: Any = copy.copy(leaf)
         for key, value in leaf.items():
-            rebuilt[key] = _mapped(function, value)
+            rebuilt[key] = _mapped(function, value, copies)
         return rebuilt
-    if _is_record(leaf):
-        rebuilt = copy.copy(leaf)
-        for field in fields(leaf):
-            object.__setattr__(rebuilt, field.name, _mapped(function, getattr(leaf, field.name, None)))
-        return rebuilt
-    return leaf
+    if id(leaf) in copies:
+        return copies[id(leaf)]
+    attributes = _attributes(leaf)
+    if not attributes or not _found(leaf, set()):  # what holds no tensor is no copy: not all objects can be copied
+        return leaf
+    rebuilt = copies[id(leaf)] = copy.copy(leaf)
+    for name, value in attributes.items():
+        object.__setattr__(rebuilt, name, _mapped(function, value, copies))
+    return rebuilt
 
 
-def _is_record(value: Any) -> bool:
-    return is_dataclass(value) and not isinstance(value, type)
+def _attributes(leaf: Any) -> dict[str, Any]:
+    """By name, of a dataclass's value or of a plain object; none of what can be called, such as modules."""
+    if is_dataclass(leaf) and not isinstance(leaf, type):
+        return {field.name: getattr(leaf, field.name, None) for field in fields(leaf)}
+    plain = not callable(leaf) and not isinstance(leaf, ModuleType)
+    return dict(getattr(leaf, "__dict__", {})) if plain else {}
 
 
 def _too_deep(tree: Any) -> TypeError:

@@ -17,6 +17,14 @@ from benchmarks.scenarios.training_step import mean_square
 STEPS = 8
 BACKWARD = "mlp_backward"
 
+KEPT: dict[str, tuple[str, Callable[[torch.Tensor], Any]]] = {
+    "tracked": ("total += loss", lambda loss: loss),
+    "item": ("total += loss.item()", torch.Tensor.item),
+    "detach": ("total += loss.detach()", torch.Tensor.detach),
+    "float": ("total += float(loss)", float),
+}
+"""By mode: how it is written, and what is kept of a loss."""
+
 
 class WithBackward(nn.Sequential):
     """A model whose losses are sent backward."""
@@ -24,7 +32,7 @@ class WithBackward(nn.Sequential):
 
 def loss_logging(workload: Workload, mode: Mode, steps: int = STEPS) -> Step:
     """`steps` forward passes whose losses are summed; the sum, as a tensor, is the output. Gradients of WithBackward are dropped each time."""
-    backward, keep = isinstance(workload.module, WithBackward), KEEP[mode.name]
+    backward, keep = isinstance(workload.module, WithBackward), KEPT[mode.name][1]
 
     def run(model: Callable[..., Any]) -> torch.Tensor:
         total: Any = 0.0
@@ -39,11 +47,6 @@ def loss_logging(workload: Workload, mode: Mode, steps: int = STEPS) -> Step:
     return mode.bind(workload.module, run)
 
 
-KEEP: dict[str, Callable[[torch.Tensor], Any]] = {
-    "tracked": lambda loss: loss, "item": torch.Tensor.item, "detach": torch.Tensor.detach, "float": float,
-}  # fmt: skip
-
-
 def _with_backward(**size: int) -> tuple[nn.Module, Any]:
     module, inputs = MLP.build(**size)
     return WithBackward(*module.children()), inputs
@@ -51,11 +54,8 @@ def _with_backward(**size: int) -> tuple[nn.Module, Any]:
 
 SCENARIO = Scenario(
     loss_logging,
-    modes=(
-        Mode("tracked", "total += loss", TRACKED.bind, history=True, records=True),
-        Mode("item", "total += loss.item()", TRACKED.bind, records=True),
-        Mode("detach", "total += loss.detach()", TRACKED.bind, records=True),
-        Mode("float", "total += float(loss)", TRACKED.bind, records=True),
+    modes=tuple(
+        Mode(name, written, TRACKED.bind, history=name == TRACKED.name, records=True) for name, (written, _) in KEPT.items()
     ),
     families=(
         Family("mlp", "losses of forward passes alone", {"tiny": MLP.sizes["tiny"]}, MLP.build),

@@ -17,27 +17,29 @@ from benchmarks.scenarios.scenario import Scenario
 
 CALLS = 50
 
-OPERATORS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
-    "elementwise": lambda x: x * 2.0,
-    "view": lambda x: x.view(-1),
-    "index": lambda x: x[0],
-    "matmul_small": lambda x: x @ x,
-    "matmul_large": lambda x: x @ x,
-    "reduction": lambda x: x.sum(),
-    CONTEXT: lambda x: x * 2.0,
+OPERATORS: dict[str, tuple[str, int, Callable[[torch.Tensor], torch.Tensor]]] = {
+    "elementwise": ("x * 2.0", 16, lambda x: x * 2.0),
+    "view": ("x.view(-1)", 16, lambda x: x.view(-1)),
+    "index": ("x[0]", 16, lambda x: x[0]),
+    "matmul_small": ("x @ x, 16 x 16", 16, lambda x: x @ x),
+    "matmul_large": ("x @ x, 128 x 128", 128, lambda x: x @ x),
+    "reduction": ("x.sum()", 16, lambda x: x.sum()),
+    CONTEXT: ("entering and leaving", 16, lambda x: x * 2.0),
 }
+"""By name: how it is written, rows and columns of `x`, and the call."""
 
 
 class Operator(nn.Module):
-    """One operator by its name, on a parameter of `size` x `size` values."""
+    """One operator, on a parameter."""
 
-    def __init__(self, name: str, size: int) -> None:
+    def __init__(self, name: str) -> None:
         super().__init__()
         self.name = name
+        _, size, self.call = OPERATORS[name]
         self.values = nn.Parameter(torch.randn(size, size))
 
     def forward(self) -> torch.Tensor:
-        return OPERATORS[self.name](self.values)
+        return self.call(self.values)
 
 
 def operators(workload: Workload, mode: Mode, steps: int = CALLS) -> Step:
@@ -47,7 +49,7 @@ def operators(workload: Workload, mode: Mode, steps: int = CALLS) -> Step:
     """
     module = workload.module
     assert isinstance(module, Operator)
-    operator, values = OPERATORS[module.name], module.values
+    operator, values = module.call, module.values
 
     def run(_model: Any) -> Any:
         output = None
@@ -68,26 +70,14 @@ def operators(workload: Workload, mode: Mode, steps: int = CALLS) -> Step:
     return step
 
 
-def _family(name: str, summary: str, size: int = 16) -> Family:
-    return Family(name, summary, {"tiny": {"size": size}}, partial(_built, name))
-
-
-def _built(name: str, size: int) -> tuple[nn.Module, tuple[Any, ...]]:
-    return Operator(name, size), ()
+def _build(name: str) -> tuple[nn.Module, tuple[Any, ...]]:
+    return Operator(name), ()
 
 
 SCENARIO = Scenario(
     operators,
     modes=(TRACKED, NO_GRAD, INFERENCE_MODE, SET_GRAD_ENABLED),
-    families=(
-        _family("elementwise", "x * 2.0"),
-        _family("view", "x.view(-1)"),
-        _family("index", "x[0]"),
-        _family("matmul_small", "x @ x, 16 x 16"),
-        _family("matmul_large", "x @ x, 128 x 128", 128),
-        _family("reduction", "x.sum()"),
-        _family(CONTEXT, "entering and leaving"),
-    ),
+    families=tuple(Family(name, summary, {"tiny": {}}, partial(_build, name)) for name, (summary, *_) in OPERATORS.items()),
     steps=CALLS,
     budget_share=0.15,
 )

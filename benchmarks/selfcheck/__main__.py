@@ -15,7 +15,7 @@ from benchmarks.models.own import ModelError
 from benchmarks.options import OptionError, RunOptions, names_of
 from benchmarks.plan import own_sources, plan
 from benchmarks.record import FORWARD, PAGES_KEPT
-from benchmarks.selfcheck import accuracy, coverage, trueness
+from benchmarks.selfcheck import accuracy, coverage, device, faults, trueness
 from benchmarks.selfcheck.findings import Findings
 from benchmarks.workers import Launches
 
@@ -23,11 +23,16 @@ DEFAULT_SIZES = ("tiny", "small")
 CHECKS = {
     "trueness": "the default measurement against long loops, and planted ratios (about eleven minutes)",
     "accuracy": "identical code and planted effects, by the suite and by other harnesses (about eight minutes)",
+    "faults": "kills, full disks, misbehaving models and mutated files (about an hour)",
     "coverage": "how often the intervals hold the truth on a simulated machine (about a minute)",
+    "device": "an accelerator's bytes and clocks against what is known (a few minutes)",
 }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if given[:1] == ["device"]:  # prints as it goes, because a device that fails late must not take what was found with it
+        return device.main(given[1:])
     parser = argparse.ArgumentParser(prog="python -m benchmarks.selfcheck", description="How far the suite can be believed.")
     checks = parser.add_subparsers(dest="check", required=True, metavar="CHECK")
     for name, summary in CHECKS.items():
@@ -39,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             check.add_argument(
                 "--model", metavar="SPEC", action="append", default=[], help="your own, as for a run. Repeatable"
             )
-    chosen = parser.parse_args(arguments)
+    chosen = parser.parse_args(given)
     try:
         findings = _findings(chosen)
     except (OptionError, ModelError) as error:
@@ -56,6 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _findings(chosen: argparse.Namespace) -> Findings:
     if chosen.check == "accuracy":
         return accuracy.accuracy(accuracy.QUICK if chosen.quick else accuracy.Extent())
+    if chosen.check == "faults":
+        return faults.faults(quick=chosen.quick)
     if chosen.check == "coverage":
         return coverage.coverage(coverage.QUICK_DRAWS if chosen.quick else coverage.DRAWS)
     options = RunOptions(

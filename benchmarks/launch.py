@@ -1,0 +1,29 @@
+"""What each launch imports first: from then on everything that its workers leave behind is its own, and ends with it.
+
+Nothing else imports this: it changes the process that does. A worker's children go to the launch when the worker ends, those with a session
+of their own too (Linux), and neither Ctrl-C nor a closed terminal reaches a launch, which ends with the process that started it.
+"""
+
+from __future__ import annotations
+
+import atexit
+import ctypes
+import os
+import sys
+import warnings
+
+from benchmarks.workers import end_children
+
+_PR_SET_CHILD_SUBREAPER = 36
+
+
+def _end_children(launch: int) -> None:
+    if os.getpid() == launch:  # what was forked from it inherits this
+        end_children(launch)
+
+
+os.setsid()
+if sys.platform == "linux":
+    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)
+atexit.register(_end_children, os.getpid())
+warnings.filterwarnings("ignore", "forkserver: waitpid returned unexpected pid")  # of such a child

@@ -1,0 +1,310 @@
+"""Models by name from a library: `hf:NAME`, `timm:NAME`, `torchvision:NAME`.
+
+They are built from their configuration alone, with random weights, in eval mode and without dropout. Nothing is downloaded but the
+configuration of a name such as `google/gemma-3-270m`, which the library looks up.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import json
+import os
+import socket
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from importlib.util import find_spec
+from inspect import signature
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import psutil
+import torch
+from torch import nn
+from torch.nn.modules.dropout import _DropoutNd
+
+from benchmarks.failure import describe, is_out_of_memory
+from benchmarks.models.own import ModelError, blamed
+from benchmarks.models.workload import Workload, seeded
+
+LIBRARIES = {"hf": "transformers", "timm": "timm", "torchvision": "torchvision"}
+INSTALL = "pip install -e '.[hub]'"
+
+_TOKENS, _SAMPLES, _FRAMES = 64, 16_000, 16
+_NETWORK_SECONDS = 3.0
+_LEGACY_KEYS = {"auto_map", "gradient_checkpointing", "n_ctx", "task_specific_params", "torch_dtype"}
+"""What files of earlier versions of transformers hold, beside what they hold of generating."""
+
+
+def is_hub(spec: str) -> bool:
+    return spec.partition(":")[0] in LIBRARIES
+
+
+def name_of(spec: str) -> str:
+    """The model's name in results: the last part of a path. Raises ModelError where there is none."""
+    name = Path(spec.partition(":")[2]).name
+    if not name:
+        raise ModelError(
+            f"--model {spec}: expected a name after the colon, such as hf:bert, timm:resnet18 or torchvision:resnet18"
+        )
+    return name
+
+
+def is_installed(library: str) -> bool:
+    return find_spec(LIBRARIES[library]) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class HubModel:
+    """A model that its library knows. `inputs(module, batch, length)` makes its inputs; `length` is None where nobody chose."""
+
+    spec: str
+    make: Callable[[], nn.Module]
+    inputs: Callable[[nn.Module, int, int | None], Any]
+
+    sized = False
+
+    def workload(self, size: str = "", device: str = "cpu", batch: int | None = None, length: int | None = None) -> Workload:  # noqa: ARG002
+        """Raises ModelError where the library cannot build it."""
+        with blamed(self.spec, "building the model"), seeded(0, device):
+            module = without_dropout(self.make())
+            return Workload.of(module, self.inputs(module, batch or 1, length))
+
+    def require_memory(self) -> None:
+        """Raises ModelError where the machine's memory cannot hold the parameters, without building any (on torch's meta device)."""
+        try:
+            with torch.device("meta"):
+                parameters = list(self.make().parameters())
+        except Exception:  # noqa: BLE001 - not every model can be built there
+            return
+        needed = sum(parameter.numel() * parameter.element_size() for parameter in parameters)
+        available = psutil.virtual_memory().available
+        if needed > available:
+            count = sum(parameter.numel() for parameter in parameters)
+            raise ModelError(
+                f"{self.spec}: its {count / 1e9:.1f} billion parameters take {needed / 2**30:.1f} GiB, and {available / 2**30:.1f} GiB "
+                "are free here; choose a smaller model"
+            )
+
+
+def require_forward(name: str, workload: Workload) -> None:
+    """Raises ModelError where the model does not take the inputs that were made for it."""
+    try:
+        with torch.no_grad():
+            workload.run(workload.module)
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        made = ", ".join(workload.facts().inputs)
+        reason = f"the model does not take the inputs made for it ({made}; --batch and --length set them): {describe(error)}"
+        raise ModelError(f"{name}: {reason}") from error
+
+
+def load(spec: str) -> HubModel:
+    """Finds what `spec` names. Raises ModelError where the library or the name is not there, the name with those that are near."""
+    prefix, _, name = spec.partition(":")
+    name_of(spec)
+    library = _library(spec, LIBRARIES[prefix])
+    return {"hf": _of_transformers, "timm": _of_timm, "torchvision": _of_torchvision}[prefix](spec, name, library)
+
+
+def _library(spec: str, library: str) -> ModuleType:
+    os.environ.setdefault("HF_HUB_ETAG_TIMEOUT", f"{_NETWORK_SECONDS:g}")  # read when it is imported
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    try:
+        return importlib.import_module(library)
+    except ModuleNotFoundError as error:
+        if error.name != library:
+            raise ModelError(f"{spec}: importing {library} raised {describe(error)}") from error
+        raise ModelError(f"{spec}: {library} is not installed; {INSTALL} installs it") from error
+    except Exception as error:
+        raise ModelError(
+            f"{spec}: importing {library} raised {describe(error)}; does it fit torch {torch.__version__}?"
+        ) from error
+
+
+def _unknown(spec: str, library: str, name: str, known: Iterable[str]) -> ModelError:
+    near = difflib.get_close_matches(name, list(known), n=5, cutoff=0.5)
+    return ModelError(
+        f"{spec}: {library} has no {name}; {'near it: ' + ', '.join(near) if near else 'nothing there is like it'}"
+    )
+
+
+def without_dropout(module: nn.Module) -> nn.Module:
+    """In eval mode, and with nothing to drop where a scenario trains it."""
+    for part in module.modules():
+        if isinstance(part, _DropoutNd):
+            part.p = 0.0
+    return module.eval()
+
+
+def _of_timm(spec: str, name: str, timm: Any) -> HubModel:
+    if not timm.is_model(name):
+        raise _unknown(spec, "timm", name, timm.list_models())
+    return HubModel(spec, lambda: timm.create_model(name, pretrained=False), _timm_inputs)
+
+
+def _timm_inputs(module: nn.Module, batch: int, length: int | None) -> torch.Tensor:
+    _no_length(length, "an image")
+    configuration: Any = module.pretrained_cfg
+    return torch.randn(batch, *configuration["input_size"])
+
+
+def _of_torchvision(spec: str, name: str, torchvision: Any) -> HubModel:
+    models = importlib.import_module(f"{torchvision.__name__}.models")
+    if name not in models.list_models():
+        raise _unknown(spec, "torchvision", name, models.list_models())
+    parameters = signature(models.get_model_builder(name)).parameters
+    without_weights = {key: None for key in ("weights", "weights_backbone") if key in parameters}
+    weights = list(models.get_model_weights(name))
+    image = getattr(weights[0].transforms(), "crop_size", None) if weights else None
+    side = max(image) if isinstance(image, list | tuple) else image or 224
+
+    def inputs(module: nn.Module, batch: int, length: int | None) -> Any:
+        _no_length(length, "images")
+        kind = type(module).__module__.removeprefix(f"{models.__name__}.").partition(".")[0]
+        if kind == "detection":
+            return ([torch.rand(3, side, side) for _ in range(batch)],)
+        if kind == "optical_flow":
+            return torch.rand(batch, 3, 128, 128), torch.rand(batch, 3, 128, 128)
+        return torch.randn(batch, 3, *((_FRAMES,) if kind == "video" else ()), side, side)
+
+    return HubModel(spec, lambda: models.get_model(name, **without_weights), inputs)
+
+
+def _no_length(length: int | None, taken: str) -> None:
+    if length is not None:
+        raise ModelError(f"--length {length}: the model takes {taken}, which has no length; leave it out")
+
+
+def _of_transformers(spec: str, name: str, transformers: Any) -> HubModel:
+    with blamed(spec, "reading its configuration"):
+        configuration = _configuration(spec, name, transformers)
+    _drop_nothing(configuration)
+    model_class = _model_class(spec, configuration, transformers)
+    return HubModel(spec, lambda: model_class._from_config(configuration), transformers_inputs)
+
+
+def _configuration(spec: str, name: str, transformers: Any) -> Any:
+    types = list(importlib.import_module("transformers.models.auto.configuration_auto").CONFIG_MAPPING.keys())
+    if Path(name).is_dir():
+        found = transformers.AutoConfig.from_pretrained(name, local_files_only=True, trust_remote_code=False)
+        _require_known_keys(spec, json.loads((Path(name) / "config.json").read_text()), found, transformers)
+        return found
+    if name in types:
+        return transformers.AutoConfig.for_model(name)
+    named = getattr(transformers, name, None) if name.isidentifier() else None
+    if isinstance(named, type) and issubclass(named, transformers.PreTrainedConfig):
+        return named()
+    if "/" not in name:
+        raise _unknown(spec, "transformers", name, [*types, *(key for key in dir(transformers) if key.endswith("Config"))])
+    try:  # what was looked up before lies in the library's cache
+        return transformers.AutoConfig.from_pretrained(name, local_files_only=True, trust_remote_code=False)
+    except OSError:
+        _require_network(spec, name)
+        return transformers.AutoConfig.from_pretrained(name, trust_remote_code=False)
+
+
+def _require_known_keys(spec: str, given: dict[str, Any], configuration: Any, transformers: Any) -> None:
+    """transformers keeps what it does not know without a word, and a model is then not what its file says."""
+    kind = type(configuration)
+    known = {*kind().to_dict(), *kind.attribute_map, *transformers.GenerationConfig().to_dict(), *_LEGACY_KEYS}
+    unknown = sorted(set(given) - known)
+    if unknown:
+        near = {key: difflib.get_close_matches(key, known, n=1) for key in unknown}
+        told = ", ".join(f"{key} (near it: {names[0]})" if names else key for key, names in near.items())
+        raise ModelError(f"{spec}: config.json has keys that {kind.__name__} does not know: {told}")
+
+
+def _require_network(spec: str, name: str) -> None:
+    """The library tries for a minute and more to reach a server that is not there."""
+    if os.environ.get("HF_HUB_OFFLINE", "0") not in ("", "0") or os.environ.get("HTTPS_PROXY"):
+        return
+    host = os.environ.get("HF_ENDPOINT", "https://huggingface.co").partition("://")[2].partition("/")[0]
+    address, _, port = host.partition(":")
+    try:
+        socket.create_connection((address, int(port or 443)), timeout=_NETWORK_SECONDS).close()
+    except OSError as error:
+        reason = f"{name} must be looked up, and {host} cannot be reached ({error.strerror or error})"
+        raise ModelError(
+            f"{spec}: {reason}; a model type such as hf:bert or a folder with config.json needs no network"
+        ) from error
+
+
+def _model_class(spec: str, configuration: Any, transformers: Any) -> Any:
+    """The architecture that the configuration names, else the bare model of its type."""
+    for name in configuration.architectures or ():
+        if hasattr(transformers, name):
+            return getattr(transformers, name)
+    for auto in (transformers.AutoModel, transformers.AutoModelForCausalLM):
+        if type(configuration) in auto._model_mapping:
+            found = auto._model_mapping[type(configuration)]
+            return found[0] if isinstance(found, tuple) else found
+    raise ModelError(f"{spec}: transformers has no model for {type(configuration).__name__}")
+
+
+def _drop_nothing(configuration: Any) -> None:
+    for key, value in list(vars(configuration).items()):
+        if hasattr(value, "to_dict"):
+            _drop_nothing(value)
+        elif "drop" in key and isinstance(value, float):
+            setattr(configuration, key, 0.0)
+
+
+def transformers_inputs(module: nn.Module, batch: int, length: int | None) -> dict[str, torch.Tensor]:
+    """What its forward pass needs, by name, from its configuration. Raises ModelError for an input that nothing is known of."""
+    model: Any = module
+    configuration, taken = model.config, signature(model.forward).parameters
+    needed = [model.main_input_name]
+    if "decoder_input_ids" in taken and getattr(configuration, "is_encoder_decoder", False):
+        needed.append("decoder_input_ids")
+    if hasattr(model, "get_text_features") and {"input_ids", "pixel_values"} <= set(taken):
+        needed = ["input_ids", "pixel_values"]
+    unknown = [name for name in needed if name not in _INPUTS]
+    if unknown:
+        raise ModelError(
+            f"{type(model).__name__} takes {', '.join(unknown)}, which is not made here; write a function for --model"
+        )
+    if length is not None and not {"input_ids", "decoder_input_ids", "input_values"} & set(needed):
+        _no_length(length, needed[0])
+    return {name: _INPUTS[name](configuration, batch, length) for name in needed}
+
+
+def _token_ids(configuration: Any, batch: int, length: int | None) -> torch.Tensor:
+    text = configuration.get_text_config()
+    longest = getattr(text, "max_position_embeddings", None) or -1  # XLNet has no limit
+    usual = min(_TOKENS, longest) if longest > 0 else _TOKENS
+    return torch.randint(text.vocab_size, (batch, length or usual))
+
+
+def _pixel_values(configuration: Any, batch: int, _: int | None) -> torch.Tensor:
+    vision = getattr(configuration, "vision_config", configuration)
+    image = getattr(vision, "image_size", None) or 224
+    height, width = image if isinstance(image, list | tuple) else (image, image)
+    return torch.randn(batch, getattr(vision, "num_channels", 3), height, width)
+
+
+def _input_features(configuration: Any, batch: int, _: int | None) -> torch.Tensor:
+    return torch.randn(batch, configuration.num_mel_bins, 2 * configuration.max_source_positions)
+
+
+def _input_values(configuration: Any, batch: int, length: int | None) -> torch.Tensor:
+    if hasattr(configuration, "num_mel_bins"):  # a spectrogram
+        return torch.randn(batch, configuration.max_length, configuration.num_mel_bins)
+    return torch.randn(batch, length or _SAMPLES)
+
+
+_INPUTS: dict[str, Callable[[Any, int, int | None], torch.Tensor]] = {
+    "input_ids": _token_ids, "decoder_input_ids": _token_ids, "pixel_values": _pixel_values,
+    "input_features": _input_features, "input_values": _input_values,
+}  # fmt: skip
+
+
+def build(model: str, configuration: str, batch: int, length: int | None = None, **numbers: Any) -> tuple[nn.Module, Any]:
+    """A registered model: its class and its configuration's, by name. Raises ModelError where transformers is not installed."""
+    transformers: Any = _library(f"hf:{model}", "transformers")
+    chosen = getattr(transformers, configuration)(**numbers)
+    _drop_nothing(chosen)
+    module = without_dropout(getattr(transformers, model)._from_config(chosen))
+    return module, transformers_inputs(module, batch, length)

@@ -1,0 +1,186 @@
+"""A run of the cases from its options to its end: the jobs, where they are measured, its journal. Knows no pytest."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
+from functools import cached_property, partial
+from itertools import chain
+from pathlib import Path
+from typing import Any, Protocol
+
+from benchmarks import executors, group, plan, saving
+from benchmarks.environment import Conditions, Finding, Place, machine_facts
+from benchmarks.failure import describe
+from benchmarks.journal import Journal, JournalError, identity, resumable
+from benchmarks.options import RunOptions
+from benchmarks.record import GroupResult
+from benchmarks.run import Run
+from benchmarks.workers import InProcess, Launches
+
+RESUME = "--resume"
+
+
+class Progress(Protocol):
+    """Tells how far the run is, while jobs and groups pass through."""
+
+    def announced(self, jobs: Sequence[plan.Job]) -> Iterator[plan.Job]: ...
+
+    def shown(self, groups: Iterable[GroupResult]) -> Iterator[GroupResult]: ...
+
+
+class Session:
+    """`saved` is where the run was saved; `told` are lines for its end: what could not be written, and how to go on."""
+
+    def __init__(self, chosen: RunOptions) -> None:
+        launches = partial(Launches, chosen.effort.worker_timeout, memory_limit=chosen.effort.memory_limit)
+        workers = InProcess() if chosen.in_process else launches()
+        sources, imports = plan.own_sources(chosen, workers)
+        if imports:
+            workers = launches(imports)
+        self.options, self.workers = chosen, workers
+        self.jobs = plan.plan(chosen, sources)
+        self.devices = list(dict.fromkeys(job.device for job in self.jobs))
+        self.conditions = Conditions(Place.of(chosen.effort.threads, self.devices))
+        self.findings: list[Finding] = []
+        self.executor = executors.Here(workers)
+        self.run = Run(iter(()))
+        self.started = time.monotonic()
+        self.journal: Journal | None = None
+        self.saved: Path | None = None
+        self.told: list[str] = []
+        self.signals = Signals()
+
+    @cached_property
+    def machine(self) -> dict[str, Any]:
+        """What it is, asked once: before the first job, or earlier where pytest-benchmark compares it with a saved run's."""
+        return self.workers.run(machine_facts, self.devices)
+
+    def check(self, progress: Progress) -> None:
+        """Each mode is run and its contract checked when it is asked for; nothing is timed and nothing saved."""
+        self.executor.measure = group.check
+        self.run = Run(progress.shown(self.executor.results(progress.announced(self.jobs))))
+
+    def begin(self, progress: Callable[[Sequence[plan.Job]], Progress], folder: Path | None, *, resume: bool) -> list[str]:
+        """Everything is measured when it is asked for, and kept in a journal in `folder`. Returns lines to be told before.
+
+        The machine is asked first what it is, which also shows that its devices open. Raises Failure and JournalError.
+        """
+        if isinstance(self.workers, Launches):
+            self.workers.prepare()
+        facts = identity(self.jobs, {"in_process": self.options.in_process}, self.machine)
+        self.signals.catch()
+        if folder is None:
+            if resume:
+                raise JournalError(f"{RESUME}: only runs that are saved in a folder can be gone on with; leave it out")
+            shown = progress(self.jobs)
+            self.run = Run(shown.shown(self.executor.results(shown.announced(self.jobs))))
+            return []
+        self.journal, told = self._opened_journal(folder, facts, resume=resume)
+        shown = progress(self.journal.missing)
+        jobs = self.journal.begun(shown.announced(self.journal.missing))
+        self.run = Run(chain(self.journal.groups, shown.shown(self.journal.kept(self.executor.results(jobs)))))
+        return told
+
+    def _opened_journal(self, folder: Path, facts: dict[str, Any], *, resume: bool) -> tuple[Journal, list[str]]:
+        if not resume:
+            others = resumable(folder)
+            return Journal.begin(folder, self.jobs, facts, self._command()), [others] if others else []
+        journal = Journal.resume(folder, self.jobs, facts)
+        return journal, [*journal.told, f"going on with the run of {journal.segments[0]['started']}: {journal.done} are there"]
+
+    def _command(self) -> str:
+        """What goes on with this run."""
+        return shlex.join(["pytest", *(argument for argument in sys.argv[1:] if argument != RESUME), RESUME])
+
+    def top_level(self) -> dict[str, Any]:
+        met, self.findings = self.conditions.end()
+        conditions = {
+            "command": ["pytest", *sys.argv[1:]],
+            "in_process": self.options.in_process,
+            **asdict(self.options.effort),
+            **met,
+            "wall_seconds": time.monotonic() - self.started,
+        }
+        if self.journal is not None:
+            conditions |= {"journal": self.journal.path.stem, "segments": self.journal.segments}
+            if self.journal.missing:
+                conditions["unfinished"] = f"{self.journal.done} are measured; go on with: {self._command()}"
+        return self.run.top_level(conditions)
+
+    def save(self, folder: Path, name: str, content: bytes) -> None:
+        """Into a new file of `folder`, whole."""
+        with self.telling(f"the run could not be saved in {folder}"):
+            self.saved = saving.save_numbered(folder, name, content)
+
+    def save_json(self, path: Path, content: bytes) -> None:
+        """What the user asked for besides; its loss is not the run's."""
+        with self.telling(f"{path} could not be written"):
+            saving.write_whole(path, content)
+
+    def end(self) -> None:
+        """After saving. The journal goes once all that it holds is in a saved run; if not, `told` says how to go on."""
+        journal = self.journal
+        if journal is None:
+            return
+        if self.saved is not None and not journal.missing:
+            journal.remove()
+        else:
+            self.told.append(f"{journal.done} are kept in {journal.path}; go on with: {self._command()}")
+        journal.close()
+        self.journal = None
+
+    @contextmanager
+    def telling(self, trouble: str) -> Iterator[None]:
+        """What is raised inside becomes a line of `told`: at the end of a run the rest has to be done all the same."""
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 - after hours of measuring, nothing may be lost over it
+            reason = error.strerror if isinstance(error, OSError) and error.strerror else describe(error)
+            self.told.append(f"{trouble}: {reason}")
+
+
+class Signals:
+    """Ctrl-C, SIGTERM and a closed terminal end a run in one orderly way, once; what the user has had ignored stays so."""
+
+    _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+    def __init__(self) -> None:
+        self._before: dict[signal.Signals, Any] = {}
+        self._terminals: set[int] = set()
+
+    def catch(self) -> None:
+        """From now on the first of them raises KeyboardInterrupt in the main thread."""
+        self._terminals = {os.fstat(descriptor).st_rdev for descriptor in range(3) if os.isatty(descriptor)}
+        for number in self._ENDING:
+            if signal.getsignal(number) != signal.SIG_IGN:
+                self._before[number] = signal.signal(number, self._end)
+
+    def ignore(self) -> None:
+        """From now on they do nothing: the run is being saved."""
+        for number in self._before:
+            signal.signal(number, lambda *_: None)
+
+    def restore(self) -> None:
+        while self._before:
+            signal.signal(*self._before.popitem())
+
+    def _end(self, number: int, _frame: Any) -> None:
+        self.ignore()
+        if number == signal.SIGHUP:
+            self._leave_terminal()
+        raise KeyboardInterrupt
+
+    def _leave_terminal(self) -> None:
+        """What is written to a terminal that is gone would raise: from now on it goes nowhere."""
+        nowhere = os.open(os.devnull, os.O_RDWR)
+        for path in Path("/dev/fd").iterdir():
+            with suppress(OSError):
+                if os.fstat(int(path.name)).st_rdev in self._terminals:
+                    os.dup2(nowhere, int(path.name))

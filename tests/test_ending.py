@@ -1,0 +1,35 @@
+"""A run's end is shown, and what cannot be written beside it is a line of it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import builders
+import pytest
+
+from analysis import ending, report
+
+
+def test_table_and_page_lie_beside_the_run_whole(tmp_path: Path) -> None:
+    saved = builders.saved(tmp_path)
+    shown = list(ending.lines(builders.run(), ["it was hot"], saved))
+    assert "warning: it was hot" in shown
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["0001_run.html", "0001_run.json", "0001_run.md"]
+    assert [line.split()[0] for line in shown[-4:]] == ["run", "table", "page", "next"]
+
+
+def test_what_cannot_be_written_or_made_is_a_line_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    def broken(*_: object) -> None:
+        raise KeyError("a mistake of ours")
+
+    saved = builders.saved(tmp_path)
+    monkeypatch.setattr(os, "fsync", full)
+    monkeypatch.setattr(report, "write", broken)
+    shown = list(ending.lines(builders.run(), [], saved))
+    assert any(line.startswith("no table: ") and "No space left" in line for line in shown)
+    assert "no page: KeyError('a mistake of ours')" in shown
+    assert [path.name for path in tmp_path.iterdir()] == ["0001_run.json"]

@@ -1,0 +1,299 @@
+"""Models by name are found, built from their configuration alone and called on inputs that suit; what cannot be is one line.
+
+transformers, timm and torchvision are stood in for, since most machines that run these tests lack them. Tests of the real ones are skipped
+there.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import socket
+import sys
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from benchmarks.executors import Here
+from benchmarks.failure import Failure
+from benchmarks.models import REAL, Source, hub, load, probe
+from benchmarks.models.hub import name_of, require_forward
+from benchmarks.models.own import ModelError
+from benchmarks.models.real import BY_DEFAULT
+from benchmarks.models.workload import map_tensors, tensors
+from benchmarks.options import OptionError, RunOptions
+from benchmarks.plan import own_sources, plan
+from benchmarks.workers import InProcess
+
+
+class Network(nn.Module):
+    """Of a library that is not there; drops half of what it is given."""
+
+    def __init__(self, parts: int = 2) -> None:
+        super().__init__()
+        self.pretrained_cfg = {"input_size": (3, 8, 8)}
+        self.parts = nn.Sequential(*[nn.Conv2d(3, 3, 1) for _ in range(parts)], nn.Dropout(0.5))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if len(x) > 4:
+            raise IndexError("too many")
+        out: torch.Tensor = self.parts(x)
+        return out
+
+
+def module(name: str, **contents: Any) -> ModuleType:
+    made = ModuleType(name)
+    vars(made).update(contents)
+    return made
+
+
+@pytest.fixture
+def _libraries(monkeypatch: pytest.MonkeyPatch) -> None:
+    timm = module(
+        "timm",
+        is_model=lambda name: name == "resnet18",
+        list_models=lambda: ["resnet18", "vit"],
+        create_model=lambda _, pretrained: Network(0 if pretrained else 2),
+    )
+    crop = SimpleNamespace(transforms=lambda: SimpleNamespace(crop_size=[6]))
+    models = module(
+        "torchvision.models",
+        list_models=lambda: ["resnet18"],
+        get_model_builder=lambda _: lambda weights, progress: (weights, progress),
+        get_model_weights=lambda _: [crop],
+        get_model=lambda _, weights: Network(2 if weights is None else 0),
+    )
+    monkeypatch.setitem(sys.modules, "timm", timm)
+    monkeypatch.setitem(sys.modules, "torchvision", module("torchvision", models=models))
+    monkeypatch.setitem(sys.modules, "torchvision.models", models)
+
+
+@pytest.mark.usefixtures("_libraries")
+@pytest.mark.parametrize(
+    ("spec", "inputs"), [("timm:resnet18", "float32[1, 3, 8, 8]"), ("torchvision:resnet18", "float32[1, 3, 6, 6]")]
+)
+def test_a_model_by_name_has_random_weights_drops_nothing_and_gets_an_image_of_its_size(spec: str, inputs: str) -> None:
+    workload = load(spec).workload("own")
+    assert workload.facts().inputs == [inputs]
+    assert workload.facts().parameters == 2 * 12
+    assert not workload.module.training
+    assert [part.p for part in workload.module.modules() if isinstance(part, nn.Dropout)] == [0.0]
+    again = load(spec).workload("own").module
+    assert torch.equal(next(workload.module.parameters()), next(again.parameters()))
+
+
+@pytest.mark.usefixtures("_libraries")
+def test_a_chosen_batch_is_part_of_the_sizes_name() -> None:
+    source = Source("resnet18", "own", "timm:resnet18").shaped(3, None)
+    assert source.size == "own_b3"
+    assert source.workload().facts().inputs == ["float32[3, 3, 8, 8]"]
+    assert Source("m", "small").shaped(2, 16).size == "small_b2_l16"
+    assert Source("m", "small").shaped(None, None) == Source("m", "small")
+
+
+WRONG = {
+    "timm:resnet19": "timm has no resnet19; near it: resnet18",
+    "torchvision:vit_b": "torchvision has no vit_b; nothing there is like it",
+    "timm:": "expected a name after the colon",
+}
+
+
+@pytest.mark.usefixtures("_libraries")
+@pytest.mark.parametrize("spec", WRONG)
+def test_an_unknown_name_is_told_with_those_that_are_near_it(spec: str) -> None:
+    tried = probe(spec, "own")
+    assert not tried.there
+    assert tried.fault is not None
+    assert WRONG[spec] in tried.fault
+
+
+@pytest.mark.usefixtures("_libraries")
+@pytest.mark.parametrize(
+    ("batch", "length", "told"),
+    [(5, None, "int|float32[5, 3, 8, 8]; --batch"), (None, 7, "--length 7: the model takes an image")],
+)
+def test_inputs_that_do_not_fit_are_told_before_anything_is_measured(batch: int | None, length: int | None, told: str) -> None:
+    tried = probe("timm:resnet18", "own", batch, length)
+    assert tried.fault is not None
+    assert told.partition("|")[2] or told in tried.fault
+    assert "\n" not in tried.fault
+    assert ("IndexError: too many" in tried.fault) == (batch == 5)
+
+
+@pytest.mark.usefixtures("_libraries")
+def test_a_library_that_is_missing_or_broken_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delitem(sys.modules, "timm")
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    assert probe("timm:resnet18", "own").fault == "timm:resnet18: timm is not installed; pip install -e '.[hub]' installs it"
+    (tmp_path / "timm.py").write_text("raise RuntimeError('operator torchvision::nms does not exist')\n")
+    importlib.invalidate_caches()
+    fault = probe("timm:resnet18", "own").fault
+    assert fault is not None
+    assert "importing timm raised RuntimeError: operator torchvision::nms does not exist" in fault
+    assert f"does it fit torch {torch.__version__}?" in fault
+
+
+def test_a_model_that_memory_cannot_hold_is_refused_before_it_is_built() -> None:
+    built: list[str] = []
+
+    def make() -> nn.Module:
+        layer = nn.Linear(2**20, 2**20)
+        built.append(layer.weight.device.type)
+        return layer
+
+    model = hub.HubModel("timm:giant", make, lambda *_: torch.ones(1))
+    with pytest.raises(
+        ModelError, match=r"timm:giant: its 1099.5 billion parameters take 4096.0 GiB, and [\d.]+ GiB are free here"
+    ):
+        model.require_memory()
+    assert built == ["meta"]
+
+
+def test_registered_models_have_their_numbers_written_out_in_three_sizes() -> None:
+    assert len(REAL) == 11
+    for name, family in REAL.items():
+        assert tuple(family.sizes) == ("tiny", "small", "base")
+        assert len({tuple(numbers) for numbers in family.sizes.values()}) == 1, f"{name}: the same numbers in each size"
+        assert all("batch" in numbers for numbers in family.sizes.values())
+
+
+def planned(monkeypatch: pytest.MonkeyPatch, *, installed: bool = True, **chosen: Any) -> set[tuple[str, str]]:
+    monkeypatch.setattr(hub, "is_installed", lambda _: installed)
+    options = RunOptions(device=("cpu",), scenarios=("forward",), **chosen)
+    sources, _ = own_sources(options, InProcess())
+    return {(job.source.model, job.source.size) for job in plan(options, sources)}
+
+
+def test_a_run_has_three_real_models_where_transformers_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    with_it, without = planned(monkeypatch), planned(monkeypatch, installed=False)
+    assert with_it - without == {(name, "small") for name in BY_DEFAULT}
+    assert not {model for model, _ in without} & set(REAL)
+
+
+@pytest.mark.usefixtures("_libraries")
+def test_registered_models_are_named_by_either_option_in_sizes_that_they_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert planned(monkeypatch, models=("mlp", "bert"), sizes=("tiny", "base", "large")) == {
+        ("mlp", "tiny"), ("mlp", "large"), ("bert", "tiny"), ("bert", "base"),
+    }  # fmt: skip
+    assert planned(monkeypatch, own_models=("hf:vit", "timm:resnet18")) == {("vit", "small"), ("resnet18", "own")}
+    with pytest.raises(OptionError, match="already names a model vit"):
+        planned(monkeypatch, models=("vit",), own_models=("hf:vit",))
+    with pytest.raises(OptionError, match=r"--models bert: transformers is not installed; pip install -e '.\[hub\]'"):
+        planned(monkeypatch, installed=False, models=("mlp", "bert"))
+    with pytest.raises(OptionError, match="--batch and --length are for models by name"):
+        planned(monkeypatch, models=("mlp",), batch=3)
+
+
+def test_modules_of_registered_models_are_imported_by_launches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub, "is_installed", lambda _: True)
+    _, preload = own_sources(RunOptions(models=("mlp", "t5")), InProcess())
+    assert preload == ["transformers", "transformers.models.t5.modeling_t5"]
+
+
+def test_one_of_several_models_that_cannot_be_built_does_not_end_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "models.py"
+    path.write_text(
+        "from torch import nn, ones\ndef good():\n    return nn.Linear(2, 2), ones(1, 2)\ndef bad():\n    raise ValueError('no')\n"
+    )
+    found = planned(monkeypatch, own_models=(f"{path}:good", f"{path}:bad"))
+    assert {model for model, _ in found} == {"good", "bad"}
+    with pytest.raises(ModelError, match="ValueError: no"):
+        planned(monkeypatch, own_models=(f"{path}:bad",))
+    with pytest.raises(ModelError, match="no such function"):
+        planned(monkeypatch, own_models=(f"{path}:good", f"{path}:missing"))
+
+
+@pytest.fixture
+def transformers() -> Any:
+    return pytest.importorskip("transformers")
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_each_registered_model_runs_and_its_output_can_be_detached_whole(transformers: Any, name: str) -> None:
+    """The caches that decoders return included."""
+    workload = Source(name, "tiny").workload()
+    output = workload.run(workload.module)
+    assert any(tensor.grad_fn is not None for tensor in tensors(output))
+    assert not any(tensor.grad_fn is not None for tensor in tensors(map_tensors(torch.Tensor.detach, output)))
+    cache = getattr(output, "past_key_values", None)
+    assert cache is None or len(tensors(cache)) >= 2
+
+
+def test_configurations_are_found_by_type_class_and_folder(transformers: Any, tmp_path: Path) -> None:
+    small = {"model_type": "bert", "hidden_size": 24, "num_hidden_layers": 1, "intermediate_size": 8, "vocab_size": 50}
+    (tmp_path / "config.json").write_text(json.dumps({**small, "attention_probs_dropout_prob": 0.5}))
+    workload = hub.load(f"hf:{tmp_path}").workload("own", batch=2, length=5)
+    assert workload.facts().inputs == ["int64[2, 5]"]
+    module: Any = workload.module
+    assert (module.config.attention_probs_dropout_prob, name_of(f"hf:{tmp_path}")) == (0.0, tmp_path.name)
+    assert (
+        type(hub.load("hf:MobileBertConfig").make()).__name__
+        == type(hub.load("hf:mobilebert").make()).__name__
+        == "MobileBertModel"
+    )
+
+
+BAD_CONFIGURATIONS = {
+    "not JSON": ("{", "not a valid JSON file"),
+    "an unknown key": ('{"model_type": "bert", "hiden_size": 3, "zzz": 1}', "keys that BertConfig does not know: hiden_size (near it: hidden_size), zzz"),
+    "another type": ('{"model_type": "bert", "hidden_size": "x"}', "hidden_size"),
+    "an unknown type": ('{"model_type": "brt"}', "reading its configuration raised"),
+    "70 billion parameters": (
+        '{"model_type": "llama", "hidden_size": 81920, "num_hidden_layers": 80, "num_attention_heads": 64, "num_key_value_heads": 8}',
+        "billion parameters take",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "told"), BAD_CONFIGURATIONS.values(), ids=BAD_CONFIGURATIONS)
+def test_a_folder_that_does_not_suit_is_one_line(transformers: Any, tmp_path: Path, text: str, told: str) -> None:
+    (tmp_path / "config.json").write_text(text)
+    tried = probe(f"hf:{tmp_path}", "own")
+    assert tried.fault is not None
+    assert told in tried.fault
+    assert (tried.there, "\n" in tried.fault) == (False, False)
+
+
+def test_a_hub_name_without_network_is_told_at_once(transformers: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: Any, **__: Any) -> Any:
+        raise OSError(101, "Network is unreachable")
+
+    monkeypatch.setattr(socket, "create_connection", refused)
+    monkeypatch.delenv("HTTPS_PROXY", raising=False)
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    monkeypatch.setenv("HF_ENDPOINT", "https://mirror.example:8443")
+    fault = probe("hf:nobody/no-such-model", "own").fault
+    assert fault is not None
+    assert "must be looked up, and mirror.example:8443 cannot be reached (Network is unreachable)" in fault
+
+
+def test_unknown_types_list_near_ones_and_an_input_that_is_too_long_is_told_with_its_shape(transformers: Any) -> None:
+    assert "near it: bert" in str(probe("hf:brt", "own").fault)
+    with pytest.raises(ModelError, match=r"bert: the model does not take the inputs made for it \(int64\[1, 600\]; --batch"):
+        require_forward("bert", Source("bert", "tiny").shaped(None, 600).workload())
+
+
+def test_a_decoder_with_its_cache_is_measured_in_every_mode(transformers: Any) -> None:
+    """The cache is part of what the output holds."""
+    modes = ("tracked", "no_grad", "inference_mode", "detach")
+    options = RunOptions(
+        models=("gpt2",), sizes=("tiny",), device=("cpu",), scenarios=("forward",), modes=modes, in_process=True
+    )
+    (job,) = plan(options)
+    (group,) = Here(InProcess(), measure=_examined).results([job])
+    assert not group.unmeasured
+
+
+def _examined(job: Any, workers: Any) -> Any:
+    from benchmarks.group import check
+
+    try:
+        yield from check(job, workers)
+    except Failure as failure:
+        raise AssertionError(failure.reason) from failure
