@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -134,3 +135,14 @@ def test_processes_take_turns_on_cores_where_one_thread_computes(recorded: Recor
     assert [core_of(one, process) for process in range(3)] == [3, 5, 3]
     assert core_of(replace(one, effort=Effort(threads=2)), 0) is None
     assert core_of(replace(one, device="cuda"), 0) is None
+
+
+def addresses_of_blocks(heap: str) -> list[int]:
+    allocator.shift_heap(random.Random(heap))
+    return [torch.empty(size).data_ptr() for size in (1000, 5000, 20_000, 30_000)]
+
+
+@needs_glibc
+def test_a_heap_is_laid_out_by_its_seed_though_all_workers_are_copies_of_one_process(workers: Launches) -> None:
+    first, other, again = (workers.run(addresses_of_blocks, heap) for heap in ("0 tracked", "0 placebo", "0 tracked"))
+    assert first == again != other
