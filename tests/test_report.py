@@ -96,7 +96,12 @@ def test_every_case_has_a_row_with_texts_and_values_to_sort_by() -> None:
 
 
 def test_an_accelerators_other_clocks_and_what_decides_are_in_the_rows_of_its_cases() -> None:
-    gpu: dict[str, Any] = {"host_seconds": 2e-4, "busy_seconds": 1e-4, "bound_by": "host", "memory": {"peak_reserved_bytes": 2**21}}
+    gpu: dict[str, Any] = {
+        "host_seconds": 2e-4,
+        "busy_seconds": 1e-4,
+        "bound_by": "host",
+        "memory": {"peak_reserved_bytes": 2**21},
+    }
     table, values = report.cases(builders.run(*builders.group(), *builders.group(device="cuda", **gpu)).frame)
     assert table.cells.iloc[-1, -4:].to_list() == ["200 us", "100 us", "host", "2.00 MiB"]
     assert (values[0][-4:], values[-1][-4:]) == ([""] * 4, [2e-4, 1e-4, "host", 2**21])
