@@ -21,7 +21,7 @@ from benchmarks.workers import Launches
 
 DEFAULT_SIZES = ("tiny", "small")
 CHECKS = {
-    "trueness": "the default measurement against long loops, and planted ratios (about eleven minutes)",
+    "trueness": "the default measurement against long loops, and planted ratios (about twenty minutes)",
     "accuracy": "identical code and planted effects, by the suite and by other harnesses (about eight minutes)",
     "faults": "kills, full disks, misbehaving models and mutated files (about an hour)",
     "coverage": "how often the intervals hold the truth on a simulated machine (about a minute)",
