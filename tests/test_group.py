@@ -209,8 +209,8 @@ APART = [{"no_grad": 2.2}, {"no_grad": 2.1}, {"no_grad": 1.9}]
     ("later", "changes", "number"),
     [
         ([], {"processes": 4, "budget": 100.0}, 4),
-        (APART, {"processes": 4, "budget": 100.0}, 8),
-        (APART, {"processes": 4, "budget": 5.5}, 6),
+        (APART, {"processes": 4, "budget": 100.0}, 6),
+        (APART, {"processes": 4, "budget": 4.5}, 5),
         (APART, {"processes": 4, "budget": 1.0}, 4),
         (APART, {"processes": 4, "budget": 100.0, "precision": 0.5}, 4),
         (APART, {"processes": 1, "budget": 100.0}, 1),
