@@ -287,16 +287,7 @@ def arm(
 
 
 def _block(step: Step, washout: int, calls: int, device: Device, clock: Clock, faults: Callable[[], int]) -> Block:
-    first_seconds = None
-    device.synchronise()
-    if washout:
-        start = clock()
-        step()
-        device.synchronise()
-        first_seconds = clock() - start
-    for _ in range(washout - 1):
-        step()
-    device.synchronise()
+    first_seconds = _wash_out(step, washout, device, clock)
     faults_before, repeats = faults(), range(calls)
     start = clock()
     for _ in repeats:
@@ -308,13 +299,7 @@ def _block(step: Step, washout: int, calls: int, device: Device, clock: Clock, f
 
 def _queued_block(step: Step, washout: int, calls: int, device: Device, clock: Clock, faults: Callable[[], int]) -> Block:
     """The same where calls are only queued. The call of the washout is waited for: what it takes by itself is its latency."""
-    first_seconds = None
-    device.synchronise()
-    if washout:
-        start = clock()
-        step()
-        device.synchronise()
-        first_seconds = clock() - start
+    first_seconds = _wash_out(step, washout, device, clock)
     faults_before, driver_before, repeats = faults(), device.driver_allocations(), range(calls)
     start = clock()
     for _ in repeats:
@@ -323,6 +308,21 @@ def _queued_block(step: Step, washout: int, calls: int, device: Device, clock: C
     device.synchronise()
     seconds = clock() - start
     return Block(first_seconds, seconds, faults() - faults_before, queued - start, device.driver_allocations() - driver_before)
+
+
+def _wash_out(step: Step, washout: int, device: Device, clock: Clock) -> float | None:
+    """Runs the untimed calls; returns what the first of them took, waited for."""
+    first_seconds = None
+    device.synchronise()
+    if washout:
+        start = clock()
+        step()
+        device.synchronise()
+        first_seconds = clock() - start
+    for _ in range(washout - 1):
+        step()
+    device.synchronise()
+    return first_seconds
 
 
 def collect_if_due() -> None:
