@@ -16,7 +16,7 @@ from typing import Any
 from torch import nn
 
 from benchmarks.failure import describe, is_out_of_memory
-from benchmarks.models.workload import Workload, seeded, tensors
+from benchmarks.models.workload import Workload, seeded
 
 EXPECTED = "expected a function of no arguments, or of `size`, that returns (module, inputs)"
 
@@ -54,16 +54,6 @@ class OwnModel:
         if not trackable:
             raise ModelError(f"{self.spec}: the module has no parameters and no input requires grad; there is nothing to track")
         return workload
-
-
-def check_output(spec: str, output: Any) -> None:
-    """Raises ModelError unless `output` holds at least one tensor; whatever else it holds is passed over."""
-    try:
-        held = tensors(output)
-    except TypeError as error:
-        raise ModelError(f"{spec}: the model's output does not suit: {error}") from error
-    if not held:
-        raise ModelError(f"{spec}: the model's output, of type {type(output).__name__}, holds no tensor; expected at least one")
 
 
 def name_of(spec: str) -> str:
