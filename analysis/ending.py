@@ -28,7 +28,7 @@ def lines(run: Run, findings: Sequence[str], saved: Path | None, *, colour: bool
     yield ""
     yield f"run    {_short(saved)}"
     yield from _written_beside(run, saved)
-    yield f"next   python -m analysis summarise|advise|explain|compare {saved.name[:4]}     pytest --benchmark --model FILE.py:FUNCTION"
+    yield f"next   python -m analysis summarise|advise|claims|explain {saved.name[:4]}, or compare with another run"
 
 
 def _written_beside(run: Run, saved: Path) -> Iterator[str]:

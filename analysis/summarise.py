@@ -126,18 +126,28 @@ def _scenarios_overview(frame: pd.DataFrame) -> Iterator[Table]:
         peak=rows["peak_tensor_bytes"].map(bytes_text),
     )  # fmt: skip
     lines = []
-    for _, group in texts[~is_operator].groupby(list(JOB), sort=False):
-        by_mode = {row.mode: row for row in each(group)}
-        mode = _switch([name for name in by_mode if name != TRACKED])
-        pair = by_mode.get(TRACKED), by_mode.get(mode)
-        lines.append([
-            group["name"].iloc[0], _cell(pair[0], "per_call"), mode or MISSING, _cell(pair[1], "text"),
-            *(_cell(row, column) for column in ("peak", "growth") for row in pair),
-        ])  # fmt: skip
+    for _, scenario in texts[~is_operator].groupby("scenario", sort=False):
+        jobs = [job for _, job in scenario.groupby(list(JOB), sort=False)]
+        if scenario["mode"].eq(TRACKED).all():  # nothing is switched off, as in a training step: one stands for all
+            lines.append(_scenario_line(jobs[0], f" (+ {len(jobs) - 1} more)" if len(jobs) > 1 else ""))
+        else:
+            lines += [_scenario_line(job) for job in jobs]
     lines += _mean_operator(rows[is_operator])
+    if not lines:  # only an operator, with nothing beside it
+        return
     sides = ("peak\ntracked", "peak\nof mode", "per step\ntracked", "per step\nof mode")
     cells = pd.DataFrame(lines, columns=["scenario", "tracked", "mode", "speedup", *sides])
     yield Table(cells, [], "scenarios, speedup over tracked; per step: what stays in memory of each step")
+
+
+def _scenario_line(job: pd.DataFrame, beside: str = "") -> list[str]:
+    by_mode = {row.mode: row for row in each(job)}
+    mode = _switch([name for name in by_mode if name != TRACKED])
+    pair = by_mode.get(TRACKED), by_mode.get(mode)
+    return [
+        f"{job['name'].iloc[0]}{beside}", _cell(pair[0], "per_call"), mode or MISSING, _cell(pair[1], "text"),
+        *(_cell(row, column) for column in ("peak", "growth") for row in pair),
+    ]  # fmt: skip
 
 
 def _cell(row: Any, column: str) -> str:

@@ -113,8 +113,11 @@ def examine_modes(job: Job, workers: Workers, *, calls_only: bool = False) -> _M
         else:
             modes.promises[mode] = [one.promise for one in found.contract.broken]
             untracked = mode == TRACKED.name and set(modes.promises[mode]) <= {"history", "records"}
-            reasons = "; ".join(one.reason for one in found.contract.broken)
-            modes.failures[mode] = Failure(*(("unsupported", _NOTHING_TRACKED) if untracked else ("broken_contract", reasons)))
+            modes.failures[mode] = (
+                Failure("unsupported", _NOTHING_TRACKED)
+                if untracked
+                else Failure("broken_contract", "; ".join(one.reason for one in found.contract.broken))
+            )
     return modes
 
 

@@ -24,7 +24,7 @@ ACCELERATOR_SIZE = "huge"
 """The size that accelerators get by default beside these: they decide how long a call takes only where there is enough to do."""
 
 ACCELERATOR_PROCESSES = 4
-"""One from each launch: a process on an accelerator has to open and warm it, which takes as long as its rounds."""
+"""Fewer than on a CPU: a process on an accelerator has to open and warm it, which takes as long as its rounds."""
 
 ALL_MODES = tuple(dict.fromkeys([*MODES, *(mode for scenario in SCENARIOS.values() for mode in scenario.mode_names())]))
 """The registered ones, then those that only a scenario has."""

@@ -1,4 +1,4 @@
-"""A GPU on paper: an object of the shape of torch.cuda whose work, clock and memory a test sets in numbers.
+"""What stands in for a step with threads, and for a GPU: an object of the shape of torch.cuda whose work, clock and memory a test sets in numbers.
 
 It is as unkind as a real one: waiting costs time, the queue ends, errors come late and stay, and memory comes in blocks.
 """
@@ -6,6 +6,7 @@ It is as unkind as a real one: waiting costs time, the queue ends, errors come l
 from __future__ import annotations
 
 import os
+import threading
 from collections import deque
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -13,11 +14,22 @@ from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
+import torch
+
 MIB = 2**20
 WAIT_SECONDS = 2.0**-16
 """What a synchronisation costs beyond the work that it waits for: 15 us."""
 QUEUE = 1024
 """Pieces of work that may wait; whoever sends another waits for the first."""
+
+
+def threaded() -> torch.Tensor:
+    """A step that allocates in a thread of its own; `sum` runs where all is seen."""
+    made: list[torch.Tensor] = []
+    thread = threading.Thread(target=lambda: made.append(torch.ones(1000)))
+    thread.start()
+    thread.join()
+    return made[0].sum()
 
 
 class FakeCuda:

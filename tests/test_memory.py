@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import gc
 import os
-import threading
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from stand_ins import Arm, FakeCuda
+from stand_ins import Arm, FakeCuda, threaded
 from torch import nn
 
 from benchmarks import allocator
@@ -123,15 +122,6 @@ def test_blocks_of_an_allocator_that_tells_nothing_finer_are_not_given_as_bytes_
     assert {figure: "sizes of its blocks" in reason for figure, reason in found.unavailable.items()} == {
         "peak_tensor_bytes": True, "held_tensor_bytes": True,
     }  # fmt: skip
-
-
-def threaded() -> torch.Tensor:
-    """A step that allocates in a thread of its own; `sum` runs where all is seen."""
-    made: list[torch.Tensor] = []
-    thread = threading.Thread(target=lambda: made.append(torch.ones(1000)))
-    thread.start()
-    thread.join()
-    return made[0].sum()
 
 
 def test_figures_that_miss_what_another_thread_did_are_withheld_and_the_record_says_so() -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 from functools import partial
 from typing import Any
 
 import pytest
 import torch
+from stand_ins import threaded
 from torch import nn
 
 from benchmarks.measure.profile import allocations, operators
@@ -62,15 +62,6 @@ def test_operators_are_counted_one_by_one() -> None:
     ran = operators(lambda: torch.relu(x @ x @ x)).everywhere
     assert (ran["aten::mm"], ran["aten::relu"]) == (2, 1)
     assert all(name.startswith("aten::") for name in ran)
-
-
-def threaded() -> torch.Tensor:
-    """A step that allocates in a thread of its own; `sum` runs where all is seen."""
-    made: list[torch.Tensor] = []
-    thread = threading.Thread(target=lambda: made.append(torch.ones(1000)))
-    thread.start()
-    thread.join()
-    return made[0].sum()
 
 
 def test_what_a_thread_of_python_allocates_is_known_to_be_unseen() -> None:

@@ -57,6 +57,7 @@ def test_the_overview_has_a_row_per_scenario_with_the_mode_it_is_about() -> None
             *group({"detach": 1.4, "no_grad": 1.3}, scenario="evaluation", steps=4, memory=LOOP),
             *group({"item": 1.1, "float": 1.2}, scenario="loss_logging", steps=8, memory=LOOP),
             *group({}, scenario="training_step"),
+            *group({}, scenario="training_step", model="lstm"),
             *group({"no_grad": 1.2}, scenario="operators", model="view", steps=50),
             *group({"no_grad": 1.8}, scenario="operators", model="index", steps=50),
             *group({"no_grad": 0.1}, scenario="operators", model=CONTEXT, steps=50),
@@ -66,7 +67,7 @@ def test_the_overview_has_a_row_per_scenario_with_the_mode_it_is_about() -> None
     found = {row["scenario"]: row for row in rows(scenarios)}
     assert [(name, row["mode"], row["speedup"]) for name, row in found.items()] == [
         ("evaluation mlp tiny", "no_grad", "1.30 ±0.01"), ("loss_logging mlp tiny", "item", "1.10 ±0.01"),
-        ("training_step mlp tiny", "-", "-"), ("operators (mean of 2)", "no_grad", "1.47 ±0.01"),
+        ("training_step mlp tiny (+ 1 more)", "-", "-"), ("operators (mean of 2)", "no_grad", "1.47 ±0.01"),
     ]  # fmt: skip
     assert found["loss_logging mlp tiny"]["per step tracked"] == "6.99 KiB"
 
@@ -207,6 +208,11 @@ def test_an_accelerator_shows_its_other_clocks_and_what_it_reserved() -> None:
 def test_a_run_that_measured_nothing_says_why(tables: object) -> None:
     (table,) = tables(Run([], [unmeasured()]))  # type: ignore[operator]
     assert terminal(table) == "not measured: mlp tiny (inference_mode): unsupported: it cannot"
+
+
+def test_an_operator_with_nothing_beside_it_makes_no_table() -> None:
+    (notes,) = overview(run(*group({}, scenario="operators", model="view")))
+    assert not notes.columns
 
 
 def test_figures_are_the_frame_and_the_cases_that_are_not_in_it() -> None:
