@@ -296,7 +296,7 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
 def _show_ending(terminalreporter: Any, measuring: Session) -> None:
     from analysis import ending, read  # pandas takes a second, which collecting need not wait for
 
-    run = read.Run(measuring.run.results, measuring.run.unmeasured, measuring.run.meters_disagree)
+    run = read.Run(measuring.run.results, measuring.run.unmeasured)
     findings = [str(finding) for finding in measuring.findings]
     for line in ending.lines(run, findings, measuring.saved, colour=terminalreporter.hasmarkup):
         terminalreporter.write_line(line)

@@ -212,8 +212,6 @@ def _conditions(run: Run) -> Iterator[str]:
     warnings = [" ".join(text.split()) for text in run.conditions.get("warnings", [])]
     if warnings:
         yield f"the machine was not at its best: {few(warnings)}"
-    if run.meters_disagree:
-        yield f"memory meters disagree: {few(map(short_text, run.meters_disagree), 1)}"
 
 
 def _changed_buffers(frame: pd.DataFrame) -> Iterator[str]:

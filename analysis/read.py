@@ -41,7 +41,6 @@ class Run:
 
     results: list[Result]
     unmeasured: list[Unmeasured] = field(default_factory=list)
-    meters_disagree: list[str] = field(default_factory=list)
     name: str = ""
     path: Path | None = None
     saved_at: str = ""
@@ -153,7 +152,6 @@ class _Conditions(msgspec.Struct):
 
 class _Gradtax(msgspec.Struct):
     unmeasured: list[Unmeasured] = []
-    meters_disagree: list[str] = []
     conditions: _Conditions = msgspec.field(default_factory=_Conditions)
 
 
@@ -190,7 +188,7 @@ def _run(content: bytes, path: Path, name: str) -> Run:
     if not results and not ours.unmeasured:
         raise ValueError("holds no results of this suite; `pytest --benchmark` saves a run that does")
     return Run(
-        results, ours.unmeasured, ours.meters_disagree, name, path,
+        results, ours.unmeasured, name, path,
         clean(file.datetime or ""), clean(str(file.commit_info)), machine, gradtax.get("conditions", {}),
     )  # fmt: skip
 

@@ -1,16 +1,12 @@
 """From times to a speedup with its interval, and from the interval to a verdict. NumPy only, no torch.
 
-Within a process the interval is for the median of the log-ratios of rounds. Its ends are order statistics, as in the sign test
-(Conover, Practical Nonparametric Statistics, 3rd ed., section 3.2), so heavy tails and bursts do no harm. Neighbouring rounds are not
-independent (frequency scaling, a busy neighbour), so the number of rounds that the ranks are computed from is the effective one: n over the
-correlation time of the signs around the median. A steady drift is no correlation, and taken out first.
-
-Processes differ by more than their rounds show, so the interval of a result is Student's t over processes, never narrower than theirs allow
+Processes differ by more than their rounds show, so the interval of a result is Student's t over processes, never narrower than their rounds allow
 (Kalibera and Jones 2013, Rigorous benchmarking in reasonable time, ISMM). `python -m benchmarks.selfcheck coverage` shows that this holds.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -32,41 +28,40 @@ MARGIN = 0.01
 """Speedups within +-1 % count as no difference."""
 
 MIN_ROUNDS = 10
-"""With so few the interval within a process is at least the whole range, which holds the median with 1 - 2 * 0.5**10 = 99.8 % confidence if
-rounds are independent. Eight would reach 99 %; two more leave room for a little correlation."""
+"""Of a single process: so many batches are made of its rounds."""
 
 CONFIDENCE = 0.99
 
 
-def paired_ratio(baseline_seconds: Sequence[float], seconds: Sequence[float]) -> Interval:
-    """Median of baseline / other over the rounds of one process, with its 99 % interval; above 1 the other is faster.
-
-    Both are seconds per call, one value a round, in the order they were run: `baseline_seconds[i]` and `seconds[i]`
-    are from the same round. Raises ValueError if the lengths differ, there are fewer than MIN_ROUNDS, or a time is not positive and finite.
-    """
-    log_ratios = _log_ratios(baseline_seconds, seconds)
-    low, high = order_statistics(log_ratios, correlation_time(log_ratios))
-    return Interval(float(np.exp(np.median(log_ratios))), math.exp(low), math.exp(high))
-
-
 def median_ratio(baseline_seconds: Sequence[float], seconds: Sequence[float]) -> float:
-    """The estimate of `paired_ratio` alone, from one round on."""
+    """Median of baseline / other over the rounds of one process; above 1 the other is faster.
+
+    Both are seconds of a block, one value a round, in the order they were run: `baseline_seconds[i]` and `seconds[i]` are from the same round.
+    """
     return float(np.exp(np.median(np.log(baseline_seconds) - np.log(seconds))))
 
 
 def combined_ratio(pairs: Sequence[tuple[Sequence[float], Sequence[float]]]) -> Interval:
-    """baseline / other from the rounds of one process or several; `pairs` holds what `paired_ratio` takes, of each.
+    """baseline / other with its 99 % interval, from the rounds of one process or several; `pairs` holds what `median_ratio` takes, of each.
 
-    Of several: Student's t over their medians, but never narrower than their own rounds allow, each taken as independent: how they are
-    correlated shows between processes. Raises ValueError for no process, and as `paired_ratio` does for a single one.
+    Student's t over their medians, but never narrower than their own rounds allow, each taken as independent: how they are correlated shows
+    between processes. A single process counts as MIN_ROUNDS short ones, its rounds cut into batches one after the other (batch means: Law,
+    Simulation Modeling and Analysis, 5th ed., section 9.5.3). Raises ValueError for no process, and for one of fewer than MIN_ROUNDS rounds.
     """
     if len(pairs) == 1:
-        return paired_ratio(*pairs[0])
+        pairs = _batches(*pairs[0])
     whole = across([median_ratio(*pair) for pair in pairs])
     errors = [median_error(np.log(baseline) - np.log(seconds)) for baseline, seconds in pairs]
     least = t_quantile(math.inf) * math.sqrt(sum(error**2 for error in errors)) / len(errors)
     low, high = whole.estimate * math.exp(-least), whole.estimate * math.exp(least)
     return Interval(whole.estimate, min(whole.low, low), max(whole.high, high))
+
+
+def _batches(baseline: Sequence[float], seconds: Sequence[float]) -> list[tuple[Sequence[float], Sequence[float]]]:
+    if len(seconds) < MIN_ROUNDS:
+        raise ValueError(f"at least {MIN_ROUNDS} rounds of a single process are needed, got {len(seconds)}")
+    ends = [len(seconds) * number // MIN_ROUNDS for number in range(MIN_ROUNDS + 1)]
+    return [(baseline[begin:end], seconds[begin:end]) for begin, end in itertools.pairwise(ends)]
 
 
 def median_error(values: Floats) -> float:
@@ -129,103 +124,6 @@ def t_quantile(degrees_of_freedom: float, confidence: float = CONFIDENCE) -> flo
     density = np.cos(angles) ** (degrees - 1)
     held = np.concatenate(([0.0], np.cumsum((density[1:] + density[:-1]) / 2)))
     return float(math.sqrt(degrees) * math.tan(np.interp(confidence * held[-1], held, angles)))
-
-
-def _log_ratios(baseline_seconds: Sequence[float], seconds: Sequence[float]) -> Floats:
-    baseline, other = np.asarray(baseline_seconds, float), np.asarray(seconds, float)
-    if baseline.shape != other.shape or baseline.ndim != 1 or baseline.size < MIN_ROUNDS:
-        raise ValueError(
-            f"two equally long series of at least {MIN_ROUNDS} rounds are needed, got {baseline.size} and {other.size}"
-        )
-    both = np.concatenate((baseline, other))
-    if not (np.all(both > 0) and np.all(np.isfinite(both))):
-        raise ValueError("times must be finite and above 0 seconds")
-    log_ratios: Floats = np.log(baseline) - np.log(other)
-    return log_ratios
-
-
-def order_statistics(values: Floats, correlation_time: float) -> tuple[float, float]:
-    """The 99 % interval of the median of `values`, shape (n,), if `correlation_time` of them are worth one independent value.
-
-    The quantile is Student's t, as the correlation time is itself estimated from so many effective values, less two for level and slope.
-    With fewer effective rounds than an order statistic needs, the interval widens beyond the smallest and largest value.
-    """
-    ordered = np.sort(values)
-    n = ordered.size
-    effective = n / correlation_time
-    rank_below_median = (t_quantile(max(effective - 2, 3)) * math.sqrt(effective) / 2 + 0.5) * correlation_time
-    rank = math.floor(n / 2 - rank_below_median)
-    if rank >= 0:
-        return float(ordered[rank]), float(ordered[n - 1 - rank])
-    spread = float(ordered[-1] - ordered[0])
-    beyond = spread * 2 * (rank_below_median - n / 2) / n
-    return float(ordered[0]) - beyond, float(ordered[-1]) + beyond
-
-
-def correlation_time(values: Floats) -> float:
-    """How many consecutive values, shape (n,), tell as much about their median as one independent value; at least 1.
-
-    The larger of two estimates, after a straight drift is taken out: one assumes no shape of the correlation but sees too little of it in
-    few rounds, the other sees it in few rounds but assumes that it fades by the same share each round.
-    """
-    residuals = _without_drift(values)
-    return max(autocorrelation_time(np.sign(residuals)), _fading_time(residuals))
-
-
-def _without_drift(values: Floats) -> Floats:
-    """`values` less their resistant line (Tukey 1977, Exploratory Data Analysis, chapter 5): through the medians of the outer thirds.
-
-    Twice, since the first line is rough where the drift within a third is larger than the noise.
-    """
-    n = values.size
-    third = n // 3
-    residuals = values
-    for _ in range(2):
-        slope = (_median(residuals[-third:]) - _median(residuals[:third])) / (n - third)
-        residuals = residuals - slope * np.arange(n)
-    return residuals - _median(residuals)
-
-
-def _median(values: Floats) -> float:
-    """np.median spends 30 us on checks, more than sorting takes."""
-    ordered = np.sort(values)
-    return float(ordered[(values.size - 1) // 2] + ordered[values.size // 2]) / 2
-
-
-def _fading_time(residuals: Floats) -> float:
-    """The correlation time of the signs of first-order autoregressive noise that is as correlated as its neighbours are, at least 1.
-
-    Outliers are cut at Huber's 1.35 standard deviations (twice the median deviation). The correlation of neighbours is too low by
-    (2 + 5 w) / n where level and slope are estimated from the same values (Shaman and Stine 1988, The bias of autoregressive coefficient
-    estimators, JASA 83; the fifth w is that n - 1 products stand over n squares). Signs of normal values: the arcsine law.
-    """
-    n = residuals.size
-    cut = 2 * _median(np.abs(residuals))
-    kept = np.clip(residuals, -cut, cut)
-    kept -= kept.mean()
-    power = float(kept @ kept)
-    if power == 0.0:
-        return 1.0
-    weight = min(max((n * float(kept[1:] @ kept[:-1]) / power + 2) / (n - 5), 0.0), 0.99)
-    return float(1 + 4 / math.pi * np.arcsin(weight ** np.arange(1, n)).sum())
-
-
-def autocorrelation_time(values: Floats) -> float:
-    """How many consecutive values, shape (n,), tell as much about their mean as one independent value; at least 1.
-
-    The initial monotone sequence (Geyer 1992, Practical Markov Chain Monte Carlo, Statistical Science 7).
-    """
-    centred = values - values.mean()
-    n = centred.size
-    power = float(centred @ centred)
-    if n < 4 or power == 0.0:
-        return 1.0
-    spectrum = np.fft.rfft(centred, 2 * n)
-    autocorrelation = np.fft.irfft(spectrum * np.conj(spectrum))[:n] / power
-    pairs = autocorrelation[: n // 2 * 2].reshape(-1, 2).sum(axis=1)
-    not_positive = np.flatnonzero(pairs <= 0)
-    positive = pairs[: not_positive[0]] if not_positive.size else pairs
-    return float(max(1.0, 2 * np.minimum.accumulate(positive).sum() - 1))
 
 
 def resolution(placebo: Interval) -> float:

@@ -33,7 +33,6 @@ class Measurement:
 
     results: list[Result]
     unmeasured: list[Unmeasured]
-    meters_disagree: list[str]
 
     def __getitem__(self, mode: str) -> Result:
         """The first result of `mode`. Raises KeyError if it was not measured."""
@@ -45,7 +44,7 @@ class Measurement:
     def __repr__(self) -> str:
         from analysis import read, render, summarise  # pandas takes a second, which measuring need not wait for
 
-        run = read.Run(self.results, self.unmeasured, self.meters_disagree)
+        run = read.Run(self.results, self.unmeasured)
         return render.rendered(summarise.summary(run), run.frame)
 
 
@@ -110,7 +109,7 @@ def _names(chosen: str | Sequence[str] | None, choices: Sequence[str]) -> tuple[
 def _measured(jobs: Sequence[Job], workers: Workers) -> Measurement:
     run = Run(Here(workers).results(jobs))
     run.take_all()
-    return Measurement(run.results, run.unmeasured, run.meters_disagree)
+    return Measurement(run.results, run.unmeasured)
 
 
 def _live_job(module: nn.Module, inputs: Inputs, name: str | None, options: RunOptions) -> Job:

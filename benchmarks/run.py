@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from benchmarks.measure.known_blocks import disagreements
 from benchmarks.record import SCHEMA, Case, Group, GroupResult, Result, Timed, Unmeasured, to_json
 
 
@@ -48,15 +47,10 @@ class Run:
     def unmeasured(self) -> list[Unmeasured]:
         return [one for group in self.groups.values() for one in group.unmeasured]
 
-    @property
-    def meters_disagree(self) -> list[str]:
-        return disagreements(self.results)
-
     def top_level(self, conditions: dict[str, Any]) -> dict[str, Any]:
         """The saved run's top-level key `gradtax`: what was not measured, and what varies from run to run."""
         return {
             "schema": SCHEMA,
             "unmeasured": [to_json(one) for one in self.unmeasured],
-            "meters_disagree": self.meters_disagree,
             "conditions": conditions,
         }

@@ -145,7 +145,6 @@ def saved_json(measured: Run, foreign: int = 0) -> dict[str, Any]:
         "gradtax": {
             "schema": SCHEMA,
             "unmeasured": [to_json(one) for one in measured.unmeasured],
-            "meters_disagree": measured.meters_disagree,
             "conditions": measured.conditions,
         },
     }

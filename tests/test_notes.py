@@ -123,9 +123,9 @@ def test_what_was_not_measured_is_grouped_by_its_reason_once_for_both_allocators
     assert notes(run().__class__([], [unmeasured()])) == ["not measured: mlp tiny (inference_mode): unsupported: it cannot"]
 
 
-def test_warnings_and_meters_that_disagree_are_said() -> None:
-    found = notes(run(conditions={"warnings": ["it was hot", "it\nwas loud"]}, meters_disagree=["one", "two", "three"]))
-    assert found[1:] == ["the machine was not at its best: it was hot; it was loud", "memory meters disagree: one; and 2 more"]
+def test_warnings_are_said() -> None:
+    found = notes(run(conditions={"warnings": ["it was hot", "it\nwas loud"]}))
+    assert found[1:] == ["the machine was not at its best: it was hot; it was loud"]
 
 
 def test_a_call_that_changes_other_buffers_than_tracked_is_said() -> None:
@@ -138,14 +138,14 @@ def test_at_most_five_notes_are_shown_and_the_rest_is_counted() -> None:
     everything = run(
         *group({"no_grad": 1.2, "detach": Interval(1.0, 0.9, 1.1)}, memory=memory, kernels=OTHER),
         *group(model="lstm", trusted=False, placebo=Interval(1.05, 1.03, 1.07)),
-        unmeasured=[unmeasured()], conditions={"warnings": ["hot"]}, meters_disagree=["one"],
+        unmeasured=[unmeasured()], conditions={"warnings": ["hot"]},
     )  # fmt: skip
     every = notes(everything, most=None)
     shown = notes(everything)
-    assert (len(every), len(shown)) == (8, MOST)
+    assert (len(every), len(shown)) == (7, MOST)
     assert shown[:4] == every[:4]
-    assert shown[4] == f"{every[4]} (and 3 more notes: `summarise` tells all)"
-    assert notes(everything, most=7)[-1].endswith("(and 1 more note: `summarise` tells all)")
+    assert shown[4] == f"{every[4]} (and 2 more notes: `summarise` tells all)"
+    assert notes(everything, most=6)[-1].endswith("(and 1 more note: `summarise` tells all)")
 
 
 @pytest.mark.parametrize("wild", [Interval(1e-99, 1e-99, 1e99), Interval(1e99, 1e-99, 1e99)])

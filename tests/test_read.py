@@ -34,11 +34,11 @@ def path(tmp_path: Path) -> Path:
 
 def test_what_was_saved_is_what_is_read(path: Path) -> None:
     made = run(
-        *group({"no_grad": 1.3, "inference_mode": 1.4}), unmeasured=[unmeasured("frozen")], meters_disagree=["two meters"],
+        *group({"no_grad": 1.3, "inference_mode": 1.4}), unmeasured=[unmeasured("frozen")],
         conditions={"warnings": ["busy"], "command": ["pytest"]},
     )  # fmt: skip
     found = read(saved(path, made))
-    assert (found.results, found.unmeasured, found.meters_disagree) == (made.results, made.unmeasured, made.meters_disagree)
+    assert (found.results, found.unmeasured) == (made.results, made.unmeasured)
     assert (found.saved_at, found.commit, found.conditions) == (made.saved_at, made.commit, made.conditions)
     assert (found.name, found.path, found.machine["gradtax"]) == ("run", path, made.machine["gradtax"])
     pd.testing.assert_frame_equal(found.frame, made.frame)
@@ -97,14 +97,14 @@ def test_extra_info_of_another_test_is_none_of_ours_whatever_it_holds(path: Path
 @pytest.mark.parametrize("evil", ["a\x1b[2Jb", "a\rb\nc", "a\u202eb", "a\x00b", "a\u2028b", "a\x7fb", "a\x9bb", "größe模型"])
 def test_names_cannot_steer_a_terminal_or_break_a_line(path: Path, evil: str) -> None:
     memory = Memory(saved_by_module=[SavedBy(evil, 5)], unavailable={evil: evil})
-    made = run(result("tracked", model=evil, memory=memory), unmeasured=[unmeasured(reason=evil, size=evil)], meters_disagree=[evil],
+    made = run(result("tracked", model=evil, memory=memory), unmeasured=[unmeasured(reason=evil, size=evil)],
                conditions={"warnings": [evil], evil: evil})  # fmt: skip
     found = read(saved(path, made))
     clean = found.results[0].case.model
     assert clean.isprintable()
     assert (clean[0], clean[-1]) == (evil[0], evil[-1])
     assert found.results[0].memory.unavailable == {clean: clean}
-    assert (found.results[0].memory.saved_by_module, found.meters_disagree) == ([SavedBy(clean, 5)], [clean])
+    assert found.results[0].memory.saved_by_module == [SavedBy(clean, 5)]
     assert (found.unmeasured[0].reason, found.unmeasured[0].case.size) == (clean, clean)
     assert found.conditions == {"warnings": [clean], clean: clean}
 

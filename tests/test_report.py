@@ -119,7 +119,7 @@ def test_names_from_a_run_are_text_and_nothing_else(tmp_path: Path) -> None:
     machine = {"cpu": {"brand_raw": HOSTILE}, "gradtax": {"torch": HOSTILE, HOSTILE: HOSTILE}}
     facts = {"machine": machine, "commit": "<b>", "conditions": {"warnings": [HOSTILE], HOSTILE: HOSTILE}}
     lost = [builders.unmeasured("frozen", "crashed", HOSTILE, model=HOSTILE)]
-    made = builders.run(*results, unmeasured=lost, meters_disagree=[HOSTILE], **facts)
+    made = builders.run(*results, unmeasured=lost, **facts)
     run = read(builders.saved(tmp_path, made), name=HOSTILE)
     text = report.page(run)
     page = Page(text)

@@ -91,7 +91,6 @@ def default_run() -> Run:
         *results,
         unmeasured=[unmeasured(reason="x" * 300)],
         conditions={"warnings": ["y" * 60] * 3},
-        meters_disagree=["z" * 200],
     )
 
 

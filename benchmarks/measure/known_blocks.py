@@ -1,4 +1,4 @@
-"""The memory meters, tried on calls whose every figure is known in advance, and their figures held against each other.
+"""The memory meters, tried on calls whose every figure is known in advance.
 
 No two figures of a known call are the same, so a meter that reads another's (the final level for the peak, views for storages) is found
 out. Where a meter is off by more than it may be, its figure is withheld from the whole run.
@@ -6,8 +6,8 @@ out. Where a meter is off by more than it may be, its figure is withheld from th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,10 +16,9 @@ from torch import nn
 from benchmarks import allocator
 from benchmarks.device import Device, device_named
 from benchmarks.measure.alternating import settings
-from benchmarks.measure.memory import METERS, MIB, PEAK_RSS, measure_memory
+from benchmarks.measure.memory import METERS, MIB, measure_memory
 from benchmarks.measure.profile import operators
 from benchmarks.models import Workload
-from benchmarks.record import FORWARD, PAGES_KEPT, Group, Result
 
 BLOCKS_BYTES = (1 * MIB, 11 * MIB + 36, 16 * MIB, 256 * MIB)
 """The second is no multiple of anything that an allocator rounds to."""
@@ -107,47 +106,6 @@ def _read(block: KnownBlock, device: Device, *, own_process: bool) -> Iterator[R
         expected, measured = block.eighths_bytes(meter.eighths), getattr(memory, meter.figure)
         within = measured is not None and meter.allows(measured - expected, expected)
         yield Reading(meter.figure, str(block.weight.device), block.size_bytes, expected, measured, within)
-
-
-def disagreements(results: Iterable[Result]) -> list[str]:
-    """What does not hold between the memory figures of a group, in words, unless something known explains it.
-
-    Known are: other kernels in one of two modes; autocast, which keeps its copies of parameters under no_grad but not in inference mode;
-    objects in an output that `detach` leaves alone, so that it holds more; workspaces that a library asks for in every mode and need not write.
-    Memory is the same for every allocator, so what breaks is told once.
-    """
-    groups: dict[Group, dict[str, Result]] = {}
-    for result in results:
-        groups.setdefault(replace(result.case.group, allocator=PAGES_KEPT), {})[result.case.mode] = result
-    return [
-        f"{group.scenario} {group.model} {group.size} {group.device} {group.dtype}: {words}"
-        for group, modes in groups.items()
-        for words in _broken(modes, one_pass=group.scenario == FORWARD)
-    ]
-
-
-def _broken(modes: Mapping[str, Result], *, one_pass: bool) -> Iterator[str]:
-    if not any(result.memory.cast_saved_bytes for result in modes.values()):
-        yield from _unequal(modes, "inference_mode", "no_grad", "peak_tensor_bytes")
-    if one_pass:
-        yield from _unequal(modes, "detach", "tracked", "peak_tensor_bytes")
-        yield from _unequal(modes, "detach", "no_grad", "held_tensor_bytes", may_exceed=True)
-    unwritten = max((result.memory.opaque_saved_bytes or 0 for result in modes.values()), default=0)
-    for mode, result in modes.items():
-        peak, resident = result.memory.peak_tensor_bytes, result.memory.peak_rss_bytes
-        if peak is None or resident is None:
-            continue
-        short = peak - resident - unwritten
-        if short > 0 and not PEAK_RSS.allows(short, peak):
-            yield f"{mode} peaks at {_text(peak)} in tensors but at {_text(resident)} in resident memory (never written?)"
-
-
-def _unequal(modes: Mapping[str, Result], mode: str, other: str, figure: str, *, may_exceed: bool = False) -> Iterator[str]:
-    if mode not in modes or other not in modes or modes[mode].kernels != modes[other].kernels:
-        return
-    found, expected = getattr(modes[mode].memory, figure), getattr(modes[other].memory, figure)
-    if None not in (found, expected) and (found < expected if may_exceed else found != expected):
-        yield f"{figure.partition('_')[0]} of {mode} is {_text(found)}, of {other} {_text(expected)}, from the same kernels"
 
 
 def _text(size_bytes: int | None) -> str:

@@ -11,9 +11,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from benchmarks.group import ratio_of, time_group
-from benchmarks.intervals import half_width, paired_ratio
+from benchmarks.intervals import half_width
 from benchmarks.measure.timing import Limits
-from benchmarks.modes import TRACKED
 from benchmarks.record import PAGES_KEPT, Interval
 from benchmarks.selfcheck.findings import Findings, Goal, progress, table
 from benchmarks.selfcheck.planted import planted_job
@@ -54,7 +53,7 @@ def chosen(machine: Machine) -> dict[str, Interval]:
 def replaced(machine: Machine) -> dict[str, Interval]:
     """No washout, and the rounds of one process, for as many seconds as eight processes have at least."""
     timings = machine.time(tuple(SECONDS), Limits(seconds=2.4, longest_seconds=2.4, washout=0))
-    return {mode: paired_ratio(timings.seconds[TRACKED.name], timings.seconds[mode]) for mode in TRUTHS}
+    return {mode: interval for mode in TRUTHS if (interval := ratio_of([timings], mode)) is not None}
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,7 +89,6 @@ def _saved(groups: list[GroupResult]) -> dict[str, Any]:
         "gradtax": {
             "schema": 2,
             "unmeasured": [to_json(lost) for group in groups for lost in group.unmeasured],
-            "meters_disagree": ["two meters"],
             "conditions": {"warnings": ["busy"], "command": ["pytest"], "segments": []},
         },
     }
