@@ -1,14 +1,17 @@
 """`make readme`: fills in what README.md and the pages beside this file quote, and draws the picture.
 
-A block stands between `<!-- NAME -->` and `<!-- end -->`, in a code fence where there is one. tests/test_readme.py looks whether it is fresh.
+A block stands between `<!-- NAME -->` and `<!-- end -->`, in a code fence where there is one. A transcript is a console block that begins with
+its command and goes on with what it prints. tests/test_readme.py looks whether they are fresh.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -22,19 +25,29 @@ COMMANDS = {
 }
 
 _BLOCK = re.compile(rf"(<!-- ({'|'.join(COMMANDS)}) -->\n\n(?:```\w*\n)?)(.*?)((?:```\n)?\n<!-- end -->)", re.DOTALL)
+TRANSCRIPT = re.compile(r"(```console\n\$ (.+)\n)((?:(?!\$ |```).*\n)+)(```\n)")
+"""A console block of one command and its output."""
 
 
 def printed_by(command: str) -> str:
-    """What a shell prints in the checkout. Raises CalledProcessError."""
+    """What a shell prints in the checkout. Raises CalledProcessError. What stands before the first ` | ` is run once."""
+    program, _, filters = command.partition(" | ")
+    printed = _run(tuple(shlex.split(program)))
+    return _run(("sh", "-c", filters), printed) if filters else printed
+
+
+@cache
+def _run(arguments: tuple[str, ...], given: str = "") -> str:
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     environment = os.environ | {"PATH": path, "COLUMNS": "100"}
-    done = subprocess.run(command, shell=True, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True, check=True)  # noqa: S602 - ours
+    done = subprocess.run(arguments, cwd=ROOT, env=environment, input=given, stdout=subprocess.PIPE, text=True, check=True)  # noqa: S603 - ours
     return "".join(f"{line.rstrip()}\n" for line in done.stdout.splitlines())
 
 
 def refreshed(text: str) -> str:
-    """A page with every block as its command prints it now."""
-    return _BLOCK.sub(lambda block: block[1] + printed_by(COMMANDS[block[2]]) + block[4], text)
+    """A page with every block and transcript as its command prints it now."""
+    text = _BLOCK.sub(lambda block: block[1] + printed_by(COMMANDS[block[2]]) + block[4], text)
+    return TRANSCRIPT.sub(lambda block: f"{block[1]}{printed_by(block[2]).rstrip()}\n{block[4]}", text)
 
 
 def main() -> None:

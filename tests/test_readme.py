@@ -28,6 +28,13 @@ def test_what_a_page_quotes_is_what_its_commands_print(page: str) -> None:
     assert TEXTS[page] == refreshed(TEXTS[page]), "`make readme` writes it anew"
 
 
+def test_a_transcript_is_filled_in_with_what_its_command_prints_and_a_command_alone_is_not_run() -> None:
+    stale = "```console\n$ echo 1 2 | sed 's/1/one/' | tr ' ' '\\n'\nnone\n\n2\n```\n"
+    assert refreshed(stale) == stale.replace("none\n\n", "one\n")
+    alone = "```console\n$ false\n$ false\n```\n\nWords.\n\n```console\n$ false\n```\n"
+    assert refreshed(alone) == alone
+
+
 def test_every_command_that_is_quoted_is_named_beside_the_quotation() -> None:
     text = " ".join(TEXTS.values())
     blocks = [name for name in re.findall(r"<!-- (\w+) -->\n", text) if name != "end"]
