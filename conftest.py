@@ -298,7 +298,7 @@ def _show_ending(terminalreporter: Any, measuring: Session) -> None:
 
     run = read.Run(measuring.run.results, measuring.run.unmeasured)
     findings = [str(finding) for finding in measuring.findings]
-    for line in ending.lines(run, findings, measuring.saved, colour=terminalreporter.hasmarkup):
+    for line in ending.lines(run, findings, measuring.saved):
         terminalreporter.write_line(line)
 
 

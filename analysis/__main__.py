@@ -20,8 +20,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from analysis.find import RunFile
-    from analysis.read import Run, RunFileError
+    from analysis.read import Run, RunFile
     from analysis.render import Table
 
 FEW_RUNS = 5
@@ -41,62 +40,55 @@ Metric = StrEnum("Metric", ["speedup", "peak_tensor_bytes", "held_tensor_bytes",
 
 ONE_RUN = "a file, a number such as 0007, or latest"
 RunName = Annotated[str, typer.Argument(metavar="RUN", help=ONE_RUN)]
+RunNames = Annotated[
+    list[str] | None, typer.Argument(metavar="RUN...", help="files, folders, numbers, or latest", show_default="latest")
+]
 FormatName = Annotated[Format, typer.Option("--format", help="csv and json hold the figures, the others texts")]
 
 
-@app.command(help="All tables of a run, or the means of several.\n\n"
-             "With --by, --metric or several runs: means over cases and runs, as ratios to tracked.\n\n"
-             "Example: python -m analysis summarise results/ --by model,torch --metric peak_tensor_bytes")  # fmt: skip
+@app.command()
 def summarise(
-    runs: Annotated[list[str] | None, typer.Argument(metavar="RUN...", help="files, folders, numbers, or latest",
-                                                     show_default="latest")] = None,
+    runs: RunNames = None,
     by: Annotated[str, typer.Option(help=f"one or more of {','.join(By)}, separated by commas")] = "",
     metric: Annotated[Metric | None, typer.Option(help="what to average", show_default="speedup")] = None,
     format_: FormatName = Format.terminal,
-) -> None:  # fmt: skip
+) -> None:
+    """All tables of a run, or the means of several.
+
+    With --by, --metric or several runs: means over cases and runs, as ratios to tracked.
+
+    Example: python -m analysis summarise results/ --by model,torch --metric peak_tensor_bytes
+    """
     from analysis.find import LATEST, find_runs
 
-    names = _names(by)
+    names = list(dict.fromkeys(name.strip() for name in by.split(",") if name.strip()))
+    for name in names:
+        if name not in set(By):
+            raise typer.BadParameter(f"{name!r} is not one of {', '.join(By)}", param_hint="--by")
     files = find_runs(runs or [LATEST])
-    if len(files) == 1 and not names and metric is None:
-        from analysis.read import read
-        from analysis.summarise import figures, summary
-
-        run = read(files[0].path, files[0].name)
-        _print(summary(run), figures(run), format_)
-    else:
+    if len(files) > 1 or names or metric:
         names = names or [By.model, By.size, *([By.run] if 1 < len(files) <= FEW_RUNS else [])]
         _print_means(files, names, metric or Metric.speedup, format_)
+        return
+    from analysis.read import read
+    from analysis.summarise import figures, summary
 
-
-def _names(by: str) -> list[By]:
-    names = dict.fromkeys(name.strip() for name in by.split(",") if name.strip())
-    unknown = [name for name in names if name not in set(By)]
-    if unknown:
-        raise typer.BadParameter(f"{unknown[0]!r} is not one of {', '.join(By)}", param_hint="--by")
-    return [By(name) for name in names]
+    run = read(files[0].path, files[0].name)
+    _print(summary(run), figures(run), format_)
 
 
 def _print_means(files: Sequence[RunFile], by: Sequence[str], metric: str, format_: Format) -> None:
     from analysis.means import means, means_tables, needed_columns
     from analysis.read import AnalysisError, read_all
 
-    named = {file.path for file in files if file.named}
-
-    def leave_out(path: Path, error: RunFileError) -> None:
-        if path in named:
-            raise error
-        _say(f"left out: {error}")
-
-    frame = read_all(((file.path, file.name) for file in files), needed_columns(metric), leave_out)
+    frame = read_all(files, needed_columns(metric), left_out=lambda error: _say(f"left out: {error}"))
     found = means(frame, by, metric)
     if found.empty:
         raise AnalysisError(f"nothing in {len(files)} file{'s' * (len(files) > 1)} has a {metric} beside tracked's")
     _print(means_tables(found, by, metric), found, format_)
 
 
-@app.command(help="Two runs side by side: what changed, by how much, and whether that is more than chance.\n\n"
-             "Example: python -m analysis compare 0007 0008 --gate --allow speedup=2%")  # fmt: skip
+@app.command()
 def compare(
     base: Annotated[str, typer.Argument(metavar="BASE", help=ONE_RUN)],
     head: Annotated[str, typer.Argument(metavar="HEAD", help=f"the run to hold against it: {ONE_RUN}")],
@@ -104,6 +96,10 @@ def compare(
     allow: Annotated[list[str] | None, typer.Option(help="METRIC=AMOUNT, such as speedup=2% or peak_tensor_bytes=1MiB")] = None,
     format_: FormatName = Format.terminal,
 ) -> None:
+    """Two runs side by side: what changed, by how much, and whether that is more than chance.
+
+    Example: python -m analysis compare 0007 0008 --gate --allow speedup=2%
+    """
     if allow and not gate:
         raise typer.BadParameter("only with --gate", param_hint="--allow")
     from analysis import compare as comparing
@@ -118,51 +114,59 @@ def compare(
         raise typer.Exit(REGRESSED if len(regressions) else 0)
 
 
-@app.command(
-    help="Which mode to use for what, what it gives, and what to beware of.\n\nExample: python -m analysis advise 0007"
-)
+@app.command()
 def advise(run: RunName = "latest") -> None:
-    import pandas as pd
+    """Which mode to use for what, what it gives, and what to beware of.
 
+    Example: python -m analysis advise 0007
+    """
     from analysis.advise import advise
     from analysis.notes import notes
     from analysis.render import Table
 
     found = _read(run)
-    _print([Table(pd.DataFrame(), advise(found)), Table(pd.DataFrame(), notes(found))], found.frame, Format.terminal)
+    _print([Table(notes=advise(found)), Table(notes=notes(found))], found.frame, Format.terminal)
 
 
-@app.command(
-    help="Common statements on gradient tracking, each tested on this run.\n\nExample: python -m analysis claims latest"
-)
+@app.command()
 def claims(run: RunName = "latest", format_: FormatName = Format.terminal) -> None:
+    """Common statements on gradient tracking, each tested on this run.
+
+    Example: python -m analysis claims latest
+    """
     from analysis.claims import claims, tables
 
     found = _read(run)
     _print(tables(found), claims(found), format_)
 
 
-@app.command(help="Where the bytes go that a mode saves for backward: by module, by operator.\n\n"
-             "Example: python -m analysis explain --model transformer --size small")  # fmt: skip
+@app.command()
 def explain(
     run: RunName = "latest",
     model: Annotated[str, typer.Option(help="only this model")] = "",
     size: Annotated[str, typer.Option(help="only this size")] = "",
     mode: Annotated[str, typer.Option(help="only this mode")] = "tracked",
 ) -> None:
+    """Where the bytes go that a mode saves for backward: by module, by operator.
+
+    Example: python -m analysis explain --model transformer --size small
+    """
     from analysis.explain import explain
 
     wanted = {name: value for name, value in (("model", model), ("size", size), ("mode", mode)) if value}
     typer.echo("\n\n".join(explain(_read(run), wanted)))
 
 
-@app.command(help="The whole answer as a page that needs no network, or as Markdown.\n\n"
-             "Example: python -m analysis report 0007 -o report.html --charts charts")  # fmt: skip
+@app.command()
 def report(
     run: RunName = "latest",
     output: Annotated[Path | None, typer.Option("-o", help="a .html or .md file; by default beside the run, .html")] = None,
     charts: Annotated[Path | None, typer.Option(help="a folder for each chart as SVG and PNG")] = None,
 ) -> None:
+    """The whole answer as a page that needs no network, or as Markdown.
+
+    Example: python -m analysis report 0007 -o report.html --charts charts
+    """
     from analysis.report import write
 
     found = _read(run)
@@ -181,7 +185,7 @@ def _read(run: str) -> Run:
 def _print(tables: Sequence[Table], frame: pd.DataFrame, format_: Format) -> None:
     from analysis.render import rendered
 
-    typer.echo(rendered(tables, frame, format_, colour=sys.stdout.isatty()))
+    typer.echo(rendered(tables, frame, format_))
 
 
 def _say(text: str) -> None:

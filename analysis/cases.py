@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.intervals import quotient, t_quantile
-from benchmarks.record import CASE, CONTEXT, EAGER, FORWARD, GROUP, OPERATORS, Interval, Memory, Result
+from benchmarks.record import CASE, CONTEXT, EAGER, FORWARD, GROUP, OPERATORS, PAGES_KEPT, Interval, Memory, Result
 
 JOB = tuple(name for name in GROUP if name != "allocator")
 """The fields of a group but its allocator. Memory is measured once for both, so it belongs to a job and a mode."""
@@ -22,16 +22,19 @@ TRACKED = "tracked"
 BYTES = tuple(field.name for field in fields(Memory) if field.name not in ("saved_by_module", "unavailable"))
 
 INTERVALS = ("speedup", "placebo", "over_no_grad", "kept_pages")
-_SCALARS = ("seconds", "verdict", "trusted", "resolution", "washout_calls", "after_switch_seconds", "page_faults",
-            "host_seconds", "busy_seconds", "bound_by", "driver_allocations", "steps", "also_as_shipped")  # fmt: skip
-FRACTIONAL = ("seconds", "resolution", "after_switch_seconds", "page_faults", "host_seconds", "busy_seconds",
-              "driver_allocations")  # fmt: skip
+_SCALARS = {
+    "seconds": "float", "verdict": "str", "trusted": "boolean", "resolution": "float", "washout_calls": "Int64",
+    "after_switch_seconds": "float", "page_faults": "float", "host_seconds": "float", "busy_seconds": "float", "bound_by": "str",
+    "driver_allocations": "float", "steps": "Int64", "also_as_shipped": "boolean",
+}  # fmt: skip
 _TYPES = {
-    **dict.fromkeys((*BYTES, "parameters", "parameter_bytes", "washout_calls", "steps", "processes"), "Int64"),
-    **dict.fromkeys(("trusted", "also_as_shipped", "same_kernels"), "boolean"),
-    **dict.fromkeys((*FRACTIONAL, "seconds_noise"), "float"),
+    **_SCALARS,
+    **dict.fromkeys((*BYTES, "parameters", "parameter_bytes", "processes"), "Int64"),
     **{f"{name}{end}": "float" for name in INTERVALS for end in ("", "_low", "_high")},
-    **dict.fromkeys(("process_speedups", "withheld"), "object"),
+    "seconds_noise": "float",
+    "same_kernels": "boolean",
+    "process_speedups": "object",
+    "withheld": "object",
 }
 """Those of columns that are not texts. Whole numbers that may be missing never pass through a float, which would lose digits."""
 
@@ -93,6 +96,12 @@ def is_context(frame: pd.DataFrame) -> pd.Series[bool]:
 def other_kernels(frame: pd.DataFrame) -> pd.Series[bool]:
     """Rows that are known to have run other kernels than tracked, so that they do not show tracking alone."""
     return frame["same_kernels"].eq(other=False).fillna(value=False).astype(bool)
+
+
+def preferred(frame: pd.DataFrame) -> pd.DataFrame:
+    """Rows with pages kept where a job has them, because what is left is tracking itself; else those as shipped."""
+    is_kept = frame["allocator"].eq(PAGES_KEPT)
+    return frame[is_kept | ~is_kept.groupby([frame[name] for name in (*_run(frame), *JOB)]).transform("any")]
 
 
 def memory(frame: pd.DataFrame) -> pd.DataFrame:

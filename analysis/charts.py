@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import altair as alt
@@ -19,7 +18,6 @@ import vl_convert
 from analysis.cases import JOB, TRACKED, against, is_context, labels, memory
 from analysis.figures import bytes_text
 from analysis.read import Run
-from analysis.whole import write_whole
 from benchmarks.intervals import MARGIN
 from benchmarks.record import FORWARD, OPERATORS, PAGES_KEPT, Result
 
@@ -73,17 +71,15 @@ def charts(run: Run) -> dict[str, str]:
     return forests | _saved_by_module(run.results)
 
 
-def write(run: Run, folder: Path) -> list[Path]:
-    """Each chart, and `answer`, as SVG that suits light and dark and as PNG on white. Returns the paths; raises OSError."""
-    folder.mkdir(parents=True, exist_ok=True)
-    written = []
+def files(run: Run) -> dict[str, bytes]:
+    """Each chart, and `answer`, by the name of its file: as SVG that suits light and dark, and as PNG on white."""
+    drawn = {}
     for title, svg in ({"answer": picture(run)} | charts(run)).items():
         if svg:
-            stem = folder / re.sub(r"\W+", "-", title.lower())
-            written += [stem.with_suffix(".svg"), stem.with_suffix(".png")]
-            write_whole(written[-2], svg.replace(">", f">{_BACKGROUND}", 1).encode())
-            write_whole(written[-1], vl_convert.svg_to_png(svg.replace(">", f">{_WHITE}", 1), scale=2))
-    return written
+            name = re.sub(r"\W+", "-", title.lower())
+            drawn[f"{name}.svg"] = svg.replace(">", f">{_BACKGROUND}", 1).encode()
+            drawn[f"{name}.png"] = vl_convert.svg_to_png(svg.replace(">", f">{_WHITE}", 1), scale=2)
+    return drawn
 
 
 def picture(run: Run) -> str:
@@ -173,15 +169,13 @@ def _saved_by_module(results: Sequence[Result]) -> dict[str, str]:
 
 
 def _forest(points: pd.DataFrame, rows: Sequence[str], title: str, *, names: bool = True) -> Plot:
-    """Of the `rows` a mark per mode: `value` with `low` to `high`, hollow and pale unless `clear`.
+    """Of the `rows` a mark per mode: `value` with `low` to `high`, pale unless `clear`.
 
     Speedups have a log axis with the zone around 1, others begin at 0 %. An interval that is not clear may end where the axis does.
     """
     points = points[points["label"].isin(rows)]
-    rank = points.groupby("label", sort=False).cumcount()
-    most = int(rank.max()) + 1
-    filled = points["clear"].astype(float)
-    points = points.assign(rank=rank, filled=filled, opacity=0.5 + filled / 2)
+    points = points.assign(rank=points.groupby("label", sort=False).cumcount(), opacity=0.4 + 0.6 * points["clear"])
+    most = int(points["rank"].max()) + 1
     if title == SPEEDUP_AXIS:
         scale = alt.Scale(type="log", domain=_ratio_domain(points), nice=False, clamp=True)
         axis = alt.Axis(format=".4~g", tickCount=6)
@@ -203,7 +197,6 @@ def _forest(points: pd.DataFrame, rows: Sequence[str], title: str, *, names: boo
         x=alt.X("value:Q", scale=scale),
         fill=alt.Fill("mode:N", scale=colour, legend=legend),
         shape=alt.Shape("mode:N", scale=shape, legend=legend),
-        fillOpacity=alt.FillOpacity("filled:Q", scale=None, legend=None),
     )
     one = alt.Chart(pd.DataFrame([{}])).encode(x=alt.XDatum(1, type="quantitative", scale=scale))
     zone = one.mark_rect(color="currentColor", opacity=0.12).encode(x=alt.XDatum(1 - MARGIN), x2=alt.X2Datum(1 + MARGIN))

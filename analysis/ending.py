@@ -6,20 +6,20 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from textwrap import wrap
 
+from analysis import report
 from analysis.advise import answer
-from analysis.read import AnalysisError, Run
+from analysis.read import Run
 from analysis.render import WIDTH, rendered
 from analysis.summarise import overview, summary
-from analysis.whole import write_whole
 
 
-def lines(run: Run, findings: Sequence[str], saved: Path | None, *, colour: bool = False) -> Iterator[str]:
+def lines(run: Run, findings: Sequence[str], saved: Path | None) -> Iterator[str]:
     """What the terminal shows at the end of `run`, in lines of at most WIDTH columns; `findings` harmed it while it went on.
 
     Where it was saved, the whole table (.md) and the page (.html) are written beside it.
     """
     if run.results:
-        yield from rendered(overview(run), run.frame, colour=colour).splitlines()
+        yield from rendered(overview(run), run.frame).splitlines()
         yield ""
     for text in (*(f"warning: {finding}" for finding in findings), *answer(run)):
         yield from wrap(text, WIDTH)
@@ -27,26 +27,15 @@ def lines(run: Run, findings: Sequence[str], saved: Path | None, *, colour: bool
         return
     yield ""
     yield f"run    {_short(saved)}"
-    yield from _written_beside(run, saved)
-    yield f"next   python -m analysis summarise|advise|claims|explain {saved.name[:4]}, or compare with another run"
-
-
-def _written_beside(run: Run, saved: Path) -> Iterator[str]:
-    def write_page(path: Path) -> None:
-        from analysis import report  # its charts are an extra, which a measuring machine can do without
-
-        report.write(run, path)
-
-    def write_table(path: Path) -> None:
-        write_whole(path, f"{rendered(summary(run), run.frame, 'markdown')}\n".encode())
-
-    for name, ending, write in (("table", ".md", write_table), ("page", ".html", write_page)):
+    for name, ending in (("table", ".md"), ("page", ".html")):
         path = saved.with_suffix(ending)
         try:
-            write(path)
+            text = report.page(run) if name == "page" else f"{rendered(summary(run), run.frame, 'markdown')}\n"
+            report.write_whole(path, text.encode())
             yield f"{name:<6} {_short(path)}"
         except Exception as error:  # noqa: BLE001 - the run is saved, and a page can be made of it at any time
-            yield f"no {name}: {error if isinstance(error, AnalysisError) else repr(error)}"
+            yield f"no {name}: {error!r}"
+    yield f"next   python -m analysis summarise|advise|claims|explain {saved.name[:4]}, or compare with another run"
 
 
 def _short(path: Path) -> str:

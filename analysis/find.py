@@ -6,24 +6,14 @@ import os
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-from analysis.read import JOURNAL, RunFileError
+from analysis.read import JOURNAL, RunFile, RunFileError
 
 RESULTS = Path("results")
 LATEST = "latest"
 
-_STORED = re.compile(r"(\d{4})_.*\.json$")
-
-
-@dataclass(frozen=True, slots=True)
-class RunFile:
-    """`named` is False for what was only found in a folder: there a file that cannot be read is left out, not refused."""
-
-    path: Path
-    name: str
-    named: bool = True
+_STORED = "[0-9][0-9][0-9][0-9]_*.json"
 
 
 def find_run(run: str, folder: Path = RESULTS) -> RunFile:
@@ -37,7 +27,9 @@ def find_runs(runs: Sequence[str], folder: Path = RESULTS) -> list[RunFile]:
     found: dict[Path, tuple[Path, bool]] = {}
     for run in runs:
         is_folder = os.path.isdir(run)  # noqa: PTH112 - Path's raises where the text is too long for a path
-        paths = _in_folder(run) if is_folder else [_one_file(run, folder)]
+        paths = sorted(filter(Path.is_file, Path(run).rglob("*.json"))) if is_folder else [_one_file(run, folder)]
+        if not paths:
+            raise RunFileError(f"{run}: there is no saved run in this folder")
         for path in paths:
             first, named = found.get(path.resolve(), (path, False))
             found[path.resolve()] = first, named or not is_folder
@@ -59,32 +51,21 @@ def _one_file(run: str, folder: Path) -> Path:
 
 
 def _stored_run(run: str, folder: Path) -> Path:
-    candidates = (path for path in folder.glob("*/[0-9][0-9][0-9][0-9]_*.json") if path.is_file())
-    stored = sorted(candidates, key=lambda path: (path.stat().st_mtime, path.name))
+    stored = sorted(filter(Path.is_file, folder.glob(f"*/{_STORED}")), key=lambda path: (path.stat().st_mtime, path.name))
     if not stored and run == LATEST:
         stored = sorted(folder.glob(f"*/.*{JOURNAL}"))
     if not stored:
         raise RunFileError(f"there is no saved run under {folder}/; `pytest --benchmark` makes one, or name a file")
-    if run == LATEST:
-        return stored[-1]
-    numbered = [path for path in stored if path.name.startswith(f"{int(run):04}_")]
-    if not numbered:
-        raise RunFileError(
-            f"there is no run {int(run):04} under {folder}/ (there: {', '.join(path.name[:4] for path in stored)})"
-        )
-    return numbered[-1]
-
-
-def _in_folder(folder: str) -> list[Path]:
-    paths = sorted(path for path in Path(folder).rglob("*.json") if path.is_file())
-    if not paths:
-        raise RunFileError(f"{folder}: there is no saved run in this folder")
-    return paths
+    found = stored if run == LATEST else [path for path in stored if path.name.startswith(f"{int(run):04}_")]
+    if not found:
+        there = ", ".join(path.name[:4] for path in stored)
+        raise RunFileError(f"there is no run {int(run):04} under {folder}/ (there: {there})")
+    return found[-1]
 
 
 def name_of(path: Path) -> str:
     """The number of a stored run, else the file's name without its ending."""
-    return found[1] if (found := _STORED.match(path.name)) else path.stem
+    return path.name[:4] if path.match(_STORED) else path.stem
 
 
 def unique_names(paths: Sequence[Path]) -> list[str]:

@@ -57,34 +57,21 @@ def _mean_speedups(rows: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
     """
     logs = np.log(rows[["speedup", "speedup_low", "speedup_high"]].to_numpy(float))
     squares = rows.assign(centre=logs[:, 0], below=(logs[:, 0] - logs[:, 1]) ** 2, above=(logs[:, 2] - logs[:, 0]) ** 2)
-    names = list(dict.fromkeys([*keys, *CASE]))
-    cases = squares.groupby(names, sort=False, dropna=False).agg(
-        centre=("centre", "mean"),
-        scatter=("centre", "var"),
-        n=("centre", "size"),
-        below=("below", "mean"),
-        above=("above", "mean"),
+    by_case = squares.groupby(list(dict.fromkeys([*keys, *CASE])), sort=False, dropna=False)
+    cases = (
+        by_case[["centre", "below", "above"]].mean().assign(runs=by_case.size(), variance=by_case["centre"].var().fillna(0.0))
     )
-    variance = (cases["scatter"] / cases["n"]).fillna(0.0)
-    cases = cases.assign(
-        variance=variance, share=variance**2 / (cases["n"] - 1).clip(lower=1),
-        below=cases["below"] / cases["n"], above=cases["above"] / cases["n"],
-    )  # fmt: skip
-    whole = cases.groupby(keys, sort=False, dropna=False).agg(
-        centre=("centre", "mean"), cases=("centre", "size"), runs=("n", "max"), variance=("variance", "sum"), share=("share", "sum"),
-        below=("below", "sum"), above=("above", "sum"),
-    )  # fmt: skip
-    scatter = _half_widths(whole["variance"], whole["share"])
-    low, high = (np.maximum(np.sqrt(whole[side]), scatter) / whole["cases"] for side in ("below", "above"))
+    cases[["below", "above", "variance"]] = cases[["below", "above", "variance"]].div(cases["runs"], axis=0)
+    cases["spread"] = cases["variance"] ** 2 / (cases["runs"] - 1).clip(lower=1)
+    by_key = cases.groupby(keys, sort=False, dropna=False)
+    sums, number = by_key[["centre", "below", "above", "variance", "spread"]].sum(), by_key.size()
+    degrees = (sums["variance"] ** 2 / sums["spread"]).where(sums["spread"] > 0)
+    scatter = degrees.map(t_quantile, na_action="ignore").astype(float).fillna(0.0) * np.sqrt(sums["variance"])
+    centre, below, above = (sums["centre"], *(np.maximum(np.sqrt(sums[side]), scatter) for side in ("below", "above")))
     with np.errstate(over="ignore"):
-        ends = {"ratio": np.exp(whole["centre"]), "low": np.exp(whole["centre"] - low), "high": np.exp(whole["centre"] + high)}
-    return whole.assign(**ends)[["ratio", "low", "high", "cases", "runs"]].reset_index()
-
-
-def _half_widths(variance: pd.Series[float], share: pd.Series[float]) -> pd.Series[float]:
-    """Student's t times the root of `variance`, with variance**2 / `share` degrees of freedom; 0 where there is no scatter."""
-    degrees = (variance**2 / share).where(share > 0)
-    return (degrees.map(t_quantile, na_action="ignore").astype(float) * np.sqrt(variance)).fillna(0.0)
+        ends = {"ratio": centre, "low": centre - below, "high": centre + above}
+        means = pd.DataFrame({name: np.exp(end / number) for name, end in ends.items()})
+    return means.assign(cases=number, runs=by_key["runs"].max()).reset_index()
 
 
 def means_tables(found: pd.DataFrame, by: Sequence[str], metric: str = "speedup") -> list[Table]:

@@ -2,7 +2,7 @@
 
 // A click on a header of the table of all cases sorts by its column, another one the other way round; what is missing stays last.
 const table = document.querySelector("#cases table");
-const headers = [...table.tHead.rows[0].cells];
+const headers = table ? [...table.tHead.rows[0].cells] : [];
 
 function sortBy(column) {
   const ascending = headers[column].ariaSort !== "ascending";
@@ -16,4 +16,9 @@ function sortBy(column) {
   headers[column].setAttribute("aria-sort", ascending ? "ascending" : "descending");
 }
 
-headers.forEach((header, column) => header.querySelector("button").addEventListener("click", () => sortBy(column)));
+headers.forEach((header, column) => {
+  const button = document.createElement("button");
+  button.append(...header.childNodes);
+  button.addEventListener("click", () => sortBy(column));
+  header.append(button);
+});

@@ -31,6 +31,15 @@ class RunFileError(AnalysisError):
     """What is wrong with a file: the file, the field, what was expected, the next step."""
 
 
+@dataclass(frozen=True, slots=True)
+class RunFile:
+    """`named` is False for what was only found in a folder: there a file that cannot be read is left out, not refused."""
+
+    path: Path
+    name: str
+    named: bool = True
+
+
 @dataclass(frozen=True)
 class Run:
     """A saved run, or one just measured.
@@ -82,21 +91,19 @@ def read(path: Path, name: str = "") -> Run:
         raise RunFileError(f"{path}: {error}") from error
 
 
-def read_all(
-    files: Iterable[tuple[Path, str]], columns: Iterable[str], failed: Callable[[Path, RunFileError], None] | None = None
-) -> pd.DataFrame:
-    """The `columns` (names of COLUMNS) and IDENTITY of many runs, each a path and a name, one run at a time in memory.
+def read_all(files: Iterable[RunFile], columns: Iterable[str], left_out: Callable[[RunFileError], None]) -> pd.DataFrame:
+    """The `columns` (names of COLUMNS) and IDENTITY of many runs, one run at a time in memory.
 
-    Raises RunFileError, unless `failed` is given: it is called with what cannot be read, and may raise.
+    Raises RunFileError for a file that was named; of one that was only found in a folder `left_out` is told.
     """
     cells: dict[str, list[Any]] = {name: [] for name in (*IDENTITY, *columns)}
-    for path, name in files:
+    for file in files:
         try:
-            run = read(path, name)
+            run = read(file.path, file.name)
         except RunFileError as error:
-            if failed is None:
+            if file.named:
                 raise
-            failed(path, error)
+            left_out(error)
             continue
         identities = {device: run.identity(device) for device in {result.case.device for result in run.results}}
         for column, values in cells.items():
@@ -116,9 +123,6 @@ class _Commit(msgspec.Struct):
     id: str | None = None
     dirty: bool | None = None
 
-    def __str__(self) -> str:
-        return f"{(self.id or '')[:8]}{'+' if self.dirty else ''}"
-
 
 class _File(msgspec.Struct):
     """What is read of a file. The rounds, most of its bytes, are skipped."""
@@ -130,10 +134,6 @@ class _File(msgspec.Struct):
     gradtax: dict[str, Any] = {}
 
 
-class _Schema(msgspec.Struct):
-    schema: int | None = None
-
-
 class _Ours(msgspec.Struct):
     """What tells our `extra_info` from that of other tests."""
 
@@ -142,12 +142,8 @@ class _Ours(msgspec.Struct):
 
 
 class _Conditions(msgspec.Struct):
-    """The types of those conditions that the analysis relies on."""
-
     warnings: list[str] = []
     meters: list[dict[str, Any]] = []
-    command: list[str] = []
-    unfinished: str = ""
 
 
 class _Gradtax(msgspec.Struct):
@@ -155,17 +151,22 @@ class _Gradtax(msgspec.Struct):
     conditions: _Conditions = msgspec.field(default_factory=_Conditions)
 
 
-class _Facts(msgspec.Struct):
+class _Identity(msgspec.Struct):
     torch: str | None = None
     threads: int | None = None
     devices: dict[str, dict[str, Any]] = {}
 
 
 class _Machine(msgspec.Struct):
-    """The types of those facts of a machine that the analysis relies on."""
-
     cpu: dict[str, Any] = {}
-    gradtax: _Facts = msgspec.field(default_factory=_Facts)
+    gradtax: _Identity = msgspec.field(default_factory=_Identity)
+
+
+class _Relied(msgspec.Struct):
+    """The types of those facts on a run that the analysis relies on; others may be anything."""
+
+    machine_info: _Machine = msgspec.field(default_factory=_Machine)
+    gradtax: _Gradtax = msgspec.field(default_factory=_Gradtax)
 
 
 _FILE, _RESULT, _OURS = msgspec.json.Decoder(_File), msgspec.json.Decoder(Result), msgspec.json.Decoder(_Ours)
@@ -181,19 +182,18 @@ def _run(content: bytes, path: Path, name: str) -> Run:
     except ValueError as error:
         raise ValueError(f"not JSON: {error}; expected a file that pytest-benchmark saved") from error
     machine, gradtax = clean(file.machine_info), clean(file.gradtax)
-    _require_schema(_converted(gradtax, _Schema, "gradtax").schema)
-    ours = _converted(gradtax, _Gradtax, "gradtax")
-    _converted(machine, _Machine, "machine_info")
-    results = _results(file.benchmarks)
+    _require_schema(gradtax.get("schema"))
+    ours = _converted({"machine_info": machine, "gradtax": gradtax}, _Relied).gradtax
+    results, commit = _results(file.benchmarks), file.commit_info
     if not results and not ours.unmeasured:
         raise ValueError("holds no results of this suite; `pytest --benchmark` saves a run that does")
     return Run(
         results, ours.unmeasured, name, path,
-        clean(file.datetime or ""), clean(str(file.commit_info)), machine, gradtax.get("conditions", {}),
+        clean(file.datetime or ""), clean((commit.id or "")[:8]) + "+" * bool(commit.dirty), machine, gradtax.get("conditions", {}),
     )  # fmt: skip
 
 
-def _converted(value: Any, kind: type[T], place: str) -> T:
+def _converted(value: Any, kind: type[T], place: str = "") -> T:
     try:
         return from_json(value, kind)
     except msgspec.ValidationError as error:
@@ -222,7 +222,7 @@ def _unfinished(content: bytes, path: Path, name: str) -> Run:
     groups = [group for line in done for group in line.groups]
     results = [timed.result for group in groups for timed in group.timed]
     machine = {"gradtax": head.identity}
-    _converted(machine, _Machine, "line 1.identity")
+    _converted({"machine_info": machine}, _Relied, "line 1")
     unfinished = f"{len(done)} of {head.jobs} jobs are measured; go on with: {head.command}"
     return Run(
         list({result.case: result for result in results}.values()), [lost for group in groups for lost in group.unmeasured],
@@ -231,52 +231,42 @@ def _unfinished(content: bytes, path: Path, name: str) -> Run:
 
 
 def _results(benchmarks: Sequence[_Benchmark]) -> list[Result]:
+    """Those of this suite."""
     results: dict[Any, Result] = {}
     for number, benchmark in enumerate(benchmarks):
-        place = f"benchmarks[{number}].extra_info"
-        result = _result(benchmark.extra_info, place)
-        if result is None:
-            continue
+        place, raw = f"benchmarks[{number}].extra_info", bytes(benchmark.extra_info)
+        try:
+            result = _RESULT.decode(raw)
+        except msgspec.ValidationError as error:
+            try:
+                schema = _OURS.decode(raw).schema
+            except msgspec.ValidationError:
+                continue
+            _require_schema(schema)
+            raise ValueError(_located(place, error)) from error
+        _require_schema(result.schema)
+        if not raw.isascii() or b"\\" in raw or b"\x7f" in raw:
+            result = from_json(clean(to_json(result)), Result)
         if result.case in results:
             raise ValueError(f"{place}.case: {result.case} is there twice")
         results[result.case] = result
     return list(results.values())
 
 
-def _result(extra_info: msgspec.Raw, place: str) -> Result | None:
-    """None where it belongs to another test."""
-    try:
-        result = _RESULT.decode(extra_info)
-    except msgspec.ValidationError as error:
-        try:
-            schema = _OURS.decode(extra_info).schema
-        except msgspec.ValidationError:
-            return None
-        _require_schema(schema)
-        raise ValueError(_located(place, error)) from error
-    _require_schema(result.schema)
-    raw = bytes(extra_info)
-    is_clean = raw.isascii() and b"\\" not in raw and b"\x7f" not in raw
-    return result if is_clean else from_json(clean(to_json(result)), Result)
-
-
-def _require_schema(schema: int | None) -> None:
+def _require_schema(schema: Any) -> None:
     if schema not in (None, SCHEMA):
-        reason = f"schema {schema} cannot be read by this version, which reads {SCHEMA}"
+        reason = f"schema {str(schema)[:20]} cannot be read by this version, which reads {SCHEMA}"
         raise ValueError(f"{reason}; measure again with `pytest --benchmark`")
 
 
 def clean(value: Any) -> Any:
     """The value without characters that would steer a terminal, hide text or break a line; names in a file can hold any."""
-    if isinstance(value, str):
-        return value if value.isprintable() else "".join(map(_clean_character, value))
+    if isinstance(value, str) and not value.isprintable():
+        shown = (c if c.isprintable() else " " if c.isspace() else "\N{REPLACEMENT CHARACTER}" for c in value)
+        return "".join(shown)
     if isinstance(value, dict):
         return {clean(key): clean(inner) for key, inner in value.items()}
     return [clean(inner) for inner in value] if isinstance(value, list) else value
-
-
-def _clean_character(character: str) -> str:
-    return character if character.isprintable() else " " if character.isspace() else "\N{REPLACEMENT CHARACTER}"
 
 
 def _located(place: str, error: Exception) -> str:

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import io
-import itertools
 import json
 import re
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from csv import QUOTE_NONNUMERIC
 from dataclasses import dataclass, field
-from functools import cache, partial
+from functools import cache
+from pathlib import Path
 
-import jinja2
 import pandas as pd
-import rich.box
 import rich.table
-from markupsafe import Markup
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from rich.cells import cell_len
-from rich.console import Console, RenderableType
+from rich.console import Console, JustifyMethod
 from rich.text import Text
 
 WIDTH = 100
@@ -28,7 +26,7 @@ WIDEST_TEXT = 40
 """No column of texts is wider on the terminal."""
 
 UNCLEAR = "~"
-"""Begins a cell whose interval lies partly inside 1 ±1 %. A terminal dims it."""
+"""Begins a cell whose interval lies partly inside 1 ±1 %."""
 
 _FIGURE = re.compile(r"[~?]?[+-]?\d.*|[-=]|not known|")
 
@@ -41,7 +39,7 @@ class Table:
     all begin with a figure are aligned right. A title of several lines is one line in formats other than the terminal's.
     """
 
-    cells: pd.DataFrame
+    cells: pd.DataFrame = field(default_factory=pd.DataFrame)
     notes: list[str] = field(default_factory=list)
     title: str = ""
 
@@ -67,71 +65,55 @@ class Table:
     @property
     def figures(self) -> list[bool]:
         """Which columns hold figures."""
-        columns = zip(*self.rows, strict=True) if self.rows else [()] * len(self.columns)
-        are_figures = [bool(texts) and all(_FIGURE.fullmatch(text) for text in texts) for texts in columns]
-        return [number >= self.labels and is_figure for number, is_figure in enumerate(are_figures)]
+        are_figures = self.flat.map(_FIGURE.fullmatch).notna().all()
+        return [number >= self.labels and bool(is_figure) for number, is_figure in enumerate(are_figures)]
 
 
-def rendered(tables: Sequence[Table], frame: pd.DataFrame, format_: str = "terminal", *, colour: bool = False) -> str:
+def rendered(tables: Sequence[Table], frame: pd.DataFrame, format_: str = "terminal") -> str:
     """The tables, or for csv and json the figures of `frame`, without a line end behind."""
-    if format_ in FIGURES:
-        return FIGURES[format_](frame)
-    view = partial(terminal, colour=colour) if format_ == "terminal" else VIEWS[format_]
-    return "\n\n".join(filter(None, map(view, tables)))
+    return FIGURES[format_](frame) if format_ in FIGURES else "\n\n".join(filter(None, map(VIEWS[format_], tables)))
 
 
-def terminal(table: Table, *, colour: bool = False) -> str:
-    """Text in at most 100 columns. With `colour`, what is unclear is dimmed."""
-    console = Console(file=io.StringIO(), width=WIDTH, force_terminal=colour, color_system="standard" if colour else None,
-                      highlight=False, legacy_windows=False, no_color=not colour)  # fmt: skip
-    parts = [_printed(console, Text(table.title, style="bold"))] if table.title else []
-    parts += ["\n".join(_with_headings(console, table))] if table.rows else []
+def terminal(table: Table) -> str:
+    """Text in at most 100 columns."""
+    parts = textwrap.wrap(table.title, WIDTH)
+    parts += _with_headings(table) if table.rows else []
     parts += [""] if parts and table.notes else []
     parts += ["\n  ".join(textwrap.wrap(note, WIDTH - 2)) for note in table.notes]
     return "\n".join(parts)
 
 
-def _printed(console: Console, text: RenderableType) -> str:
-    with console.capture() as captured:
-        console.print(text)
-    return "\n".join(line.rstrip() for line in captured.get().rstrip("\n").split("\n"))
-
-
-def _with_headings(console: Console, table: Table) -> list[str]:
+def _with_headings(table: Table) -> list[str]:
     """The lines of the table, and above each row whose labels differ from those before, the labels as a heading."""
-    lines = _printed(console, _grid(table)).split("\n")
+    lines = _grid(table)
     top = len(lines) - len(table.rows)
     shown, above = lines[:top], [""] * table.labels
     for row, line in zip(table.rows, lines[top:], strict=True):
         if row[: table.labels] != above:
             above = row[: table.labels]
             named = zip(above[1:], table.columns[1:], strict=False)
-            heading = "   ".join([above[0], *(f"{text} {name}" for text, name in named if text)])
-            shown += ["", _printed(console, Text(heading, no_wrap=True, overflow="ellipsis"))]
+            heading = Text("   ".join([above[0], *(f"{text} {name}" for text, name in named if text)]))
+            heading.truncate(WIDTH, overflow="ellipsis")
+            shown += ["", heading.plain]
         shown.append(line)
     return shown
 
 
-def _grid(table: Table) -> rich.table.Table:
+def _grid(table: Table) -> list[str]:
     """A line for each row. Columns stand close together and texts are cut where there is no room; figures never are."""
-    titles, rows = list(table.flat.columns)[table.labels :], [row[table.labels :] for row in table.rows]
-    are_figures = table.figures[table.labels :]
-    widths = [max(cell_len(line) for text in column for line in text.split("\n")) for column in zip(titles, *rows, strict=True)]
-    figures = sum(itertools.compress(widths, are_figures))
-    texts = [min(width, WIDEST_TEXT) for width, is_figure in zip(widths, are_figures, strict=True) if not is_figure]
-    room = WIDTH - figures - sum(texts)
-    gap, widest = (2 if room >= 2 * len(widths) else 1), WIDEST_TEXT
-    if room < len(widths) and texts:
-        widest = max((WIDTH - figures - len(widths)) // len(texts), 5)
-    grid = rich.table.Table(box=None, padding=(0, gap, 0, 0), pad_edge=False, header_style="", show_edge=False)
-    for title, is_figure in zip(titles, are_figures, strict=True):
-        grid.add_column(
-            Text(title), justify="right" if is_figure else "left", vertical="bottom", no_wrap=True, overflow="ellipsis",
-            max_width=None if is_figure else widest,
-        )  # fmt: skip
-    for row in rows:
-        grid.add_row(*(Text(text, style="dim" if text.startswith(UNCLEAR) else "") for text in row))
-    return grid
+    grid = rich.table.Table(box=None, padding=0, pad_edge=False, header_style="", show_edge=False)
+    columns = zip(*(row[table.labels :] for row in table.rows), strict=True)
+    for title, texts, is_figure in zip(map(str, table.cells), columns, table.figures[table.labels :], strict=True):
+        width = max(map(cell_len, (*title.split("\n"), *texts))) if is_figure else None
+        justify: JustifyMethod = "right" if is_figure else "left"
+        grid.add_column(Text(title), justify=justify, vertical="bottom", width=width, max_width=WIDEST_TEXT)
+    for row in table.rows:
+        grid.add_row(*(Text(text, no_wrap=True, overflow="ellipsis") for text in row[table.labels :]))
+    console = Console(file=io.StringIO(), width=WIDTH, color_system=None, legacy_windows=False)
+    grid.padding = (0, 2 if console.measure(grid).maximum + 2 * len(grid.columns) <= WIDTH else 1, 0, 0)
+    with console.capture() as captured:
+        console.print(grid)
+    return [line.rstrip() for line in captured.get().rstrip("\n").split("\n")]
 
 
 def markdown(table: Table) -> str:
@@ -166,32 +148,19 @@ def latex(table: Table) -> str:
     return "\n".join(filter(None, [body.rstrip().replace("±", r"$\pm$"), *comments]))
 
 
-_HTML = """\
-{% if table.title %}<h3>{{ table.title }}</h3>
-{% endif %}{% if table.rows %}{% set figures = table.figures %}<table>
-<thead><tr>
-{%- for name in table.columns %}<th scope="col"{{ figure if figures[loop.index0] }}>{{ name }}</th>{% endfor -%}
-</tr></thead>
-<tbody>
-{% for row in table.rows %}<tr>
-{%- for text in row %}<td{{ (unclear if text.startswith("~") else figure) if figures[loop.index0] }}>{{ text }}</td>{% endfor -%}
-</tr>
-{% endfor %}</tbody>
-</table>
-{% endif %}{% if table.notes %}<ul>
-{% for note in table.notes %}<li>{{ note }}</li>
-{% endfor %}</ul>
-{% endif %}"""
+def html(table: Table, values: Sequence[Sequence[object]] = ()) -> str:
+    """A fragment without styles: cells with figures have the class `figure`, unclear ones `unclear` too.
 
-
-def html(table: Table) -> str:
-    """A fragment without styles: cells with figures have the class `figure`, unclear ones `unclear` too."""
-    return _template().render(table=table, figure=Markup(' class="figure"'), unclear=Markup(' class="figure unclear"')).rstrip()
+    `values` are what the cells sort by, where a script sorts them.
+    """
+    return templates().get_template("table.html.jinja").render(table=table, values=values).strip()
 
 
 @cache
-def _template() -> jinja2.Template:
-    return jinja2.Environment(autoescape=True).from_string(_HTML)
+def templates() -> Environment:
+    """Those beside this file; they escape every text."""
+    folder = FileSystemLoader(Path(__file__).parent)
+    return Environment(autoescape=True, loader=folder, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
 
 
 def comma_separated(frame: pd.DataFrame) -> str:

@@ -5,22 +5,20 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+import platform
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from analysis import charts, claims, machine, render
+from analysis import claims, machine, render
 from analysis.advise import advise, answer
-from analysis.figures import bytes_text, count_text, seconds_text
 from analysis.notes import notes
 from analysis.read import AnalysisError, Run
 from analysis.render import Table
-from analysis.summarise import accelerator, seconds_texts, speedup_texts, summary
-from analysis.whole import write_whole
+from analysis.summarise import CLOCKS, summary, texts_of
 from benchmarks.record import CASE
 
 TITLE = "What gradient tracking costs"
@@ -40,19 +38,23 @@ _FIGURES = {
 }
 """Columns of the table of all cases, and the columns of the frame that they show and sort by."""
 
-_ACCELERATOR = {"host": "host_seconds", "busy": "busy_seconds", "bound by": "bound_by", "reserved": "peak_reserved_bytes"}
-"""More of them, where there are such figures."""
-
 
 def write(run: Run, path: Path, pictures: Path | None = None) -> list[Path]:
     """Writes the report to `path`, as its ending says, and the charts to the folder `pictures`. Returns the paths.
 
-    Raises AnalysisError where a place cannot be written. A report that was there stays whole until the new one is complete.
+    Raises AnalysisError where a place cannot be written.
     """
     if path.suffix not in FORMATS:
         raise AnalysisError(f"{path}: its ending says the format, so {' or '.join(FORMATS)} is expected")
+    written = []
     try:
-        written = charts.write(run, pictures) if pictures else []
+        if pictures:
+            from analysis import charts
+
+            pictures.mkdir(parents=True, exist_ok=True)
+            for name, content in charts.files(run).items():
+                written.append(pictures / name)
+                write_whole(written[-1], content)
         links = [os.path.relpath(picture, path.parent) for picture in written if picture.suffix == ".svg"]
         write_whole(path, (page(run) if path.suffix == ".html" else markdown(run, links)).encode())
     except OSError as error:
@@ -60,14 +62,30 @@ def write(run: Run, path: Path, pictures: Path | None = None) -> list[Path]:
     return [*written, path]
 
 
+def write_whole(path: Path, content: bytes) -> None:
+    """Through a file beside it, so that what was there stays until the new one is complete.
+
+    Raises OSError that names `path`. A next run removes what one that was killed leaves behind.
+    """
+    part = path.with_name(f".gradtax-{platform.node()}-{os.getpid()}-part")
+    try:
+        with part.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
 def page(run: Run) -> str:
     """One HTML page. Nothing is fetched, and no script runs but the one that sorts the table of all cases."""
-    environment = Environment(
-        autoescape=True, loader=FileSystemLoader(_HERE), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters["digest"] = digest
-    environment.filters["html"] = lambda table: Markup(render.html(replace(table, title="")))  # noqa: S704 - it escapes
-    sentences = answer(run)
+    from analysis import charts  # what draws is an extra, which a measuring machine can do without
+
+    environment = render.templates().overlay()
+    environment.filters |= {"digest": digest, "html": lambda table, values=(): Markup(render.html(table, values))}  # noqa: S704 - it escapes
+    sentences, (all_cases, values) = answer(run), cases(run.frame)
     return environment.get_template("page.html.jinja").render(
         title=TITLE,
         name=run.name,
@@ -77,9 +95,10 @@ def page(run: Run) -> str:
         charts=charts.charts(run),
         notes=notes(run, most=None),
         tables=_tables(run),
-        cases=cases(run.frame),
-        style=Markup((_HERE / "page.css").read_text(encoding="utf-8")),  # noqa: S704 - ours, without any text of a run
-        script=Markup((_HERE / "page.js").read_text(encoding="utf-8")),  # noqa: S704 - the same
+        cases=all_cases,
+        values=values,
+        style=(_HERE / "page.css").read_text(encoding="utf-8"),
+        script=(_HERE / "page.js").read_text(encoding="utf-8"),
     )
 
 
@@ -89,39 +108,31 @@ def markdown(run: Run, links: Sequence[str] = ()) -> str:
         "The answer": "\n\n".join(map(_escaped, advise(run))),
         "Charts": "\n\n".join(f"![{Path(link).stem}](<{link}>)" for link in links),
         "Figures": "\n\n".join(map(render.markdown, summary(run))),
-        **{table.title: render.markdown(replace(table, title="")) for table in _tables(run)},
+        **{heading: render.markdown(table) for heading, table in _tables(run).items()},
     }
     parts = (f"## {heading}\n\n{text}" for heading, text in sections.items() if text)
     return "\n\n".join([f"# {TITLE}", _escaped(machine.identity(run)), *parts]) + "\n"
 
 
-def _tables(run: Run) -> Iterator[Table]:
-    """What stands between the figures' notes and all cases."""
-    yield from claims.tables(run)
-    yield Table(pd.DataFrame(machine.facts(run).items(), columns=["fact", "value"]), title="Machine and conditions")
+def _tables(run: Run) -> dict[str, Table]:
+    """What stands between the figures' notes and all cases, by heading."""
     missing = [[str(each.case), each.status, each.reason] for each in run.unmeasured]
+    tables = {table.title: replace(table, title="") for table in claims.tables(run)}
+    tables["Machine and conditions"] = Table(pd.DataFrame(machine.facts(run).items(), columns=["fact", "value"]))
     if missing:
-        yield Table(pd.DataFrame(missing, columns=["case", "status", "reason"]), title="What could not be measured")
+        tables["What could not be measured"] = Table(pd.DataFrame(missing, columns=["case", "status", "reason"]))
+    return tables
 
 
 def cases(frame: pd.DataFrame) -> tuple[Table, list[list[object]]]:
     """The table of all cases, and what its cells sort by, empty where nothing was measured."""
     telling = [name for name in CASE if name in ("model", "size", "mode") or len(frame[name].unique()) > 1]
-    texts = frame[telling].assign(
-        **{
-            "per call": seconds_texts(frame),
-            "speedup": speedup_texts(frame),
-            "verdict": frame["verdict"].where(frame["trusted"].astype(bool), "untrusted"),
-            "first after a switch": frame["after_switch_seconds"].map(seconds_text),
-            "page faults": frame["page_faults"].map(count_text),
-            **{title: frame[_FIGURES[title]].map(bytes_text) for title in ("peak", "held", "saved", "resident")},
-        }
-    )
-    titles = dict(_FIGURES)
+    shown = {name: name for name in telling} | _FIGURES
     if frame["host_seconds"].notna().any():
-        titles |= _ACCELERATOR
-        texts = texts.assign(**accelerator(frame), reserved=frame["peak_reserved_bytes"].map(bytes_text))
-    values = frame[[*telling, *titles.values()]].astype(object)
+        shown |= CLOCKS | {"reserved": "peak_reserved_bytes"}
+    texts = texts_of(frame, shown)
+    texts["verdict"] = texts["verdict"].where(frame["trusted"].astype(bool), "untrusted")
+    values = frame[list(shown.values())].astype(object)
     return Table(texts), values.where(values.notna(), "").to_numpy().tolist()
 
 
@@ -131,4 +142,4 @@ def digest(text: str) -> str:
 
 
 def _escaped(text: str) -> str:
-    return render.markdown(Table(pd.DataFrame(), notes=[text])).removeprefix("- ")
+    return render.markdown(Table(notes=[text])).removeprefix("- ")

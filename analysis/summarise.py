@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import Any
 
 import pandas as pd
 
-from analysis.cases import JOB, TRACKED, each, interval_of, is_context, labels, memory, other_kernels, timed
+from analysis.cases import BYTES, JOB, TRACKED, each, is_context, labels, memory, other_kernels, preferred
 from analysis.figures import MISSING, bytes_text, count_text, difference_text, seconds_text, speedup_text
+from analysis.gains import evidence_of, pooled, switch_of
 from analysis.notes import notes
 from analysis.read import Run
 from analysis.render import Table
-from benchmarks.intervals import geometric_mean
 from benchmarks.record import AS_SHIPPED, CASE, FORWARD, OPERATORS, PAGES_KEPT
+
+CLOCKS = {"host": "host_seconds", "busy": "busy_seconds", "bound by": "bound_by"}
+"""Columns of an accelerator's other clocks."""
 
 _MODES_SHOWN = 3
 """Columns of speedups that fit one screen beside the others."""
@@ -37,8 +39,7 @@ def summary(run: Run) -> list[Table]:
     tables = [
         *_forward(frame[is_forward]),
         *_steps(frame[~is_forward & ~is_operator]),
-        *_operators(frame[is_operator & ~is_context(frame)]),
-        *_contexts(frame[is_context(frame)]),
+        *_operators(frame[is_operator]),
     ]
     return _with_notes(tables, notes(run, most=None))
 
@@ -52,7 +53,26 @@ def figures(run: Run) -> pd.DataFrame:
 
 
 def _with_notes(tables: list[Table], texts: list[str]) -> list[Table]:
-    return [*tables[:-1], replace(tables[-1], notes=[*tables[-1].notes, *texts])] if tables else [Table(pd.DataFrame(), texts)]
+    return [*tables[:-1], replace(tables[-1], notes=[*tables[-1].notes, *texts])] if tables else [Table(notes=texts)]
+
+
+def texts_of(frame: pd.DataFrame, columns: Mapping[str, str]) -> pd.DataFrame:
+    """Columns of the frame as texts in their units; `columns` says the title of each and its name in the frame."""
+    return pd.DataFrame({title: _texts(frame, name) for title, name in columns.items()}, index=frame.index)
+
+
+def _texts(frame: pd.DataFrame, name: str) -> pd.Series[str]:
+    if name == "seconds":
+        return pd.Series(list(map(seconds_text, frame[name], frame["seconds_noise"])), index=frame.index, dtype="str")
+    if name == "speedup":
+        return speedup_texts(frame)
+    if name == "after_switch_seconds":
+        return frame[name].map(seconds_text)
+    if name.endswith("_seconds"):
+        return frame[name].map(lambda seconds: seconds_text(seconds, 0.01))
+    if name == "page_faults":
+        return frame[name].map(count_text)
+    return frame[name].map(bytes_text) if name in (*BYTES, _GROWTH) else frame[name].fillna(MISSING)
 
 
 def speedup_texts(frame: pd.DataFrame) -> pd.Series[str]:
@@ -65,15 +85,13 @@ def speedup_texts(frame: pd.DataFrame) -> pd.Series[str]:
     return pd.Series(texts, index=frame.index, dtype="str")
 
 
-def seconds_texts(frame: pd.DataFrame) -> pd.Series[str]:
-    texts = [seconds_text(*row) for row in zip(frame["seconds"], frame["seconds_noise"], strict=True)]
-    return pd.Series(texts, index=frame.index, dtype="str")
+_GROWTH = "growth"
 
 
-def _of_one_allocator(frame: pd.DataFrame) -> pd.DataFrame:
-    """Rows with pages kept where a job has them, else those as shipped."""
-    is_kept = frame["allocator"].eq(PAGES_KEPT)
-    return frame[is_kept | ~is_kept.groupby([frame[name] for name in JOB]).transform("any")]
+def _with_growth(frame: pd.DataFrame) -> pd.DataFrame:
+    """With the bytes that each further step leaves in memory, of tensors and of all else in the heap, whose noise may be below 0."""
+    tensors, others = frame["held_bytes_per_step"], frame["heap_bytes_per_step"]
+    return frame.assign(**{_GROWTH: tensors.fillna(others * 0).add(others.fillna(0)).clip(lower=0)})
 
 
 def _titled(text: str, frame: pd.DataFrame) -> str:
@@ -82,49 +100,40 @@ def _titled(text: str, frame: pd.DataFrame) -> str:
     return f"{text} ({', '.join(common)})" if common else text
 
 
-def _by_mode(frame: pd.DataFrame, texts: pd.Series[str], index: Sequence[str] = JOB) -> pd.DataFrame:
-    """A row per job, a column per mode, both in the order of the frame."""
-    cells = frame.assign(text=texts).set_index([*index, "mode"])["text"]
-    return cells.unstack("mode", fill_value=MISSING, sort=False)  # noqa: PD010 - pivot_table would sort
-
-
 def _forward_overview(frame: pd.DataFrame) -> Iterator[Table]:
+    """A row per job, and columns per mode, in the order of the frame."""
     if frame.empty:
         return
-    rows = _of_one_allocator(frame)
-    speedups, seconds = _by_mode(rows, speedup_texts(rows)), _by_mode(rows, seconds_texts(rows))
-    known = memory(frame)
-    peaks = _by_mode(known, known["peak_tensor_bytes"].map(bytes_text)).reindex(speedups.index)
-    names = labels(rows, JOB).groupby([rows[name] for name in JOB], sort=False).first()
-    others = [str(mode) for mode in speedups.columns if mode != TRACKED]
-    shown = [mode for mode in (TRACKED, _switch(others)) if mode in peaks]
+    rows = preferred(frame)
+    columns = ["seconds", "speedup", "peak_tensor_bytes", "bound_by"]
+    texts = rows[[*JOB, "mode"]].join(texts_of(rows, dict(zip(columns, columns, strict=True))))
+    by_mode = texts.set_index([*JOB, "mode"])[columns].unstack("mode", fill_value=MISSING, sort=False)  # noqa: PD010 - pivot would sort
+    modes = [mode for mode in rows["mode"].unique() if mode != TRACKED]
+    every = pd.MultiIndex.from_product([columns, [TRACKED, *modes]])
+    wide = pd.DataFrame(by_mode).reindex(columns=every, fill_value=MISSING)
     cells = {
-        "model": names,
-        "tracked": seconds.get(TRACKED, pd.Series(MISSING, seconds.index)),
-        **{mode: speedups[mode] for mode in others[:_MODES_SHOWN]},
-        **{f"peak\n{mode}": peaks[mode].fillna(MISSING) for mode in shown},
+        "model": labels(rows, JOB).groupby([rows[name] for name in JOB], sort=False).first(),
+        "tracked": wide["seconds"][TRACKED],
+        **{mode: wide["speedup"][mode] for mode in modes[:_MODES_SHOWN]},
+        **{f"peak\n{mode}": wide["peak_tensor_bytes"][mode] for mode in [TRACKED, *_switch(rows)]},
     }
-    decides = rows["bound_by"].where(rows["mode"].eq(TRACKED))
-    if decides.notna().any():
-        cells["bound by"] = _by_mode(rows, decides.fillna(MISSING)).get(TRACKED, pd.Series(MISSING, seconds.index))
-    more = [f"more modes, which `summarise` shows: {', '.join(others[_MODES_SHOWN:])}"] if others[_MODES_SHOWN:] else []
+    if rows["bound_by"].notna().any():
+        cells["bound by"] = wide["bound_by"][TRACKED]
+    more = [f"more modes, which `summarise` shows: {', '.join(modes[_MODES_SHOWN:])}"] if modes[_MODES_SHOWN:] else []
     yield Table(pd.DataFrame(cells).reset_index(drop=True), more, _titled("forward passes, speedup over tracked", rows))
 
 
-def _switch(modes: Sequence[str]) -> str:
-    """The mode that stands for switching tracking off; chosen by name, because the fastest of noisy figures is too fast."""
-    return "no_grad" if "no_grad" in modes else next(iter(modes), "")
+def _switch(rows: pd.DataFrame) -> list[str]:
+    """The mode that stands for switching tracking off, if any; chosen by name, because the fastest of noisy figures is too fast."""
+    others = [mode for mode in rows["mode"] if mode != TRACKED]
+    return [switch_of(rows) or others[0]] if others else []
 
 
 def _scenarios_overview(frame: pd.DataFrame) -> Iterator[Table]:
-    if frame.empty:
-        return
-    rows = _of_one_allocator(frame)
+    rows = _with_growth(preferred(frame))
+    columns = {"name": "name", "time": "seconds", "speedup": "speedup", "peak": "peak_tensor_bytes", "left": _GROWTH}
+    texts = rows[list(CASE)].join(texts_of(rows.assign(name=labels(rows, JOB)), columns))
     is_operator = rows["scenario"].eq(OPERATORS)
-    texts = rows.assign(
-        name=labels(rows, JOB), per_call=seconds_texts(rows), text=speedup_texts(rows), growth=_growth(rows).map(bytes_text),
-        peak=rows["peak_tensor_bytes"].map(bytes_text),
-    )  # fmt: skip
     lines = []
     for _, scenario in texts[~is_operator].groupby("scenario", sort=False):
         jobs = [job for _, job in scenario.groupby(list(JOB), sort=False)]
@@ -132,42 +141,21 @@ def _scenarios_overview(frame: pd.DataFrame) -> Iterator[Table]:
             lines.append(_scenario_line(jobs[0], f" (+ {len(jobs) - 1} more)" if len(jobs) > 1 else ""))
         else:
             lines += [_scenario_line(job) for job in jobs]
-    lines += _mean_operator(rows[is_operator])
-    if not lines:  # only an operator, with nothing beside it
-        return
+    operators = evidence_of(rows[is_operator])
+    for mode in _switch(operators):
+        if mean := pooled(operators[operators["mode"].eq(mode)]):
+            lines.append([f"operators (mean of {mean.groups})", MISSING, mode, mean.figure, *[MISSING] * 4])
     sides = ("peak\ntracked", "peak\nof mode", "per step\ntracked", "per step\nof mode")
-    cells = pd.DataFrame(lines, columns=["scenario", "tracked", "mode", "speedup", *sides])
-    yield Table(cells, [], "scenarios, speedup over tracked; per step: what stays in memory of each step")
+    if lines:
+        cells = pd.DataFrame(lines, columns=["scenario", "tracked", "mode", "speedup", *sides])
+        yield Table(cells, [], "scenarios, speedup over tracked; per step: what stays in memory of each step")
 
 
 def _scenario_line(job: pd.DataFrame, beside: str = "") -> list[str]:
-    by_mode = {row.mode: row for row in each(job)}
-    mode = _switch([name for name in by_mode if name != TRACKED])
-    pair = by_mode.get(TRACKED), by_mode.get(mode)
-    return [
-        f"{job['name'].iloc[0]}{beside}", _cell(pair[0], "per_call"), mode or MISSING, _cell(pair[1], "text"),
-        *(_cell(row, column) for column in ("peak", "growth") for row in pair),
-    ]  # fmt: skip
-
-
-def _cell(row: Any, column: str) -> str:
-    return MISSING if row is None else str(getattr(row, column))
-
-
-def _growth(frame: pd.DataFrame) -> pd.Series[int]:
-    """Bytes that each further step leaves in memory, of tensors and of all else in the heap, whose noise may be below 0."""
-    tensors, others = frame["held_bytes_per_step"], frame["heap_bytes_per_step"]
-    return tensors.fillna(others * 0).add(others.fillna(0)).clip(lower=0)
-
-
-def _mean_operator(rows: pd.DataFrame) -> list[list[str]]:
-    evidence = timed(rows)
-    evidence = evidence[evidence["mode"].eq(_switch(list(evidence["mode"])))]
-    if evidence.empty:
-        return []
-    mean = geometric_mean([interval_of(row) for row in each(evidence)])
-    text = speedup_text(mean.estimate, mean.low, mean.high)
-    return [[f"operators (mean of {len(evidence)})", MISSING, str(evidence["mode"].iloc[0]), text, *[MISSING] * 4]]
+    mode = next(iter(_switch(job)), MISSING)
+    tracked, other = job.set_index("mode").reindex([TRACKED, mode]).fillna(MISSING).to_dict("records")
+    figures = [row[column] for column in ("peak", "left") for row in (tracked, other)]
+    return [f"{job['name'].iloc[0]}{beside}", tracked["time"], mode, other["speedup"], *figures]
 
 
 def _forward(frame: pd.DataFrame) -> Iterator[Table]:
@@ -180,16 +168,13 @@ def _forward(frame: pd.DataFrame) -> Iterator[Table]:
     cells = pd.DataFrame({"mode": lines["mode"]})
     for allocator in allocators:
         rows = frame[frame["allocator"].eq(allocator)]
-        timing = rows[keys].assign(
-            seconds=seconds_texts(rows), speedup=speedup_texts(rows), faults=rows["page_faults"].map(count_text)
-        )
-        beside = lines[keys].merge(timing, on=keys, how="left", validate="one_to_one")
-        missing = lines["also_as_shipped"].map({True: _SAME, False: MISSING}) if allocator == AS_SHIPPED else MISSING
         titles = (f"{allocator}\nper call", f"{allocator}\nspeedup") if len(allocators) > 1 else ("per call", "speedup")
-        cells[titles[0]], cells[titles[1]] = (beside[name].fillna(missing) for name in ("seconds", "speedup"))
-        if allocator == AS_SHIPPED:
-            cells["faults"] = beside["faults"].fillna(missing)
-    cells = cells.assign(**accelerator(lines), **_memory(lines))
+        columns = dict(zip(titles, ("seconds", "speedup"), strict=True))
+        columns |= {"faults": "page_faults"} if allocator == AS_SHIPPED else {}
+        beside = lines[keys].merge(rows[keys].join(texts_of(rows, columns)), on=keys, how="left", validate="one_to_one")
+        missing = lines["also_as_shipped"].map({True: _SAME, False: MISSING}) if allocator == AS_SHIPPED else MISSING
+        cells = cells.assign(**{title: beside[title].fillna(missing) for title in columns})
+    cells = cells.join(texts_of(lines, _clocks(lines))).join(_memory(lines))
     parameters = lines["parameters"].map("{:,}".format)
     labelled = pd.MultiIndex.from_arrays([labels(lines, JOB), parameters], names=["model", "parameters"])
     same = (cells == _SAME).any(axis=None)
@@ -197,64 +182,56 @@ def _forward(frame: pd.DataFrame) -> Iterator[Table]:
     yield Table(cells.set_axis(labelled), legend, _titled("forward passes, speedup over tracked", frame))
 
 
-def accelerator(lines: pd.DataFrame) -> dict[str, pd.Series[str]]:
-    """The other two clocks, where there are such."""
-    if lines["host_seconds"].isna().all():
-        return {}
-    clocks = {name: lines[f"{name}_seconds"].map(lambda seconds: seconds_text(seconds, 0.01)) for name in ("host", "busy")}
-    return clocks | {"bound by": lines["bound_by"].fillna(MISSING)}
+def _clocks(frame: pd.DataFrame) -> dict[str, str]:
+    return CLOCKS if frame["host_seconds"].notna().any() else {}
 
 
-def _memory(lines: pd.DataFrame) -> dict[str, pd.Series[str]]:
-    resident = lines["peak_rss_bytes"].fillna(lines["peak_reserved_bytes"])
-    on_device, on_cpu = (lines[f"peak_{meter}_bytes"].notna().any() for meter in ("reserved", "rss"))
-    title = "RSS,\nreserved" if on_device and on_cpu else "reserved" if on_device else "RSS"
-    columns = {"peak": lines["peak_tensor_bytes"], "saved": lines["saved_bytes"], title: resident}
-    texts = {name: sizes.map(bytes_text) for name, sizes in columns.items()}
+def _memory(lines: pd.DataFrame) -> pd.DataFrame:
+    meters = {"RSS": "peak_rss_bytes", "reserved": "peak_reserved_bytes"}
+    known = {title: name for title, name in meters.items() if lines[name].notna().any()} or {"RSS": "peak_rss_bytes"}
+    texts = texts_of(lines, {"peak": "peak_tensor_bytes", "saved": "saved_bytes"} | known)
     hidden = lines["input_saved_bytes"].gt(lines["saved_bytes"]).fillna(value=False)  # such as all that a frozen layer keeps
     inputs = " (+ input " + lines["input_saved_bytes"].map(bytes_text) + ")"
-    return texts | {"saved": texts["saved"].where(~hidden, texts["saved"] + inputs)}
+    return texts.assign(saved=texts["saved"].where(~hidden, texts["saved"] + inputs))
 
 
 def _steps(frame: pd.DataFrame) -> Iterator[Table]:
     """A row per case of what takes steps: loops and training."""
     if frame.empty:
         return
-    sizes = {
-        "peak": frame["peak_tensor_bytes"], "saved,\nall steps": frame["saved_bytes"], "held": frame["held_tensor_bytes"],
-        "left by\neach step": _growth(frame),
-    }  # fmt: skip
-    cells = pd.DataFrame({"mode": frame["mode"], "per call": seconds_texts(frame), "speedup": speedup_texts(frame)})
-    cells = cells.assign(**accelerator(frame), **{title: column.map(bytes_text) for title, column in sizes.items()})
+    columns = {"mode": "mode", "per call": "seconds", "speedup": "speedup", **_clocks(frame), "peak": "peak_tensor_bytes"}
+    columns |= {"saved,\nall steps": "saved_bytes", "held": "held_tensor_bytes", "left by\neach step": _GROWTH}
+    cells = texts_of(_with_growth(frame), columns)
     steps = frame["steps"].map(lambda number: str(number) if number > 1 else "")
     labelled = pd.MultiIndex.from_arrays([labels(frame), steps], names=["scenario", "steps a call"])
     yield Table(cells.set_axis(labelled), [], _titled("scenarios, speedup over tracked", frame))
 
 
 def _operators(frame: pd.DataFrame) -> Iterator[Table]:
-    """A row per operator, a column per mode with the time of one call; what tracked takes longer than no_grad stands behind."""
+    """A row per operator, a column per mode with the time of one call; what tracked takes longer than no_grad stands behind.
+
+    tracked - mode = mode * (speedup - 1), at the ends of the speedup's interval too. Entering and leaving a context is a table of
+    its own, with the bare loop, which is its tracked arm, taken off.
+    """
     for key, rows in frame.groupby(["device", "dtype", "execution", "allocator"], sort=False):
+        where = ", ".join(map(str, key))
         calls = rows.assign(seconds=rows["seconds"] / rows["steps"], others=other_kernels(rows))
-        cells = _by_mode(calls, seconds_texts(calls), ["model", "size"])
-        costs = {row.model: _cost(row) for row in each(calls[calls["mode"].eq("no_grad")])}
-        cells["tracking costs"] = [costs.get(model, MISSING) for model, _ in cells.index]
-        shown = cells.droplevel("size").rename_axis(index=None, columns=None).reset_index(names="operator")
-        yield Table(shown, [], f"operators, time of one call ({', '.join(map(str, key))})")
-
-
-def _cost(row: Any) -> str:
-    """tracked - mode = mode * (speedup - 1), at the ends of the speedup's interval too."""
-    ends = (getattr(row, f"speedup{end}") for end in ("", "_low", "_high"))
-    cost = difference_text(*(row.seconds * (ratio - 1) for ratio in ends))
-    return f"{'' if row.trusted else '?'}{cost}{'*' if row.others else ''}"
-
-
-def _contexts(frame: pd.DataFrame) -> Iterator[Table]:
-    for key, rows in frame[frame["speedup_low"].notna()].groupby(["device", "dtype", "execution", "allocator"], sort=False):
-        calls = rows[rows["mode"].ne(TRACKED)]
-        texts = {}
-        for row in each(calls):
-            ends = (row.seconds * (1 - ratio) / row.steps for ratio in (row.speedup, row.speedup_high, row.speedup_low))
-            texts[row.mode] = difference_text(*ends)
-        if texts:
-            yield Table(pd.DataFrame([texts]), [], f"entering and leaving, bare loop taken off ({', '.join(map(str, key))})")
+        calls = calls.assign(text=_texts(calls, "seconds"))
+        calls, contexts = calls[~is_context(rows)], calls[is_context(rows)]
+        if len(calls):
+            times = calls.set_index(["model", "size", "mode"])["text"]
+            cells = times.unstack("mode", fill_value=MISSING, sort=False)  # noqa: PD010 - pivot would sort
+            costs = {}
+            for row in each(calls[calls["mode"].eq("no_grad")]):
+                ends = (row.seconds * (ratio - 1) for ratio in (row.speedup, row.speedup_low, row.speedup_high))
+                cost = difference_text(*ends)
+                costs[row.model] = f"{'' if row.trusted else '?'}{cost}{'*' if row.others else ''}"
+            cells["tracking costs"] = [costs.get(model, MISSING) for model, _ in cells.index]
+            shown = cells.droplevel("size").rename_axis(index=None, columns=None).reset_index(names="operator")
+            yield Table(shown, [], f"operators, time of one call ({where})")
+        around = {}
+        for row in each(contexts[contexts["speedup_low"].notna() & contexts["mode"].ne(TRACKED)]):
+            ends = (row.seconds * (1 - ratio) for ratio in (row.speedup, row.speedup_high, row.speedup_low))
+            around[row.mode] = difference_text(*ends)
+        if around:
+            yield Table(pd.DataFrame([around]), [], f"entering and leaving, bare loop taken off ({where})")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import replace
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -153,3 +155,29 @@ def saved_json(measured: Run, foreign: int = 0) -> dict[str, Any]:
 def _benchmark(name: str, extra_info: Any) -> dict[str, Any]:
     stats = {"min": 1e-4, "median": 1.2e-4, "rounds": 2, "data": [1e-4, 1.4e-4], "iterations": 3}
     return {"group": None, "name": name, "fullname": f"test_x.py::{name}", "extra_info": extra_info, "stats": stats}
+
+
+class Page(HTMLParser):
+    """What a browser would see: headings, the texts of elements by name, attributes, and what points somewhere."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.texts: defaultdict[str, list[str]] = defaultdict(list)
+        self.attributes: defaultdict[str, list[str]] = defaultdict(list)
+        self._open: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        for name, value in attrs:
+            self.attributes[name].append(value or "")
+        if tag != "meta":
+            self._open.append(tag)
+            self.texts[tag].append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        while self._open and self._open.pop() != tag:
+            pass
+
+    def handle_data(self, data: str) -> None:
+        for tag in set(self._open):
+            self.texts[tag][-1] += data

@@ -9,7 +9,7 @@ from xml.etree import ElementTree as ET
 import builders
 import pytest
 
-from analysis.charts import COLOURS, MOST_ROWS, charts, looks_of, picture, write
+from analysis.charts import COLOURS, MOST_ROWS, charts, files, looks_of, picture
 from analysis.read import Run, read
 from benchmarks.record import Interval, SavedBy
 
@@ -25,7 +25,6 @@ class Mark:
     x: float
     colour: str
     is_pale: bool
-    is_hollow: bool
 
 
 def texts(svg: str) -> list[str]:
@@ -40,7 +39,6 @@ def marks(svg: str) -> list[Mark]:
             x=float(path.attrib["transform"].removeprefix("translate(").split(",")[0]),
             colour=path.attrib["stroke"],
             is_pale=float(path.get("opacity", 1)) < 1,
-            is_hollow=float(path.get("fill-opacity", 1)) == 0,
         )
         for group in groups
         for path in group.iter(f"{SVG}path")
@@ -66,9 +64,9 @@ def test_a_forest_has_a_row_per_group_and_a_mark_per_mode_without_tracked() -> N
 
 
 @pytest.mark.parametrize(("speedup", "trusted", "is_clear"), [(1.25, True, True), (UNCLEAR, True, False), (1.25, False, False)])
-def test_what_is_unclear_or_untrusted_is_pale_and_hollow(speedup: float | Interval, *, trusted: bool, is_clear: bool) -> None:
+def test_what_is_unclear_or_untrusted_is_pale(speedup: float | Interval, *, trusted: bool, is_clear: bool) -> None:
     (mark,) = marks(chart(builders.run(*builders.group({"no_grad": speedup}, trusted=trusted)), "Speedup"))
-    assert (mark.is_pale, mark.is_hollow) == (not is_clear, not is_clear)
+    assert mark.is_pale != is_clear
 
 
 def test_an_unclear_interval_does_not_squeeze_the_others() -> None:
@@ -167,17 +165,12 @@ def test_a_picture_without_memory_has_speedups_only_and_without_speedups_there_i
     assert picture(builders.run(builders.result("tracked"))) == ""
 
 
-def test_pictures_are_written_as_svg_for_light_and_dark_and_as_png(tmp_path: Path) -> None:
-    written = write(builders.run(), tmp_path / "new" / "folder")
-    assert [path.name for path in written] == [
-        "answer.svg",
-        "answer.png",
-        "speedup-over-tracked-forward.svg",
-        "speedup-over-tracked-forward.png",
-        "peak-memory-that-is-left-forward.svg",
-        "peak-memory-that-is-left-forward.png",
-    ]
-    for vector, bitmap in zip(written[::2], written[1::2], strict=True):
-        assert "prefers-color-scheme:dark" in vector.read_text(encoding="utf-8")
-        assert "mlp tiny" in texts(vector.read_text(encoding="utf-8"))
-        assert bitmap.read_bytes().startswith(b"\x89PNG")
+def test_pictures_are_svg_for_light_and_dark_and_png() -> None:
+    found = files(builders.run())
+    names = ("answer", "speedup-over-tracked-forward", "peak-memory-that-is-left-forward")
+    assert list(found) == [f"{name}.{ending}" for name in names for ending in ("svg", "png")]
+    for name in names:
+        vector = found[f"{name}.svg"].decode()
+        assert "prefers-color-scheme:dark" in vector
+        assert "mlp tiny" in texts(vector)
+        assert found[f"{name}.png"].startswith(b"\x89PNG")

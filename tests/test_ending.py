@@ -39,7 +39,7 @@ def test_what_cannot_be_written_or_made_is_a_line_and_leaves_nothing(tmp_path: P
 
     saved = builders.saved(tmp_path)
     monkeypatch.setattr(os, "fsync", full)
-    monkeypatch.setattr(report, "write", broken)
+    monkeypatch.setattr(report, "page", broken)
     shown = list(ending.lines(builders.run(), [], saved))
     assert any(line.startswith("no table: ") and "No space left" in line for line in shown)
     assert "no page: KeyError('a mistake of ours')" in shown

@@ -12,14 +12,14 @@ from builders import group, result, run, saved
 
 from analysis.cases import each
 from analysis.means import METRICS, means, means_tables, needed_columns
-from analysis.read import Run, read_all
+from analysis.read import Run, RunFile, read_all
 from benchmarks.intervals import across, geometric_mean
 from benchmarks.record import CONTEXT, Interval, Memory, Result
 
 
 def mean_of(tmp_path: Path, *runs: Run, by: tuple[str, ...] = ("model",), metric: str = "speedup") -> pd.DataFrame:
-    files = [(saved(tmp_path / f"{number}.json", measured), f"{number}") for number, measured in enumerate(runs)]
-    return means(read_all(files, needed_columns(metric)), by, metric)
+    files = [RunFile(saved(tmp_path / f"{number}.json", measured), f"{number}") for number, measured in enumerate(runs)]
+    return means(read_all(files, needed_columns(metric), print), by, metric)
 
 
 def test_the_mean_over_cases_is_geometric_and_its_interval_that_of_independent_ratios(tmp_path: Path) -> None:

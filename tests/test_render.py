@@ -6,17 +6,16 @@ import csv
 import io
 import json
 import re
-from html.parser import HTMLParser
 
 import pandas as pd
 import pytest
-from builders import group, result, run
+from builders import Page, group, result, run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from rich.cells import cell_len
 
-from analysis.render import FIGURES, VIEWS, WIDTH, Table, html, latex, markdown, rendered, terminal
+from analysis.render import FIGURES, VIEWS, WIDTH, Table, html, latex, markdown, terminal
 from benchmarks.record import Memory
 
 QUICK = settings(max_examples=40, deadline=None, derandomize=True, database=None)
@@ -52,12 +51,6 @@ def test_labels_are_headings_on_the_terminal_and_columns_elsewhere() -> None:
     ]  # fmt: skip
     assert markdown(labelled).split("\n")[3] == "| mlp   | 5          | no_grad |  2 s |"
     assert "mlp & 5 & no\\_grad & 2 s" in latex(labelled)
-
-
-def test_a_terminal_that_has_colours_dims_what_is_unclear() -> None:
-    dimmed = re.findall(r"\x1b\[2m *(.*?)\x1b\[0m", terminal(SMALL, colour=True))
-    assert dimmed == ["~9 us"]
-    assert "\x1b" not in terminal(SMALL)
 
 
 def test_markdown_is_a_table_and_a_list() -> None:
@@ -105,25 +98,6 @@ def test_a_table_without_rows_is_its_notes(view: str) -> None:
     assert VIEWS[view](Table(pd.DataFrame())) == ""
 
 
-class Cells(HTMLParser):
-    """The texts of cells, and the tags that were met."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.texts: list[str] = []
-        self.tags: set[str] = set()
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.add(tag)
-        if tag in ("td", "li"):
-            self.texts.append("")
-
-    def handle_data(self, data: str) -> None:
-        if self.texts:
-            self.texts[-1] += data
-
-
 names = st.text(st.characters(exclude_categories=["C", "Zl", "Zp"], exclude_characters="\xa0"), min_size=1, max_size=12)
 hostile = st.one_of(
     names,
@@ -134,18 +108,18 @@ hostile = st.one_of(
 @QUICK
 @given(hostile, hostile, hostile)
 def test_html_holds_any_text_and_nothing_else(model: str, mode: str, note: str) -> None:
-    parsed = Cells(html(table((model, mode, "1 s"), notes=(note,))))
-    assert [text.rstrip("\n") for text in parsed.texts[:4]] == [model, mode, "1 s", note]
-    assert parsed.tags == {"table", "thead", "tbody", "tr", "th", "td", "ul", "li"}
+    parsed = Page(html(table((model, mode, "1 s"), notes=(note,))))
+    assert (parsed.texts["td"], parsed.texts["li"]) == ([model, mode, "1 s"], [note])
+    assert set(parsed.texts) == {"table", "thead", "tbody", "tr", "th", "td", "ul", "li"}
 
 
 @QUICK
 @given(hostile, hostile, hostile)
 def test_markdown_shows_any_text_as_it_is(model: str, mode: str, note: str) -> None:
     shown = MarkdownIt("gfm-like", {"linkify": False}).render(markdown(table((model, mode, "1 s"), notes=("x" + note,))))
-    parsed = Cells(shown)
-    assert parsed.tags <= {"table", "thead", "tbody", "tr", "th", "td", "ul", "li"}
-    assert [" ".join(text.split()) for text in parsed.texts[:2]] == [" ".join(model.split()), " ".join(mode.split())]
+    parsed = Page(shown)
+    assert set(parsed.texts) <= {"table", "thead", "tbody", "tr", "th", "td", "ul", "li"}
+    assert [text.split() for text in parsed.texts["td"][:2]] == [model.split(), mode.split()]
 
 
 def test_markdown_makes_no_link_of_an_address() -> None:
@@ -210,7 +184,3 @@ def test_csv_reads_back_whatever_a_text_holds(texts: list[str]) -> None:
     assert [re.sub(r"^'(?=[=+\-@\t\r])", "", row[0]) for row in rows[1:]] == [
         re.sub(r"^'(?=[=+\-@\t\r])", "", text) for text in texts
     ]
-
-
-def test_several_tables_are_one_text_without_the_empty_ones() -> None:
-    assert rendered([SMALL, Table(pd.DataFrame()), SMALL], FRAME) == f"{terminal(SMALL)}\n\n{terminal(SMALL)}"
