@@ -9,43 +9,29 @@ import pandas as pd
 
 from analysis.cases import each, memory
 from analysis.figures import bytes_text
-from analysis.gains import (
-    PEAK,
-    SAVED,
-    SWITCHES,
-    beside_tracked,
-    evidence_of,
-    forward_passes,
-    higher,
-    lower,
-    pooled,
-    switch_of,
-)
+from analysis.gains import PEAK, SAVED, SWITCHES, beside_tracked, evidence_of, higher, lower, pooled, switch_of
 from analysis.notes import few
 from analysis.read import Run
 from analysis.render import Table
 from benchmarks.record import FORWARD, Promise
 
-GUIDE = "python -m benchmarks.guide"
-SHOWN, NOT_MEASURED = "shown by", "not measured"
-
-COLUMNS = ["claim", "statement", "verdict", "evidence"]
-
 Finding = tuple[str, str]
 """A verdict and what it rests on."""
 
-_NOTHING: Finding = (NOT_MEASURED, "")
+NOT_MEASURED: Finding = ("not measured", "")
+BY_GUIDE: Finding = ("shown by", "python -m benchmarks.guide")
 
 
 def claims(run: Run) -> pd.DataFrame:
     """A row per statement: `claim statement verdict evidence`, all texts."""
-    return pd.DataFrame([(name, statement, *check(run)) for name, statement, check in CLAIMS], columns=COLUMNS)
+    rows = [(name, statement, *check(run)) for name, statement, check in CLAIMS]
+    return pd.DataFrame(rows, columns=["claim", "statement", "verdict", "evidence"])
 
 
 def tables(run: Run) -> list[Table]:
     """The statements that the run tests, and how many it does not. Narrow enough for a terminal."""
     rows = claims(run)
-    missing = rows["verdict"].eq(NOT_MEASURED)
+    missing = rows["verdict"].eq(NOT_MEASURED[0])
     notes = ["in brackets: how many groups, or modes of groups, the run tested it on"]
     if missing.any():
         names = ", ".join(rows["claim"][missing])
@@ -53,76 +39,65 @@ def tables(run: Run) -> list[Table]:
     return [Table(rows[~missing].rename(columns={"claim": "#"}), notes, "Ten common statements, tested here")]
 
 
-def _memory(run: Run) -> Finding:
-    peaks = _peaks(run)
-    if peaks.empty:
-        return _NOTHING
-    mode = switch_of(forward_passes(run))
-    reversed_ = higher(peaks)
-    first = next(each(reversed_ if len(reversed_) else peaks))
-    figures = f"peak {bytes_text(first.tracked)}, {mode} {bytes_text(first.own)}"
-    evidence = f"{figures} (reversed)" if len(reversed_) else figures
-    return _counted(len(lower(peaks)), len(peaks)), evidence
+def _less_memory(run: Run, scenario: str, figure: str, word: str) -> Finding:
+    """Whether switching tracking off leaves less of `figure`; evidence is where it leaves more, else where tracked has most."""
+    rows = _rows(run, scenario)
+    sizes = beside_tracked(rows, switch_of(rows), figure)
+    if sizes.empty:
+        return NOT_MEASURED
+    reversed_ = higher(sizes)
+    first = next(each(reversed_ if len(reversed_) else sizes))
+    evidence = f"{word} {bytes_text(first.tracked)}, {switch_of(rows)} {bytes_text(first.own)}"
+    return _counted(len(lower(sizes)), len(sizes)), f"{evidence}{' (reversed)' if len(reversed_) else ''}"
 
 
-def _time(run: Run) -> Finding:
-    forward = forward_passes(run)
-    mode = switch_of(forward)
-    timed = evidence_of(forward)
+def _less_time(run: Run) -> Finding:
+    timed = evidence_of(_rows(run, FORWARD))
+    mode = switch_of(_rows(run, FORWARD))
     mine = timed[timed["mode"].eq(mode)]
     gain = pooled(mine)
     if gain is None:
-        return _NOTHING
+        return NOT_MEASURED
     evidence = f"{mode} {gain.figure}" if gain.differs else gain.bound
     return _counted(int(mine["verdict"].eq("faster").sum()), len(mine)), evidence
 
 
-def _evaluation(run: Run) -> Finding:
-    rows = run.frame[run.frame["scenario"].eq("evaluation")]
-    saved = beside_tracked(rows, switch_of(rows), SAVED)
-    if saved.empty:
-        return _NOTHING
-    first = saved.iloc[0]
-    evidence = f"saved {bytes_text(first.tracked)}, {switch_of(rows)} {bytes_text(first.own)}"
-    return _counted(len(lower(saved)), len(saved)), evidence
-
-
 def _block_or_tensor(run: Run) -> Finding:
-    forward = forward_passes(run)
-    both = beside_tracked(forward, "detach").merge(_peaks(run), on="name", suffixes=("", "_switched"))
-    if both.empty:
-        return _NOTHING
-    holds = (both["own"] >= both["tracked"]) & (both["own_switched"] < both["tracked"])
-    lowered = int((both["own"] < both["tracked"]).sum()), int((both["own_switched"] < both["tracked"]).sum())
-    return _counted(int(holds.sum()), len(both)), f"peaks lowered: {switch_of(forward)} {lowered[1]}, detach {lowered[0]}"
+    rows = _rows(run, FORWARD)
+    switch, detach = beside_tracked(rows, switch_of(rows)), beside_tracked(rows, "detach")
+    both = set(switch["name"]) & set(detach["name"])
+    if not both:
+        return NOT_MEASURED
+    by_switch, by_detach = (both & set(lower(peaks)["name"]) for peaks in (switch, detach))
+    evidence = f"peaks lowered: {switch_of(rows)} {len(by_switch)}, detach {len(by_detach)}"
+    return _counted(len(by_switch - by_detach), len(both)), evidence
 
 
-def _peaks(run: Run) -> pd.DataFrame:
-    forward = forward_passes(run)
-    return beside_tracked(forward, switch_of(forward), PEAK)
+def _rows(run: Run, scenario: str) -> pd.DataFrame:
+    return run.frame[run.frame["scenario"].eq(scenario)]
 
 
 def _kept(run: Run, *, modes: Sequence[str], promises: Sequence[Promise], words: str) -> Finding:
     """In how many jobs and `modes` these promises were kept: a measured one kept all, an unmeasured one names those
     that it broke.
     """
-    measured = int(memory(forward_passes(run))["mode"].isin(modes).sum())
+    measured = int(memory(_rows(run, FORWARD))["mode"].isin(modes).sum())
     broken = {
         f"{gone.case.model} {gone.case.size} {gone.case.mode}"
         for gone in run.unmeasured
         if gone.case.scenario == FORWARD and gone.case.mode in modes and set(promises) & set(gone.promises)
     }
     if not measured + len(broken):
-        return _NOTHING
+        return NOT_MEASURED
     evidence = f"not {few(sorted(broken), joint=', ')}" if broken else words
     return _counted(measured, measured + len(broken)), evidence
 
 
 def _counted(holding: int, total: int) -> str:
     """Of groups, or of modes of groups."""
-    return (
-        f"holds ({total})" if holding == total else f"holds in {holding} of {total}" if holding else f"does not hold ({total})"
-    )
+    if 0 < holding < total:
+        return f"holds in {holding} of {total}"
+    return f"{'holds' if holding else 'does not hold'} ({total})"
 
 
 _BLOCKS = ("no_grad", "inference_mode", "set_grad_enabled", "no_grad_decorator")
@@ -130,22 +105,16 @@ _UNTRACKED = (*SWITCHES, "detach")
 _NO_BACKWARD = partial(_kept, modes=_UNTRACKED, promises=["history"], words="no grad_fn, so nothing to go along")
 _RESTORED = partial(_kept, modes=_BLOCKS, promises=["grad_mode", "tracked_after"], words="gradients on again after each call")
 _OUTSIDE = partial(_kept, modes=_BLOCKS, promises=["history", "records"], words="no grad_fn, nothing kept")
-_DETACHED = partial(_kept, modes=["detach"], promises=["history"], words="no grad_fn")
-
-
-def _by_guide(_: Run) -> Finding:
-    return SHOWN, GUIDE
-
 
 CLAIMS: Sequence[tuple[str, str, Callable[[Run], Finding]]] = (
-    ("G1", "tracking costs memory", _memory),
-    ("G2", "tracking costs time", _time),
+    ("G1", "tracking costs memory", partial(_less_memory, scenario=FORWARD, figure=PEAK, word="peak")),
+    ("G2", "tracking costs time", _less_time),
     ("G3", "nothing goes backward by accident", _NO_BACKWARD),
     ("G4", "leaving no_grad restores the mode", _RESTORED),
     ("G5", "what is made inside is in no graph", _OUTSIDE),
-    ("G6", "y = 2x outside is tracked, inside not", _by_guide),
-    ("G7", "backward() of the one inside raises", _by_guide),
-    ("G8", "eval() alone goes on tracking", _evaluation),
-    ("G9", "detach() leaves the graph behind", _DETACHED),
+    ("G6", "y = 2x outside is tracked, inside not", lambda _: BY_GUIDE),
+    ("G7", "backward() of the one inside raises", lambda _: BY_GUIDE),
+    ("G8", "eval() alone goes on tracking", partial(_less_memory, scenario="evaluation", figure=SAVED, word="saved")),
+    ("G9", "detach() leaves the graph behind", partial(_kept, modes=["detach"], promises=["history"], words="no grad_fn")),
     ("G10", "no_grad for blocks, detach for one", _block_or_tensor),
 )

@@ -1,6 +1,4 @@
-"""What a mode gives against tracked: its ratio of times pooled over groups, and its bytes beside tracked's. For
-`advise` and `claims`.
-"""
+"""What a mode gives against tracked: its ratio of times pooled over groups, and its bytes beside tracked's."""
 
 from __future__ import annotations
 
@@ -8,11 +6,10 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from analysis.cases import JOB, TRACKED, against, each, interval_of, labels, memory, timed
+from analysis.cases import JOB, TRACKED, against, each, interval_of, labels, memory, preferred, timed
 from analysis.figures import percent_text, speedup_text
-from analysis.read import Run
 from benchmarks.intervals import geometric_mean, resolution, verdict
-from benchmarks.record import FORWARD, PAGES_KEPT, Interval, Verdict
+from benchmarks.record import Interval, Verdict
 
 SWITCHES = ("no_grad", "inference_mode", "set_grad_enabled", "no_grad_decorator", "detached_parameters", "frozen")
 """Modes in which nothing is tracked at all, the one to speak of first."""
@@ -57,6 +54,11 @@ class Gain:
         return f"{mode} is {level} {other}, {self.bound}"
 
 
+def evidence_of(rows: pd.DataFrame) -> pd.DataFrame:
+    """Timed rows, one per job and mode."""
+    return timed(preferred(rows))
+
+
 def pooled(rows: pd.DataFrame, column: str = "speedup") -> Gain | None:
     """The mean over the rows that have the interval `column`; None where none has, or a mean is beyond what a float holds."""
     known = rows[rows[f"{column}_low"].notna() & rows["placebo_low"].notna()]
@@ -69,29 +71,7 @@ def pooled(rows: pd.DataFrame, column: str = "speedup") -> Gain | None:
 
 def by_mode(rows: pd.DataFrame) -> dict[str, Gain]:
     """The gain of each mode that has one."""
-    return {str(mode): gain for mode, mine in rows.groupby("mode", sort=False) if (gain := pooled(mine))}
-
-
-def by_size(mine: pd.DataFrame) -> str:
-    """`, 1.2 for tiny models and 1.1 for medium models`: over the models that were measured in all sizes; empty where
-    there are none.
-    """
-    sized = mine[mine.groupby("model")["size"].transform("nunique") > 1]
-    sizes = list(dict.fromkeys(sized["size"]))
-    sized = sized[sized.groupby("model")["size"].transform("nunique") == len(sizes)]
-    ends = {size: gain for size in sizes[:1] + sizes[-1:] if (gain := pooled(sized[sized["size"].eq(size)]))}
-    return f", {' and '.join(f'{gain.figure} for {size} models' for size, gain in ends.items())}" if len(ends) == 2 else ""
-
-
-def evidence_of(rows: pd.DataFrame) -> pd.DataFrame:
-    """Of the timed rows those with pages kept, where what is left is tracking itself; as shipped where only that was timed."""
-    evidence = timed(rows)
-    kept = evidence[evidence["allocator"].eq(PAGES_KEPT)]
-    return kept if len(kept) else evidence
-
-
-def forward_passes(run: Run) -> pd.DataFrame:
-    return run.frame[run.frame["scenario"].eq(FORWARD)]
+    return {str(mode): gain for mode, mine in evidence_of(rows).groupby("mode", sort=False) if (gain := pooled(mine))}
 
 
 def switch_of(rows: pd.DataFrame) -> str:
