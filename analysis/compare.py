@@ -6,6 +6,7 @@ Bytes are exact, so a byte is a change. What base measured and head did not is a
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.cases import JOB, each, labels, speedup_change, timed
+from analysis.cases import JOB, TRACKED, each, labels, speedup_change, timed
 from analysis.figures import bytes_text, percent_text, speedup_text
 from analysis.machine import differs
 from analysis.read import AnalysisError, Run
@@ -45,12 +46,10 @@ class Limit:
 
 
 LIMITS = {"speedup": Limit(MARGIN), **dict.fromkeys(BYTES, Limit())}
-"""What is allowed unless --allow says otherwise."""
+"""What is allowed unless --allow says otherwise; of what is VANISHED nothing is."""
 
 COLUMNS = ["case", "mode", "metric", "base", "head", "change"]
 """Of tables of changes, all texts."""
-
-ALLOW_VANISHED = "vanished"
 
 _AMOUNT = re.compile(r"(\d{1,12}(?:\.\d{1,9})?) ?(%|B|KiB|MiB|GiB)?")
 _UNITS = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
@@ -73,11 +72,11 @@ def compare(base: Run, head: Run) -> pd.DataFrame:
     equal = both["parameters_base"].eq(both["parameters_head"]) & both["inputs_base"].eq(both["inputs_head"])
     both["same_work"] = equal | ~compared
     both = both.join(_speedup_changes(both))
-    for name in BYTES:
-        both[f"{name}_change"] = both[f"{name}_head"] - both[f"{name}_base"]
-    gone = pd.DataFrame(
-        {name: both[f"{name}_base"].notna() & both[f"{name}_head"].isna() & compared for name in ("speedup", *BYTES)}
-    )
+    gone = pd.DataFrame(index=both.index)
+    for name in ("speedup", *BYTES):
+        gone[name] = both[f"{name}_base"].notna() & both[f"{name}_head"].isna() & compared
+        if name in BYTES:
+            both[f"{name}_change"] = both[f"{name}_head"] - both[f"{name}_base"]
     both["lost"] = [", ".join(gone.columns[row]) for row in gone.to_numpy()]
     return _with_reasons(both, head)
 
@@ -85,16 +84,16 @@ def compare(base: Run, head: Run) -> pd.DataFrame:
 def _speedup_changes(both: pd.DataFrame) -> pd.DataFrame:
     """Columns `change change_low change_high changed`; empty where a side has no speedup, or it is tracked's own."""
     known = both["timed_base"].eq(True) & both["timed_head"].eq(True)
-    rows: dict[Any, tuple[Any, ...]] = {}
-    for row in each(both[known]):
-        change = speedup_change(row, "_head", "_base", comparisons=int(known.sum()))
-        rows[row.Index] = (change.estimate, change.low, change.high, verdict(change)) if change else (*[None] * 3, "unclear")
-    found = pd.DataFrame.from_dict(rows, orient="index", columns=["change", "change_low", "change_high", "changed"])
-    found = found.reindex(both.index).astype({"change": float, "change_low": float, "change_high": float, "changed": object})
-    doubtful = ~known & both["speedup_base"].notna() & both["speedup_head"].notna() & both["mode"].ne("tracked")
+    doubtful = ~known & both["mode"].ne(TRACKED) & both["speedup_base"].notna() & both["speedup_head"].notna()
     doubtful &= both["trusted_base"].eq(False) | both["trusted_head"].eq(False)
-    found.loc[doubtful, "changed"] = UNTRUSTED
-    return found
+    rows: list[tuple[Any, ...]] = []
+    for row in each(both.assign(known=known, doubtful=doubtful)):
+        change = speedup_change(row, "_head", "_base", comparisons=int(known.sum())) if row.known else None
+        if change:
+            rows.append((change.estimate, change.low, change.high, verdict(change)))
+        else:
+            rows.append((math.nan, math.nan, math.nan, "unclear" if row.known else UNTRUSTED if row.doubtful else None))
+    return pd.DataFrame(rows, columns=["change", "change_low", "change_high", "changed"], index=both.index)
 
 
 def _with_reasons(both: pd.DataFrame, head: Run) -> pd.DataFrame:
@@ -110,36 +109,44 @@ def _with_reasons(both: pd.DataFrame, head: Run) -> pd.DataFrame:
     return both
 
 
-def byte_changes(changes: pd.DataFrame) -> pd.DataFrame:
-    """A row per figure of memory that changed, `CASE metric base head change`, once for both allocators, the largest growth first.
+def differences(changes: pd.DataFrame) -> pd.DataFrame:
+    """COLUMNS of all that is missing in head or may be another, its `kind` (VANISHED, or a name of LIMITS), the `loss` that is
+    certain, a part of `whole`, and whether it is `shown` to be another.
 
-    The index is that of `changes`, and may hold a case twice.
+    What is missing stands first, then speedups, then bytes, once for both allocators; each with the largest loss first.
     """
-    parts = []
-    for name in BYTES:
-        moved = changes[changes[f"{name}_change"].fillna(0).ne(0)]
-        figures = {"base": moved[f"{name}_base"], "head": moved[f"{name}_head"], "change": moved[f"{name}_change"]}
-        parts.append(moved[list(CASE)].assign(metric=name, **figures))
-    once = pd.concat(parts).drop_duplicates([*JOB, "mode", "metric", "base", "head"])
-    return once.sort_values("change", ascending=False, kind="stable")
+    missing, speedups, moved = [], [], []
+    for row in each(changes.assign(case=labels(changes), job=labels(changes, JOB))):
+        if row.status in (VANISHED, UNMEASURED):
+            change = f"{row.status} {row.reason}".strip()
+            missing.append((row.case, row.mode, "case", "", "", change, VANISHED, math.inf, 1.0, True))
+        if row.lost:
+            missing.append((row.case, row.mode, row.lost, "", "", UNMEASURED, VANISHED, math.inf, 1.0, True))
+        if pd.notna(row.change):
+            ratios = ([getattr(row, f"{name}{end}{side}") for end in ("", "_low", "_high")] for name, side in _TOLD)
+            texts = [speedup_text(*ends) for ends in ratios]
+            shown = row.changed in ("slower", "faster")
+            speedups.append((row.case, row.mode, "speedup", *texts, "speedup", 1 - row.change_high, 1.0, shown))
+        for name in BYTES:
+            base, head, change = (getattr(row, f"{name}{side}") for side in ("_base", "_head", "_change"))
+            if pd.notna(change) and change:
+                texts = [bytes_text(base), bytes_text(head), f"{change:+,} B"]
+                moved.append((row.job, row.mode, name, *texts, name, float(change), float(base), True))
+    by_loss = [sorted(rows, key=lambda row: -row[-3]) for rows in (missing, speedups, moved)]
+    columns = [*COLUMNS, "kind", "loss", "whole", "shown"]
+    return pd.DataFrame([row for rows in by_loss for row in rows], columns=columns).astype({"shown": bool}).drop_duplicates()
 
 
 def regressions(changes: pd.DataFrame, limits: Mapping[str, Limit] = LIMITS) -> pd.DataFrame:
-    """What head lost beyond `limits`, a row of texts each: COLUMNS and `allowed`.
-
-    What is missing stands first, then speedups, then bytes, each with the worst first. Raises AnalysisError.
-    """
+    """Those of `differences` that head lost beyond `limits`: COLUMNS and `allowed`. Raises AnalysisError."""
     if not changes["status"].eq(COMPARED).any():
         raise AnalysisError("no case is in both runs: name runs of the same models, scenarios and devices")
-    missing = [] if ALLOW_VANISHED in limits else _missing(changes)
-    rows = [[*row, f"only with --allow {ALLOW_VANISHED}"] for row in missing]
-    lower = changes[changes["change_high"] < 1 - limits["speedup"].fraction]
-    rows += [[*row, str(limits["speedup"])] for row in _speedup_texts(changes, lower)]
-    moved = byte_changes(changes)
-    allowed = moved["metric"].map({name: limits[name] for name in BYTES})
-    beyond = [row.change > limit.fraction * row.base + limit.size for row, limit in zip(each(moved), allowed, strict=True)]
-    rows += [[*row, str(limits[row[2]])] for row in _byte_texts(changes, moved.loc[beyond])]
-    return pd.DataFrame(rows, columns=[*COLUMNS, "allowed"])
+    found = differences(changes)
+    found = found[found["kind"].ne(VANISHED) | (VANISHED not in limits)]
+    limit_of = [limits.get(kind, Limit()) for kind in found["kind"]]
+    beyond = [row.loss > limit.fraction * row.whole + limit.size for row, limit in zip(each(found), limit_of, strict=True)]
+    allowed = [f"only with --allow {kind}" if kind == VANISHED else str(limits[kind]) for kind in found["kind"]]
+    return found.assign(allowed=allowed).loc[beyond, [*COLUMNS, "allowed"]]
 
 
 def gate_lines(changes: pd.DataFrame, found: pd.DataFrame) -> list[str]:
@@ -160,12 +167,12 @@ def limits_of(texts: Iterable[str]) -> dict[str, Limit]:
     limits = dict(LIMITS)
     for text in texts:
         name, _, amount = text.partition("=")
-        if text == ALLOW_VANISHED:
-            limits[ALLOW_VANISHED] = Limit()
+        if text == VANISHED:
+            limits[VANISHED] = Limit()
             continue
         if name not in LIMITS:
             choices = ", ".join(f"{known}=AMOUNT" for known in LIMITS)
-            raise AnalysisError(f"--allow {text}: unknown; choose from {choices} or {ALLOW_VANISHED}")
+            raise AnalysisError(f"--allow {text}: unknown; choose from {choices} or {VANISHED}")
         found = _AMOUNT.fullmatch(amount)
         if not found or (name == "speedup" and found[2] != "%"):
             kinds = "a percentage such as 5%, or bytes such as 4096 or 1MiB" if name in BYTES else "a percentage such as 5%"
@@ -180,36 +187,35 @@ def tables(base: Run, head: Run, changes: pd.DataFrame) -> list[Table]:
     the worst first.
     """
     notes = [f"{base.name} -> {head.name}: {headline(changes)}", *differs(base, head), *_remarks(changes)]
-    moved = changes[changes["changed"].isin(("slower", "faster"))]
+    found = differences(changes)
     parts = {
-        "No longer there": (_missing(changes), ["metric", "change"]),
-        "Speedups that changed, the worst first": (_speedup_texts(changes, moved), ["base", "head", "change"]),
-        "Memory that changed, the worst first": (_byte_texts(changes, byte_changes(changes)), COLUMNS[2:]),
+        "No longer there": ([VANISHED], ["metric", "change"]),
+        "Speedups that changed, the worst first": (["speedup"], ["base", "head", "change"]),
+        "Memory that changed, the worst first": (BYTES, COLUMNS[2:]),
     }
     shown = [
-        Table(pd.DataFrame(rows, columns=COLUMNS)[["case", "mode", *columns]], title=title)
-        for title, (rows, columns) in parts.items()
-        if rows
+        Table(found.loc[found["shown"] & found["kind"].isin(kinds), ["case", "mode", *columns]], title=title)
+        for title, (kinds, columns) in parts.items()
     ]
-    return [Table(pd.DataFrame(), notes), *shown]
+    return [Table(notes=notes), *(table for table in shown if table.rows)]
 
 
 def headline(changes: pd.DataFrame) -> str:
     """How many speedups and bytes changed and which way, and how many cases came and went."""
-    compared, judged = changes["status"].eq(COMPARED).sum(), changes["change"].count()
-    parts = [f"{_count(compared, 'case')} compared"]
+    status, judged, found = changes["status"].value_counts(), changes["change"].count(), differences(changes)
+    parts = [f"{_count(status.get(COMPARED, 0), 'case')} compared"]
     if judged:
         lower, higher = (changes["changed"].eq(word).sum() for word in ("slower", "faster"))
         parts.append(f"speedups: {lower} lower, {higher} higher, no change shown in {judged - lower - higher}")
-    moved = byte_changes(changes)
     for name, title in BYTES.items():
-        growth = moved.loc[moved["metric"].eq(name), "change"]
+        growth = found.loc[found["kind"].eq(name), "loss"]
         parts += [f"{title} memory: {(growth > 0).sum()} more, {(growth < 0).sum()} less"] if len(growth) else []
-    parts += [] if len(moved) or not compared else ["memory: not a byte changed"]
-    counts = {name: changes["status"].eq(name).sum() for name in (VANISHED, UNMEASURED, NEW)}
+    parts += ["memory: not a byte changed"] if COMPARED in status and not found["kind"].isin(BYTES).any() else []
     lost = changes["lost"].ne("").sum()
     parts += [f"figures no longer measured in {_count(lost, 'case')}"] if lost else []
-    return "; ".join([*parts, *(f"{_count(number, 'case')} {name}" for name, number in counts.items() if number)])
+    return "; ".join(
+        [*parts, *(f"{_count(status[name], 'case')} {name}" for name in (VANISHED, UNMEASURED, NEW) if name in status)]
+    )
 
 
 def _remarks(changes: pd.DataFrame) -> list[str]:
@@ -230,32 +236,6 @@ def _remarks(changes: pd.DataFrame) -> list[str]:
         "as shipped now measured once for both allocators": changes["status"].eq(COVERED),
     }
     return remarks + [f"{_count(rows.sum(), 'case')}: {text}" for text, rows in counted.items() if rows.any()]
-
-
-def _missing(changes: pd.DataFrame) -> list[list[str]]:
-    """Of each case that head has not, and of each figure that only base has."""
-    named = changes.assign(name=labels(changes))
-    gone, lost = named[named["status"].isin((VANISHED, UNMEASURED))], named[named["lost"].ne("")]
-    return [
-        *([row.name, row.mode, "case", "", "", f"{row.status} {row.reason}".strip()] for row in each(gone)),
-        *([row.name, row.mode, row.lost, "", "", UNMEASURED] for row in each(lost)),
-    ]
-
-
-def _speedup_texts(changes: pd.DataFrame, chosen: pd.DataFrame) -> list[list[str]]:
-    """Of the chosen rows, by the loss that is certain."""
-    named = chosen.assign(name=labels(changes)[chosen.index]).sort_values("change_high")
-    columns = [[f"{name}{end}{side}" for end in ("", "_low", "_high")] for name, side in _TOLD]
-    texts = [[speedup_text(*ends) for ends in named[names].to_numpy()] for names in columns]
-    return list(map(list, zip(named["name"], named["mode"], ["speedup"] * len(named), *texts, strict=True)))
-
-
-def _byte_texts(changes: pd.DataFrame, moved: pd.DataFrame) -> list[list[str]]:
-    named = moved.assign(name=labels(changes, JOB)[moved.index].to_numpy())
-    return [
-        [row.name, row.mode, row.metric, bytes_text(row.base), bytes_text(row.head), f"{row.change:+,} B"]
-        for row in each(named)
-    ]
 
 
 def _count(number: int, noun: str) -> str:
