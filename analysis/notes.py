@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 import pandas as pd
 
@@ -41,89 +40,61 @@ def _all(run: Run) -> Iterator[str]:
     frame = run.frame
     if run.conditions.get("unfinished"):
         yield f"unfinished: {run.conditions['unfinished']}"
-    yield from _failed_controls(frame)
-    yield from _control(frame)
-    yield from _unclear(frame)
-    yield from _kernels(frame)
-    yield from _driver_allocations(frame)
-    yield from _recurrent(frame)
+    yield from _controls(frame)
+    evidence = timed(frame)
+    if unclear := int(evidence["verdict"].eq("unclear").sum()):
+        yield f"~: unclear, partly inside 1 ±1 % or no larger than the control's resolution ({unclear} of {len(evidence)} speedups)"
+    yield from _listed("*: other kernels ran than in tracked, so not tracking alone", frame, other_kernels(frame))
+    asked = "the driver was asked for memory while timing, which is the allocator's time and not tracking's"
+    yield from _listed(asked, frame, frame["driver_allocations"].gt(0))
+    if (frame["device"].str.startswith("cuda") & frame["model"].eq("lstm") & frame["scenario"].eq(FORWARD)).any():
+        yield "lstm on a GPU: in eval mode cuDNN keeps nothing for a backward pass, so tracked saves less here than in training"
     yield from _page_faults(frame)
     yield from _kept_pages(frame)
     yield from _withheld(frame)
     yield from _not_measured(run)
-    yield from _conditions(run)
-    yield from _changed_buffers(frame)
+    if warnings := [short_text(text) for text in run.conditions.get("warnings", [])]:
+        yield f"the machine was not at its best: {few(warnings)}"
+    both = against(frame)
+    changed = both["changed_buffers"].ne(both["changed_buffers_base"]) & both["mode_base"].eq(TRACKED)
+    yield from _listed("a call changes other buffers than tracked's does", frame, changed)
 
 
-def _groups(frame: pd.DataFrame, chosen: pd.Series[bool]) -> pd.DataFrame:
-    """The first row of each group that has `chosen` rows, with its label."""
-    return frame.assign(label=labels(frame))[chosen].drop_duplicates(list(GROUP))
-
-
-def _failed_controls(frame: pd.DataFrame) -> Iterator[str]:
-    groups = _groups(frame, ~frame["trusted"].astype(bool))
-    failed = groups[groups["placebo"].notna()]
-    if len(failed):
-        texts = [f"{group.label} ({percent_text(abs(group.placebo - 1))})" for group in each(failed)]
-        yield f"?: not to be believed, because the same code timed twice differed: {few(texts)}"
-    alone = groups[groups["placebo"].isna()]
-    if len(alone):
-        yield f"no speedups, because tracked gave no time to compare with: {few(alone['label'])}"
-
-
-def _control(frame: pd.DataFrame) -> Iterator[str]:
+def _controls(frame: pd.DataFrame) -> Iterator[str]:
     """How far the readings of the same code were apart, and from which difference on one can be told."""
-    groups = _groups(frame, frame["trusted"].astype(bool) & frame["placebo"].notna() & ~is_context(frame))
-    if groups.empty:
+    groups = frame.assign(label=labels(frame))[~is_context(frame) | ~frame["trusted"].astype(bool)].drop_duplicates(list(GROUP))
+    groups = groups.assign(apart=(groups["placebo"] - 1).abs())
+    trusted, known = groups["trusted"].astype(bool), groups["placebo"].notna()
+    if (failed := ~trusted & known).any():
+        texts = [f"{group.label} ({percent_text(group.apart)})" for group in each(groups[failed])]
+        yield f"?: not to be believed, because the same code timed twice differed: {few(texts)}"
+    if (alone := ~trusted & ~known).any():
+        yield f"no speedups, because tracked gave no time to compare with: {few(groups['label'][alone])}"
+    held = groups[trusted & known]
+    if held.empty:
         return
-    apart, finest = (groups["placebo"] - 1).abs(), groups["resolution"].median()
-    text = f"control: the same code timed twice differed by {percent_text(apart.median())}"
+    finest, several = held["resolution"].median(), len(held) > 1
+    text = f"control: the same code timed twice differed by {percent_text(held['apart'].median())}"
     level = f"; differences below {percent_text(finest)}" if finest < 1 else "; differences of any size"
-    if len(groups) > 1:
-        worst = groups["label"].iloc[apart.to_numpy().argmax()]
-        text += f" (median group), {percent_text(apart.max())} at most ({worst})"
+    if several:
+        worst = held["label"].iloc[held["apart"].to_numpy().argmax()]
+        text += f" (median group), {percent_text(held['apart'].max())} at most ({worst})"
         level += " (median group)"
     yield f"{text}{level} cannot be told"
 
 
-def _unclear(frame: pd.DataFrame) -> Iterator[str]:
-    evidence = timed(frame)
-    number = int(evidence["verdict"].eq("unclear").sum())
-    if number:
-        yield f"~: unclear, partly inside 1 ±1 % or no larger than the control's resolution ({number} of {len(evidence)} speedups)"
-
-
-def _kernels(frame: pd.DataFrame) -> Iterator[str]:
-    other = frame[other_kernels(frame)]
-    if len(other):
-        once = other.drop_duplicates([*JOB, "mode"])
-        texts = by_group(labels(other, JOB)[once.index], once["mode"])
-        yield f"*: other kernels ran than in tracked, so not tracking alone: {few(texts)}"
-
-
-def _driver_allocations(frame: pd.DataFrame) -> Iterator[str]:
-    """An accelerator's page faults."""
-    asking = frame[frame["driver_allocations"].gt(0)]
-    if len(asking):
-        texts = by_group(labels(frame, JOB)[asking.index], asking["mode"])
-        yield f"the driver was asked for memory while timing, which is the allocator's time and not tracking's: {few(texts)}"
-
-
-def _recurrent(frame: pd.DataFrame) -> Iterator[str]:
-    on_gpu = frame["device"].str.startswith("cuda") & frame["model"].eq("lstm") & frame["scenario"].eq(FORWARD)
-    if on_gpu.any():
-        yield "lstm on a GPU: in eval mode cuDNN keeps nothing for a backward pass, so tracked saves less here than in training"
+def _listed(words: str, frame: pd.DataFrame, chosen: pd.Series[bool]) -> Iterator[str]:
+    """`words` and the chosen rows by group and mode, once for both allocators."""
+    once = frame.assign(label=labels(frame, JOB))[chosen].drop_duplicates([*JOB, "mode"])
+    if len(once):
+        yield f"{words}: {few(by_group(once['label'], once['mode']))}"
 
 
 def by_group(names: Iterable[str], modes: Iterable[str]) -> list[str]:
     """`lstm tiny, lstm small (no_grad, detach)`: groups of the same modes together."""
-    modes_of: dict[str, str] = {}
-    for name, mode in zip(names, modes, strict=True):
-        modes_of[name] = f"{modes_of[name]}, {mode}" if name in modes_of else mode
-    names_of: dict[str, list[str]] = {}
-    for name, found in modes_of.items():
-        names_of.setdefault(found, []).append(name)
-    return [f"{few(names, joint=', ')} ({found})" for found, names in names_of.items()]
+    pairs = pd.DataFrame({"name": list(names), "mode": list(modes)}, dtype="str")
+    modes_of = pairs.groupby("name", sort=False)["mode"].agg(", ".join)
+    return [f"{few(found.index, joint=', ')} ({modes})" for modes, found in modes_of.groupby(modes_of, sort=False)]
 
 
 def few(texts: Iterable[str], most: int = _NAMED, joint: str = "; ") -> str:
@@ -133,53 +104,35 @@ def few(texts: Iterable[str], most: int = _NAMED, joint: str = "; ") -> str:
 
 
 def _page_faults(frame: pd.DataFrame) -> Iterator[str]:
-    """Where the two allocators' speedups differ, and whether page faults can be why."""
-    pairs = _pairs(frame)
-    if pairs.empty:
-        return
-    changes = [speedup_change(pair, "", "_kept", len(pairs)) for pair in each(pairs)]
-    pairs = pairs.assign(
-        differs=[change is not None and verdict(change) in ("faster", "slower") for change in changes],
-        distance=[abs(math.log(change.estimate)) if change else 0.0 for change in changes],
-        explained=[made_up_by_faults(pair) for pair in each(pairs)],
-    )
-    pairs = pairs[pairs["differs"]].sort_values("distance", ascending=False)
-    for explained, reason in ((True, "because of page faults"), (False, "and page faults cannot be why")):
-        furthest = pairs[pairs["explained"].eq(explained)].drop_duplicates(list(JOB))
-        texts = [_pair_text(pair) for pair in each(furthest)]
-        if texts:
-            yield f"{AS_SHIPPED} reads another speedup, {reason}: {few(texts, 1)}"
+    """Where the two allocators' speedups differ, the farthest apart first, and whether page faults can be why.
 
-
-def _pairs(frame: pd.DataFrame) -> pd.DataFrame:
-    """A row per case that both allocators timed: as shipped, and with the suffix `_kept` with pages kept."""
-    evidence = against(frame)[["seconds_base", "page_faults_base"]].join(timed(frame), how="right")
-    evidence = evidence.assign(label=labels(frame, JOB)[evidence.index])
-    shipped, kept = (evidence[evidence["allocator"].eq(name)] for name in (AS_SHIPPED, PAGES_KEPT))
-    return shipped.merge(kept, on=[*JOB, "mode"], suffixes=("", "_kept"), validate="one_to_one")
-
-
-def made_up_by_faults(pair: Any) -> bool:
-    """Whether the page faults, at PAGE_FAULT_SECONDS each, can make up the difference between the two speedups.
-
-    With f faults per call of c seconds, the speedup as shipped is (t_tracked + c f_tracked) / (t_mode + c f_mode) of the times with pages kept.
+    With f faults of c seconds a call, the speedup as shipped is (t_tracked + c f_tracked) / (t_mode + c f_mode) of the times with
+    pages kept. They cannot be why where PAGE_FAULT_SECONDS for c does not bring it as far as its interval.
     """
-    tracked, mode = pair.seconds_base_kept, pair.seconds_base_kept / pair.speedup_kept
-    cost_tracked, cost_mode = (PAGE_FAULT_SECONDS * faults for faults in (pair.page_faults_base, pair.page_faults))
-    expected = (tracked + cost_tracked) / (mode + cost_mode)
-    return bool(expected >= pair.speedup_low if pair.speedup > pair.speedup_kept else expected <= pair.speedup_high)
-
-
-def _pair_text(pair: Any) -> str:
-    shipped = speedup_text(pair.speedup, pair.speedup_low, pair.speedup_high)
-    faults = f"{count_text(pair.page_faults)} faults a call, tracked {count_text(pair.page_faults_base)}"
-    return f"{pair.label} {pair.mode} {shipped} ({faults})"
+    evidence = against(frame).assign(label=labels(frame, JOB)).loc[timed(frame).index]
+    shipped, kept = (evidence[evidence["allocator"].eq(name)] for name in (AS_SHIPPED, PAGES_KEPT))
+    pairs = shipped.merge(kept, on=[*JOB, "mode"], suffixes=("", "_kept"), validate="one_to_one")
+    found: dict[str, list[tuple[float, str]]] = {"because of page faults": [], "and page faults cannot be why": []}
+    for pair in each(pairs):
+        change = speedup_change(pair, "", "_kept", len(pairs))
+        if change is None or verdict(change) not in ("faster", "slower"):
+            continue
+        tracked = pair.seconds_base_kept + PAGE_FAULT_SECONDS * pair.page_faults_base
+        expected = tracked / (pair.seconds_base_kept / pair.speedup_kept + PAGE_FAULT_SECONDS * pair.page_faults)
+        can_be = expected >= pair.speedup_low if change.estimate > 1 else expected <= pair.speedup_high
+        speedup = speedup_text(pair.speedup, pair.speedup_low, pair.speedup_high)
+        faults = f"{count_text(pair.page_faults)} faults a call, tracked {count_text(pair.page_faults_base)}"
+        reason = list(found)[0 if can_be else 1]
+        found[reason].append((abs(math.log(change.estimate)), f"{pair.label} {pair.mode} {speedup} ({faults})"))
+    for reason, texts in found.items():
+        if texts:
+            yield f"{AS_SHIPPED} reads another speedup, {reason}: {few((text for _, text in sorted(texts, reverse=True)), 1)}"
 
 
 def _kept_pages(frame: pd.DataFrame) -> Iterator[str]:
-    shipped = frame[frame["trusted"].astype(bool) & frame["kept_pages_low"].ge(_WORTH_KEEPING)].drop_duplicates(list(JOB))
+    shipped = frame.assign(label=labels(frame, JOB))[frame["trusted"].astype(bool) & frame["kept_pages_low"].ge(_WORTH_KEEPING)]
     if len(shipped):
-        worth = shipped.assign(label=labels(frame, JOB)[shipped.index]).sort_values("kept_pages", ascending=False)
+        worth = shipped.drop_duplicates(list(JOB)).sort_values("kept_pages", ascending=False)
         texts = [f"{row.label} {speedup_text(row.kept_pages, row.kept_pages_low, row.kept_pages_high)}" for row in each(worth)]
         yield f"an allocator that keeps its pages ({KEEP_PAGES}) makes tracked itself faster than {AS_SHIPPED}: {few(texts)}"
 
@@ -206,17 +159,3 @@ def _not_measured(run: Run) -> Iterator[str]:
     once = lost.assign(name=names, reason=reasons).drop_duplicates([*JOB, "mode", "reason"])
     texts = [f"{few(by_group(part['name'], part['mode']))}: {reason}" for reason, part in once.groupby("reason", sort=False)]
     yield f"not measured: {few(texts, 2)}"
-
-
-def _conditions(run: Run) -> Iterator[str]:
-    warnings = [" ".join(text.split()) for text in run.conditions.get("warnings", [])]
-    if warnings:
-        yield f"the machine was not at its best: {few(warnings)}"
-
-
-def _changed_buffers(frame: pd.DataFrame) -> Iterator[str]:
-    joined = against(frame).assign(label=labels(frame, JOB))
-    changed = joined[joined["changed_buffers"].ne(joined["changed_buffers_base"]) & joined["mode_base"].eq(TRACKED)]
-    once = changed.drop_duplicates([*JOB, "mode"])
-    if len(once):
-        yield f"a call changes other buffers than tracked's does: {few(by_group(once['label'], once['mode']))}"
