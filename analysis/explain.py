@@ -6,13 +6,13 @@ from __future__ import annotations
 
 import textwrap
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from analysis.cases import JOB, TRACKED, seconds_noise
 from analysis.figures import bytes_text, count_text, ratio_text, seconds_text
 from analysis.read import AnalysisError, Run
 from analysis.render import WIDTH
-from benchmarks.record import Kernels, Memory, ModelFacts, Result, SavedBy
+from benchmarks.record import Result, SavedBy
 
 _BAR_WIDTH = 24
 _PATH_WIDTH = WIDTH - _BAR_WIDTH - 22
@@ -37,32 +37,33 @@ def explain(run: Run, wanted: Mapping[str, str]) -> list[str]:
 def _lines(run: Run, results: Sequence[Result]) -> list[str]:
     """At most 100 columns. A module's bytes include those of the modules inside it; shares are of all that was saved."""
     first = results[0]
-    case, memory = first.case, first.memory
-    where = ", ".join(part for part in (case.scenario, case.device, case.dtype, case.execution) if part)
-    lines = [f"{case.model} {case.size} {case.mode} ({where}): saved {bytes_text(memory.saved_bytes)}{_parts(memory)}"]
+    case, memory, model = first.case, first.memory, first.model
+    where = ", ".join(filter(None, (case.scenario, case.device, case.dtype, case.execution)))
+    parts = [f"{bytes_text(memory.opaque_saved_bytes)} of it in workspaces of libraries"] if memory.opaque_saved_bytes else []
+    if memory.cast_saved_bytes:
+        parts.append(f"beside it {bytes_text(memory.cast_saved_bytes)} in copies of parameters that autocast made")
+    parts += [f"+ input {bytes_text(memory.input_saved_bytes)}"] if memory.input_saved_bytes else []
+    beside = f" ({', '.join(parts)})" if parts else ""
+    lines = [f"{case.model} {case.size} {case.mode} ({where}): saved {bytes_text(memory.saved_bytes)}{beside}"]
     if memory.saved_bytes and memory.saved_by_module:
         lines += ["", *_bars(_tree(memory.saved_by_module), memory.saved_bytes), ""]
-    lines.append(_memory(memory))
+    steps = {"tensors": memory.held_bytes_per_step, "the heap beyond tensors": memory.heap_bytes_per_step}
+    growth = ", ".join(f"{bytes_text(size)} in {place}" for place, size in steps.items() if size)
+    peak = f"memory: peak {bytes_text(memory.peak_tensor_bytes)}, held by the output {bytes_text(memory.held_tensor_bytes)}"
+    lines.append(f"{peak}; more with each step: {growth}" if growth else peak)
     if memory.graph_nodes is not None:
         lines.append(f"graph: {memory.graph_nodes:,} nodes hang on the output")
     lines += [f"not known: {name}, {reason}" for name, reason in memory.unavailable.items()]
-    lines += [*_kernels(first.kernels), _model(first.model)]
+    if first.kernels.same_as_tracked is False:
+        named = (("added", first.kernels.added), ("removed", first.kernels.removed))
+        changes = [f"{word} {', '.join(names)}" for word, names in named if names]
+        lines.append(f"kernels: not tracked's: {'; '.join(changes) or 'the same operators, other bits in the result'}")
+    inputs = ", ".join(model.inputs) or "none"
+    lines.append(f"model: {model.parameters:,} parameters, {bytes_text(model.parameter_bytes)}; inputs {inputs}")
     for result in results:
         lines += [_processes(result), *_after_switch(run, result)]
     wrap = textwrap.TextWrapper(WIDTH, subsequent_indent="  ").wrap
     return [part for line in lines for part in (wrap(line) if len(line) > WIDTH else [line])]
-
-
-def _parts(memory: Memory) -> str:
-    """What of the saved bytes is no tensor of the model's own, and what is saved beside them."""
-    texts = []
-    if memory.opaque_saved_bytes:
-        texts.append(f"{bytes_text(memory.opaque_saved_bytes)} of it in workspaces of libraries")
-    if memory.cast_saved_bytes:
-        texts.append(f"beside it {bytes_text(memory.cast_saved_bytes)} in copies of parameters that autocast made")
-    if memory.input_saved_bytes:
-        texts.append(f"+ input {bytes_text(memory.input_saved_bytes)}")
-    return f" ({', '.join(texts)})" if texts else ""
 
 
 def _tree(parts: Iterable[SavedBy]) -> list[tuple[str, int]]:
@@ -90,25 +91,6 @@ def _bars(parts: Iterable[tuple[str, int]], total: int) -> list[str]:
     ]
 
 
-def _memory(memory: Memory) -> str:
-    text = f"memory: peak {bytes_text(memory.peak_tensor_bytes)}, held by the output {bytes_text(memory.held_tensor_bytes)}"
-    steps = {"tensors": memory.held_bytes_per_step, "the heap beyond tensors": memory.heap_bytes_per_step}
-    growth = [f"{bytes_text(size)} in {place}" for place, size in steps.items() if size]
-    return f"{text}; more with each step: {', '.join(growth)}" if growth else text
-
-
-def _kernels(kernels: Kernels) -> list[str]:
-    if kernels.same_as_tracked is not False:
-        return []
-    named = (("added", kernels.added), ("removed", kernels.removed))
-    changes = [f"{word} {', '.join(names)}" for word, names in named if names]
-    return [f"kernels: not tracked's: {'; '.join(changes) or 'the same operators, other bits in the result'}"]
-
-
-def _model(model: ModelFacts) -> str:
-    return f"model: {model.parameters:,} parameters, {bytes_text(model.parameter_bytes)}; inputs {', '.join(model.inputs) or 'none'}"
-
-
 def _processes(result: Result) -> str:
     """The time of a call, and how far the processes that it was read in lie apart."""
     text = f"{result.case.allocator}: {seconds_text(result.seconds, seconds_noise(result))} a call"
@@ -126,20 +108,20 @@ def _processes(result: Result) -> str:
     return text
 
 
-def _after_switch(run: Run, result: Result) -> list[str]:
+def _after_switch(run: Run, result: Result) -> Iterator[str]:
     """What the first call after other work takes in each mode, such as an evaluation step between training steps,
     against tracked's.
     """
+    if result.after_switch_seconds is None:
+        return
     group = {other.case.mode: other.after_switch_seconds for other in run.results if other.case.group == result.case.group}
     tracked = group.get(TRACKED)
-    if result.after_switch_seconds is None:
-        return []
-    texts = [
-        f"{mode} {seconds_text(seconds)}{f' ({ratio_text(tracked / seconds)} times as fast)' if tracked and mode != TRACKED else ''}"
-        for mode, seconds in group.items()
-        if seconds
-    ]
+    texts = []
+    for mode, seconds in group.items():
+        ratio = f" ({ratio_text(tracked / seconds)} times as fast)" if tracked and seconds and mode != TRACKED else ""
+        texts += [f"{mode} {seconds_text(seconds)}{ratio}"] if seconds else []
     if result.host_seconds is not None:
-        return [f"  a call that is waited for takes: {', '.join(texts)}"]
-    steady = f"after {result.washout_calls} calls" if result.washout_calls else "from the first call on"
-    return [f"  the first call after other work: {', '.join(texts)}; a loop is steady {steady}"]
+        yield f"  a call that is waited for takes: {', '.join(texts)}"
+    else:
+        steady = f"after {result.washout_calls} calls" if result.washout_calls else "from the first call on"
+        yield f"  the first call after other work: {', '.join(texts)}; a loop is steady {steady}"

@@ -29,20 +29,16 @@ def seconds_text(seconds: float | None, noise: float | None = None) -> str:
     unit, factor = _second_unit(abs(seconds))
     value = seconds * factor
     known = _UNKNOWN_NOISE if pd.isna(noise) else min(max(noise, 1e-9), 1.0)
-    finest = 10.0 ** (math.floor(math.log10(abs(float(f"{value:.3g}")) or 1.0)) - 2)
-    return f"{_to_digit_of(value, max(abs(value) * known, finest))} {unit}"
+    return f"{_to_digit_of(value, max(abs(value) * known, _third_digit(value)))} {unit}"
 
 
 def bytes_text(size: int | None) -> str:
     """Bytes in B, KiB, MiB or GiB: whole bytes below 1 KiB, else three digits or more."""
     if pd.isna(size):
         return MISSING
-    value = float(size)
-    for unit in ("B", "KiB", "MiB"):
-        if abs(value) < _NEARLY_1024:
-            return f"{value:.0f} {unit}" if unit == "B" else f"{_three_digits(value)} {unit}"
-        value /= 1024
-    return f"{_three_digits(value)} GiB"
+    power = next((power for power in range(3) if abs(size) / 1024**power < _NEARLY_1024), 3)
+    value = size / 1024**power
+    return f"{_to_digit_of(value, min(_third_digit(value), 1.0) if power else 1.0)} {('B', 'KiB', 'MiB', 'GiB')[power]}"
 
 
 def speedup_text(estimate: float | None, low: float | None, high: float | None) -> str:
@@ -91,6 +87,11 @@ def _second_unit(seconds: float) -> tuple[str, float]:
     return next(fitting, _SECOND_UNITS[-1])
 
 
+def _third_digit(value: float) -> float:
+    """What the third digit of `value`, as it is when rounded to three, counts."""
+    return 10.0 ** (math.floor(math.log10(abs(float(f"{value:.3g}")) or 1.0)) - 2)
+
+
 def _to_digit_of(value: float, noise: float) -> str:
     """`value` rounded to the digit in which `noise` begins."""
     if abs(value) >= 1e9 or noise < 1e-9:
@@ -101,8 +102,3 @@ def _to_digit_of(value: float, noise: float) -> str:
 
 def _two_digits(value: float) -> str:
     return f"{float(f'{value:.2g}'):g}"
-
-
-def _three_digits(value: float) -> str:
-    rounded = abs(float(f"{value:.3g}")) or 1.0
-    return f"{value:.{max(0, 2 - math.floor(math.log10(rounded)))}f}"

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from analysis.read import Run
 
 _IN_NOTES = ("warnings", "meters", "unfinished")
-_UNITS = {"_seconds": "s", "_percent": "%", "_celsius": "°C"}
+_UNITS = {"_seconds": "s", "_percent": "%", "_celsius": "°C", "_bytes": "B"}
 _LONGEST = 60
 
 
@@ -21,9 +21,9 @@ def device_name(machine: Mapping[str, Any], device: str) -> str:
     if device != "cpu" and facts.get("name"):
         return str(facts["name"])
     processor = machine.get("cpu", {})
-    name = processor.get("brand_raw") or machine.get("processor") or machine.get("machine")
+    name = processor.get("brand_raw") or machine.get("processor") or machine.get("machine") or ""
     cores = facts.get("cores") or processor.get("count")
-    return ", ".join([*([str(name)] if name else []), *([f"{cores} cores"] if cores else [])])
+    return ", ".join(filter(None, [str(name), f"{cores} cores" if cores else ""]))
 
 
 def identity(run: Run) -> str:
@@ -44,11 +44,10 @@ def identity(run: Run) -> str:
 
 def facts(run: Run) -> dict[str, str]:
     """Name and text of what identifies the machine and the build, then of what varies from run to run. Without what is not known."""
-    blocks = run.conditions.get("meters", [])
-    right = sum(block.get("within_tolerance") is True for block in blocks)
     varying = {name: value for name, value in run.conditions.items() if name not in _IN_NOTES}
     texts = _identifying(run.machine) | dict(_flat(varying))
-    if blocks:
+    if blocks := run.conditions.get("meters", []):
+        right = sum(block.get("within_tolerance") is True for block in blocks)
         texts["memory meters"] = (
             f"{right} of {len(blocks)} blocks of known size read right; a meter that is off gives no figure"
         )
@@ -58,19 +57,16 @@ def facts(run: Run) -> dict[str, str]:
 def differs(base: Run, head: Run) -> list[str]:
     """A line for each fact in which machine, build or commit differ: `torch: 2.13.0+cpu -> 2.14.0+cpu`."""
     one, other = ({"commit": run.commit, **_identifying(run.machine)} for run in (base, head))
-    names = dict.fromkeys([*one, *other])
-    values = {name: (one.get(name) or MISSING, other.get(name) or MISSING) for name in names}
-    return [
-        f"{name}: {short_text(was, _LONGEST)} -> {short_text(now, _LONGEST)}"
-        for name, (was, now) in values.items()
-        if was != now
-    ]
+    lines = []
+    for name in dict.fromkeys([*one, *other]):
+        was, now = (short_text(texts.get(name) or MISSING, _LONGEST) for texts in (one, other))
+        lines += [f"{name}: {was} -> {now}"] if one.get(name, "") != other.get(name, "") else []
+    return lines
 
 
 def _identifying(machine: Mapping[str, Any]) -> dict[str, str]:
-    processor = machine.get("cpu", {})
     return {
-        "processor": str(processor.get("brand_raw") or ""),
+        "processor": str(machine.get("cpu", {}).get("brand_raw") or ""),
         "system": " ".join(str(machine[name]) for name in ("system", "release", "machine") if machine.get(name)),
         "python": str(machine.get("python_version") or ""),
         **dict(_flat(machine.get("gradtax", {}))),
@@ -80,22 +76,16 @@ def _identifying(machine: Mapping[str, Any]) -> dict[str, str]:
 def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
     """Name and text of each fact; what lies inside another is called by both names, and a unit leaves the name for the text."""
     for key, value in values.items():
-        name = f"{prefix}{key}"
+        name, unit = f"{prefix}{key}", ""
         if isinstance(value, Mapping):
             yield from _flat(value, "" if key == "devices" else f"{name} ")
+            continue
+        if isinstance(value, bool):
+            text = "yes" if value else "no"
+        elif isinstance(value, int | float):
+            unit = next((ending for ending in _UNITS if name.endswith(ending)), "")
+            number = f"{value:.4g}" if isinstance(value, float) else str(value)
+            text = bytes_text(int(value)) if unit == "_bytes" else f"{number} {_UNITS[unit]}" if unit else number
         else:
-            unit = next((ending for ending in (*_UNITS, "_bytes") if name.endswith(ending) and type(value) in (int, float)), "")
-            yield name.removesuffix(unit).replace("_", " "), _text(value, unit)
-
-
-def _text(value: Any, unit: str) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, list):
-        return " ".join(map(str, value))
-    if unit == "_bytes":
-        return bytes_text(int(value))
-    number = f"{value:.4g}" if isinstance(value, float) else str(value)
-    return f"{number} {_UNITS[unit]}" if unit else number
+            text = " ".join(map(str, value)) if isinstance(value, list) else str(value or "")
+        yield name.removesuffix(unit).replace("_", " "), text
