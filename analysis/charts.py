@@ -67,7 +67,13 @@ def charts(run: Run) -> dict[str, str]:
         drawn[f"Speedup over tracked: {words}"] = _speedups(panel.assign(label=labels(panel))), SPEEDUP_AXIS
     for words, panel in _panels(memory(frame[frame["scenario"].ne(OPERATORS)]), ["device"]):
         drawn[f"Peak memory that is left: {words}"] = _peaks(panel.assign(label=labels(panel, JOB))), PEAK_AXIS
-    forests = {title: _chart(title, points, axis) for title, (points, axis) in drawn.items() if len(points)}
+    forests = {}
+    for title, (points, axis) in drawn.items():
+        rows = list(points["label"].unique())
+        if rows:
+            cut = f"the first {MOST_ROWS} of {len(rows)} groups" if len(rows) > MOST_ROWS else ""
+            subtitle = "; ".join(filter(None, [LEGEND if axis == SPEEDUP_AXIS else "", cut]))
+            forests[title] = _svg(_forest(points, rows[:MOST_ROWS], axis), title, subtitle)
     return forests | _saved_by_module(run.results)
 
 
@@ -136,13 +142,6 @@ def _peaks(panel: pd.DataFrame) -> pd.DataFrame:
     share = peak / np.where(base > 0, base, np.nan)
     points = both[["label", "mode"]].assign(value=share, low=share, high=share, clear=True)
     return points[points["mode"].ne(TRACKED) & points["value"].notna()]
-
-
-def _chart(title: str, points: pd.DataFrame, axis: str) -> str:
-    rows = list(points["label"].unique())
-    cut = f"the first {MOST_ROWS} of {len(rows)} groups" if len(rows) > MOST_ROWS else ""
-    legend = LEGEND if axis == SPEEDUP_AXIS else ""
-    return _svg(_forest(points, rows[:MOST_ROWS], axis), title, "; ".join(filter(None, [legend, cut])))
 
 
 def _saved_by_module(results: Sequence[Result]) -> dict[str, str]:

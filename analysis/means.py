@@ -58,20 +58,19 @@ def _mean_speedups(rows: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
     logs = np.log(rows[["speedup", "speedup_low", "speedup_high"]].to_numpy(float))
     squares = rows.assign(centre=logs[:, 0], below=(logs[:, 0] - logs[:, 1]) ** 2, above=(logs[:, 2] - logs[:, 0]) ** 2)
     by_case = squares.groupby(list(dict.fromkeys([*keys, *CASE])), sort=False, dropna=False)
-    cases = (
-        by_case[["centre", "below", "above"]].mean().assign(runs=by_case.size(), variance=by_case["centre"].var().fillna(0.0))
-    )
-    cases[["below", "above", "variance"]] = cases[["below", "above", "variance"]].div(cases["runs"], axis=0)
-    cases["spread"] = cases["variance"] ** 2 / (cases["runs"] - 1).clip(lower=1)
+    cases = by_case[["centre", "below", "above"]].mean().assign(variance=by_case["centre"].var().fillna(0.0))
+    runs = by_case.size()
+    cases[["below", "above", "variance"]] = cases[["below", "above", "variance"]].div(runs, axis=0)
+    cases = cases.assign(runs=runs, spread=cases["variance"] ** 2 / (runs - 1).clip(lower=1))
     by_key = cases.groupby(keys, sort=False, dropna=False)
     sums, number = by_key[["centre", "below", "above", "variance", "spread"]].sum(), by_key.size()
     degrees = (sums["variance"] ** 2 / sums["spread"]).where(sums["spread"] > 0)
     scatter = degrees.map(t_quantile, na_action="ignore").astype(float).fillna(0.0) * np.sqrt(sums["variance"])
-    centre, below, above = (sums["centre"], *(np.maximum(np.sqrt(sums[side]), scatter) for side in ("below", "above")))
+    below, above = (np.maximum(np.sqrt(sums[side]), scatter) for side in ("below", "above"))
+    ends = pd.DataFrame({"ratio": sums["centre"], "low": sums["centre"] - below, "high": sums["centre"] + above})
     with np.errstate(over="ignore"):
-        ends = {"ratio": centre, "low": centre - below, "high": centre + above}
-        means = pd.DataFrame({name: np.exp(end / number) for name, end in ends.items()})
-    return means.assign(cases=number, runs=by_key["runs"].max()).reset_index()
+        ratios = np.exp(ends.div(number, axis=0))
+    return ratios.assign(cases=number, runs=by_key["runs"].max()).reset_index()
 
 
 def means_tables(found: pd.DataFrame, by: Sequence[str], metric: str = "speedup") -> list[Table]:
@@ -83,12 +82,10 @@ def means_tables(found: pd.DataFrame, by: Sequence[str], metric: str = "speedup"
     apart = [name for name in found.columns[: found.columns.get_loc("mode")] if name not in by]
     groups = cells.groupby(apart, sort=False) if apart else [((), cells)]
     tables = [Table(_cells(rows, by, metric), [], ", ".join([metric, *map(str, key)])) for key, rows in groups]
-    return [*tables[:-1], replace(tables[-1], notes=[_DEFINITIONS.get(metric, _OF_BYTES)])] if tables else []
+    return [*tables[:-1], replace(tables[-1], notes=[_OF_SPEEDUPS if metric == "speedup" else _OF_BYTES])] if tables else []
 
 
-_DEFINITIONS = {
-    "speedup": "speedup: tracked's time over the mode's, geometric mean over cases (of a case over its runs first), 99 % interval; ~: partly inside 1 ±1 %"
-}
+_OF_SPEEDUPS = "speedup: tracked's time over the mode's, geometric mean over cases (of a case over its runs first), 99 % interval; ~: partly inside 1 ±1 %"
 _OF_BYTES = "bytes: the sum of the mode's over the sum of tracked's; below 1 is less than tracked"
 
 

@@ -53,7 +53,7 @@ def _all(run: Run) -> Iterator[str]:
     yield from _kept_pages(frame)
     yield from _withheld(frame)
     yield from _not_measured(run)
-    if warnings := [short_text(text) for text in run.conditions.get("warnings", [])]:
+    if warnings := [" ".join(text.split()) for text in run.conditions.get("warnings", [])]:
         yield f"the machine was not at its best: {few(warnings)}"
     both = against(frame)
     changed = both["changed_buffers"].ne(both["changed_buffers_base"]) & both["mode_base"].eq(TRACKED)
@@ -112,7 +112,7 @@ def _page_faults(frame: pd.DataFrame) -> Iterator[str]:
     evidence = against(frame).assign(label=labels(frame, JOB)).loc[timed(frame).index]
     shipped, kept = (evidence[evidence["allocator"].eq(name)] for name in (AS_SHIPPED, PAGES_KEPT))
     pairs = shipped.merge(kept, on=[*JOB, "mode"], suffixes=("", "_kept"), validate="one_to_one")
-    found: dict[str, list[tuple[float, str]]] = {"because of page faults": [], "and page faults cannot be why": []}
+    found: dict[str, dict[str, tuple[float, str]]] = {"because of page faults": {}, "and page faults cannot be why": {}}
     for pair in each(pairs):
         change = speedup_change(pair, "", "_kept", len(pairs))
         if change is None or verdict(change) not in ("faster", "slower"):
@@ -123,10 +123,12 @@ def _page_faults(frame: pd.DataFrame) -> Iterator[str]:
         speedup = speedup_text(pair.speedup, pair.speedup_low, pair.speedup_high)
         faults = f"{count_text(pair.page_faults)} faults a call, tracked {count_text(pair.page_faults_base)}"
         reason = list(found)[0 if can_be else 1]
-        found[reason].append((abs(math.log(change.estimate)), f"{pair.label} {pair.mode} {speedup} ({faults})"))
+        this = abs(math.log(change.estimate)), f"{pair.label} {pair.mode} {speedup} ({faults})"
+        found[reason][pair.label] = max(this, found[reason].get(pair.label, this))
     for reason, texts in found.items():
         if texts:
-            yield f"{AS_SHIPPED} reads another speedup, {reason}: {few((text for _, text in sorted(texts, reverse=True)), 1)}"
+            farthest_first = [text for _, text in sorted(texts.values(), reverse=True)]
+            yield f"{AS_SHIPPED} reads another speedup, {reason}: {few(farthest_first, 1)}"
 
 
 def _kept_pages(frame: pd.DataFrame) -> Iterator[str]:

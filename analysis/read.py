@@ -119,17 +119,12 @@ class _Benchmark(msgspec.Struct):
     extra_info: msgspec.Raw
 
 
-class _Commit(msgspec.Struct):
-    id: str | None = None
-    dirty: bool | None = None
-
-
 class _File(msgspec.Struct):
     """What is read of a file. The rounds, most of its bytes, are skipped."""
 
     benchmarks: list[_Benchmark]
     machine_info: dict[str, Any] = {}
-    commit_info: _Commit = msgspec.field(default_factory=_Commit)
+    commit_info: dict[str, Any] = {}
     datetime: str | None = None
     gradtax: dict[str, Any] = {}
 
@@ -184,12 +179,13 @@ def _run(content: bytes, path: Path, name: str) -> Run:
     machine, gradtax = clean(file.machine_info), clean(file.gradtax)
     _require_schema(gradtax.get("schema"))
     ours = _converted({"machine_info": machine, "gradtax": gradtax}, _Relied).gradtax
-    results, commit = _results(file.benchmarks), file.commit_info
+    results = _results(file.benchmarks)
+    commit = f"{str(file.commit_info.get('id') or '')[:8]}{'+' if file.commit_info.get('dirty') else ''}"
     if not results and not ours.unmeasured:
         raise ValueError("holds no results of this suite; `pytest --benchmark` saves a run that does")
     return Run(
         results, ours.unmeasured, name, path,
-        clean(file.datetime or ""), clean((commit.id or "")[:8]) + "+" * bool(commit.dirty), machine, gradtax.get("conditions", {}),
+        clean(file.datetime or ""), clean(commit), machine, gradtax.get("conditions", {}),
     )  # fmt: skip
 
 

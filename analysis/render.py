@@ -15,6 +15,7 @@ from pathlib import Path
 import pandas as pd
 import rich.table
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 from rich.cells import cell_len
 from rich.console import Console, JustifyMethod
 from rich.text import Text
@@ -148,12 +149,12 @@ def latex(table: Table) -> str:
     return "\n".join(filter(None, [body.rstrip().replace("±", r"$\pm$"), *comments]))
 
 
-def html(table: Table, values: Sequence[Sequence[object]] = ()) -> str:
+def html(table: Table, values: Sequence[Sequence[object]] = ()) -> Markup:
     """A fragment without styles: cells with figures have the class `figure`, unclear ones `unclear` too.
 
     `values` are what the cells sort by, where a script sorts them.
     """
-    return templates().get_template("table.html.jinja").render(table=table, values=values).strip()
+    return Markup(templates().get_template("table.html.jinja").render(table=table, values=values).strip())  # noqa: S704 - escaped
 
 
 @cache
