@@ -67,9 +67,9 @@ def _mean_speedups(rows: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
     degrees = (sums["variance"] ** 2 / sums["spread"]).where(sums["spread"] > 0)
     scatter = degrees.map(t_quantile, na_action="ignore").astype(float).fillna(0.0) * np.sqrt(sums["variance"])
     below, above = (np.maximum(np.sqrt(sums[side]), scatter) for side in ("below", "above"))
-    ends = pd.DataFrame({"ratio": sums["centre"], "low": sums["centre"] - below, "high": sums["centre"] + above})
+    ends = {"ratio": sums["centre"], "low": sums["centre"] - below, "high": sums["centre"] + above}
     with np.errstate(over="ignore"):
-        ratios = np.exp(ends.div(number, axis=0))
+        ratios = pd.DataFrame({name: np.exp(end / number) for name, end in ends.items()})
     return ratios.assign(cases=number, runs=by_key["runs"].max()).reset_index()
 
 

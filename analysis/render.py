@@ -101,13 +101,15 @@ def _with_headings(table: Table) -> list[str]:
 
 
 def _grid(table: Table) -> list[str]:
-    """A line for each row. Columns stand close together and texts are cut where there is no room; figures never are."""
+    """A line for each row. Columns stand close together; texts and titles are cut where there is no room, figures never."""
     grid = rich.table.Table(box=None, padding=0, pad_edge=False, header_style="", show_edge=False)
     columns = zip(*(row[table.labels :] for row in table.rows), strict=True)
     for title, texts, is_figure in zip(map(str, table.cells), columns, table.figures[table.labels :], strict=True):
-        width = max(map(cell_len, (*title.split("\n"), *texts))) if is_figure else None
+        longest = max(map(cell_len, title.split("\n")))
+        width = max(min(longest, WIDEST_TEXT), *map(cell_len, texts)) if is_figure else None
         justify: JustifyMethod = "right" if is_figure else "left"
-        grid.add_column(Text(title), justify=justify, vertical="bottom", width=width, max_width=WIDEST_TEXT)
+        heading = Text(title, no_wrap=True, overflow="ellipsis")
+        grid.add_column(heading, justify=justify, vertical="bottom", width=width, max_width=WIDEST_TEXT)
     for row in table.rows:
         grid.add_row(*(Text(text, no_wrap=True, overflow="ellipsis") for text in row[table.labels :]))
     console = Console(file=io.StringIO(), width=WIDTH, color_system=None, legacy_windows=False)
