@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
-from functools import cache
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,15 +21,19 @@ from benchmarks.group import examine_modes, measure
 from benchmarks.intervals import median_ratio
 from benchmarks.measure.alternating import PLACEBO, time_together
 from benchmarks.measure.examine import Examination, examine, examine_together
-from benchmarks.measure.known_blocks import Reading, try_meters
+from benchmarks.measure.known_blocks import try_meters
 from benchmarks.measure.queued import HELD_BLOCKS, WARM_SECONDS, bound_by, busy_seconds, limits_on
 from benchmarks.measure.timing import Block, Limits, Timings, arm, time_arms
-from benchmarks.models import MODELS, Source
+from benchmarks.models import Source
 from benchmarks.modes import Step
 from benchmarks.options import Effort
 from benchmarks.plan import Job
 from benchmarks.record import Contract, Kernels, Memory, ModelFacts
 from benchmarks.selfcheck import device as selfcheck
+from benchmarks.selfcheck import findings
+from benchmarks.selfcheck.__main__ import main
+from benchmarks.selfcheck.findings import Goal
+from benchmarks.selfcheck.planted import CALLS, repeated
 from benchmarks.workers import InProcess
 
 US = 1e-6
@@ -306,114 +310,105 @@ def test_what_was_read_on_a_gpu_reaches_the_record_the_table_and_the_answer() ->
 # The device's own check.
 
 
-def bench(cuda: FakeCuda) -> selfcheck.Bench:
-    def spin(seconds: float) -> None:
-        cuda.host_seconds += seconds
-
-    return selfcheck.Bench(Cuda(cuda=cuda), cuda.clock, spin)
-
-
-def told(checks: Iterable[selfcheck.Check]) -> dict[str, bool | None]:
-    return {check.name: check.good for check in checks}
-
-
-@pytest.mark.parametrize("device_us", [1.0, 50.0], ids=["host-bound", "device-bound"])
-def test_two_percent_that_are_planted_where_they_decide_are_found(device_us: float) -> None:
-    cuda = FakeCuda()
-    ratio = bench(cuda).planted_ratio(Work(cuda, 10, 5 * US, device_us * US))
-    check = selfcheck.planted_check("it", ratio)
-    assert check.good, check
-    assert not selfcheck.planted_check("it", 1.0).good
-
-
-@cache
-def sound() -> Timings:
-    cuda = FakeCuda()
-    steps = {name: Work(cuda, 10, cost * US, 1 * US) for name, cost in (("tracked", 6), (PLACEBO, 6), ("no_grad", 5))}
-    return bench(cuda).all_clocks(steps)
-
-
-def test_clocks_are_held_against_each_other() -> None:
-    timings = sound()
-    found = told(selfcheck.clock_checks("it", timings))
-    assert found == {
-        "it tracked": True, "it no_grad": True, "it, driver allocations while timing": True,
-        "it, the same code timed twice": True, "it, speedup of no_grad": None,
-    }  # fmt: skip
-    wall = {name: 1.5 * timings.seconds[name][0] / timings.calls for name in ("tracked", "no_grad")}
-    wrong = replace(
-        timings,
-        busy_seconds=wall,
-        driver_allocations={"tracked": 0.1},
-        seconds=timings.seconds | {PLACEBO: [1.0] * len(timings.seconds[PLACEBO])},
-    )
-    assert set(told(selfcheck.clock_checks("it", wrong)).values()) == {False, None}
-    gaps = replace(timings, host_seconds=dict.fromkeys(timings.seconds, 1 * US))
-    assert told(selfcheck.clock_checks("it", gaps))["it tracked"] is False, "nothing accounts for the time of a call"
-    unread = replace(timings, busy_seconds={})
-    assert told(selfcheck.clock_checks("it", unread))["it tracked"] is False
-
-
-def test_bytes_of_a_chain_are_known_from_its_shape() -> None:
-    read = {"tracked": (400, 400), "detach": (400, 100), "no_grad": (200, 100), "inference_mode": (200, 100)}
-    assert set(told(selfcheck.chain_checks(4, 100, read)).values()) == {True}
-    assert list(told(selfcheck.chain_checks(4, 100, read | {"no_grad": (712, 612)})).values()) == [True, True, False, True]
-
-
-class Answering:
-    """Workers that answer as a sound accelerator's would; `lost` is a task whose worker is lost."""
-
-    fresh = True
+class OnFakeCuda(InProcess):
+    """Workers on a sound accelerator, whose bytes are those of a CPU; `lost` is a task whose worker is lost."""
 
     def __init__(self, lost: Any = None) -> None:
         self.lost = lost
-        self.processes: list[int] = []
+        self.launches: list[int] = []
 
-    def run(self, task: Any, *args: Any, launch: int = 0, **_: Any) -> Any:
+    def run(self, task: Any, *args: Any, arms: Sequence[str] = (), launch: int = 0) -> Any:
         if task is self.lost:
             raise Failure("crashed", "the process was killed by SIGSEGV")
-        if task is selfcheck.chain:
-            _, layers, batch, width = args
-            unit = 4 * batch * width
-            return {"tracked": (layers * unit, layers * unit), "detach": (layers * unit, unit)} | dict.fromkeys(
-                ("no_grad", "inference_mode"), (2 * unit, unit)
-            )
-        if task is selfcheck.saved:
-            numbers = MODELS["mlp"].sizes[args[1]]
-            return 4 * numbers["depth"] * numbers["batch"] * numbers["width"]
-        if task is selfcheck.clocks:
-            self.processes += [launch] if len(args) == 4 else []
-            return sound()
-        known = [Reading("peak_tensor_bytes", "cuda:0", 8, 8, 8, within_tolerance=True)]
-        return {selfcheck.fresh_state: (True, 0.5), selfcheck.cpu_only: True, try_meters: known, selfcheck.planted: 1.02}[task]
+        if task is time_together:
+            self.launches.append(launch)
+            return clocks_of(arms, device_us=50.0 if args[0].source.size == "huge" else 1.0)
+        if task is examine_together:
+            return super().run(task, replace(args[0], device="cpu"), args[1], arms=arms)
+        known: dict[Any, Any] = {(selfcheck.opened, "cuda"): (False, 0.5, True), (try_meters, "cuda"): []}
+        return known[task, args[0]] if (task, args[0]) in known else super().run(task, *args)
 
 
-@pytest.mark.parametrize(("lost", "status"), [(None, 0), (selfcheck.chain, 1)])
-def test_the_check_tells_each_figure_and_ends_as_they_say(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], lost: Any, status: int
+def clocks_of(arms: Sequence[str], device_us: float = 1.0) -> Timings:
+    cuda = FakeCuda()
+    step = Work(cuda, 10, 6 * US, device_us * US)
+    known = {"no_grad": Work(cuda, 10, 5 * US, device_us * US)} | {
+        name: repeated(step, int(name.removesuffix(CALLS))) for name in (selfcheck.LONGER, selfcheck.SHORTER)
+    }
+    return timed(cuda, {name: known.get(name, step) for name in arms})
+
+
+@pytest.mark.parametrize("lost", [None, examine_together])
+def test_a_sound_accelerator_reaches_every_goal_but_those_of_workers_that_are_lost(
+    monkeypatch: pytest.MonkeyPatch, lost: Any
+) -> None:
+    sizes = {name: selfcheck.FAMILY.sizes[name] for name in ("tiny", "odd")}
+    monkeypatch.setattr(selfcheck, "FAMILY", replace(selfcheck.FAMILY, sizes=sizes))
+    workers = OnFakeCuda(lost)
+    told = list(selfcheck.goals("cuda", workers))
+    missed = [str(goal) for goal in told if not goal.reached]
+    assert missed == (["MISSED  workers lost (crashed: the process was killed by SIGSEGV): 1 (at most 0)"] * 2 if lost else [])
+    assert len(told) == 2 + 1 + (2 if lost else 8) + 4 * 6 + 2 + 1
+    assert workers.launches[-5:] == [0, 1, 2, 3, 4]
+
+
+@dataclass
+class Answering(InProcess):
+    """Workers that give one answer, whatever they are asked."""
+
+    answer: Any
+
+    def run(self, *_: Any, **__: Any) -> Any:
+        return self.answer
+
+
+def missed(timings: Timings) -> list[str]:
+    return [goal.what.removeprefix("it") for goal in selfcheck.clock_goals("it", timings) if not goal.reached]
+
+
+def test_clocks_are_held_against_each_other() -> None:
+    timings = clocks_of(("tracked", PLACEBO, "no_grad"))
+    assert missed(timings) == []
+    (asked,) = missed(replace(timings, driver_allocations={"tracked": 0.1}))
+    assert asked == ", driver allocations while timing"
+    (apart,) = missed(replace(timings, seconds=timings.seconds | {PLACEBO: [1.0] * len(timings.seconds[PLACEBO])}))
+    assert apart.endswith("the same code timed twice")
+    too_long = {name: 1.5 * timings.seconds[name][0] / timings.calls for name in ("tracked", "no_grad")}
+    assert [what.split(",")[0] for what in missed(replace(timings, busy_seconds=too_long))] == [" tracked", " no_grad"]
+    gaps = missed(replace(timings, host_seconds=dict.fromkeys(timings.seconds, 1 * US)))
+    assert gaps == [" tracked, the same", " no_grad, the same"], "nothing accounts for the time of a call"
+    assert len(missed(replace(timings, busy_seconds={}))) == 4
+
+
+def test_bytes_that_are_not_those_on_paper_are_told_with_them() -> None:
+    told = [str(goal) for goal in selfcheck.mlp_bytes("tiny", "cuda", Answering({"tracked": FOUND, "no_grad": FOUND}))]
+    assert told[0] == (
+        "MISSED  mlp tiny tracked, peak, held and saved bytes: (1, 2, 3), known: (10240, 8192, 8192); wrong: 1 (at most 0)"
+    )
+    assert [line.split(" ")[0] for line in told] == ["MISSED"] * 4
+
+
+def test_two_percent_that_are_not_found_are_missed() -> None:
+    workers = Answering(Timings(1, 1, {selfcheck.LONGER: [1.0], selfcheck.SHORTER: [1.0]}))
+    (goal,) = selfcheck.planted("mlp", "tiny", "cuda", workers)
+    assert not goal.reached
+
+
+@pytest.mark.parametrize(("found", "status"), [(0, 0), (1, 1)])
+def test_the_check_tells_each_goal_and_ends_as_they_say(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, found: int, status: int
 ) -> None:
     monkeypatch.setattr("benchmarks.device.Cuda.unavailable", lambda _: None)
-    workers: Any = Answering(lost)
-    assert selfcheck.main(["--device", "cuda"], workers) == status
-    lines = capsys.readouterr().out.splitlines()
-    failed = [line for line in lines if line.startswith("FAIL")]
-    assert failed == ["FAIL  chains: crashed: the process was killed by SIGSEGV (expected: a figure)"] * (3 if lost else 0)
-    assert "ok    a worker starts with the accelerator unopened: True (expected: True)" in lines
-    assert lines[-1].startswith("ok    speedups of 5 processes: 0.00% apart")
-    assert workers.processes == [0, 1, 2, 3, 4]
+    goals = [Goal("first", found, 0, form="g"), Goal("second", 0, 0, form="g")]
+    monkeypatch.setattr(selfcheck, "goals", lambda device, workers: iter(goals))
+    monkeypatch.setattr(findings, "FOLDER", tmp_path)
+    assert main(["device", "--device", "cuda"]) == status
+    assert capsys.readouterr().out.splitlines() == [*map(str, goals), "", f"saved as {tmp_path / 'device.json'}"]
 
 
-@pytest.mark.parametrize(("device", "said"), [("cpu", "there is no accelerator here"), ("mps", "there is no clock")])
+@pytest.mark.parametrize(("device", "said"), [("cpu", "this checks accelerators alone"), ("mps", "there is no clock")])
 def test_without_an_accelerator_the_check_says_so(capsys: pytest.CaptureFixture[str], device: str, said: str) -> None:
-    assert selfcheck.main(["--device", device]) == 2
-    (line,) = capsys.readouterr().out.splitlines()
-    assert said in line
-
-
-def test_what_runs_in_workers_gives_the_known_bytes_where_the_stand_in_is_the_processor() -> None:
-    """The same tasks on a CPU, as far as it has what they ask for."""
-    for size in ("tiny", "small"):
-        workers: Any = InProcess()
-        (check,) = selfcheck._saved(workers.run, "cpu", size)
-        assert check.good, check
-    assert selfcheck.cpu_only()
+    with pytest.raises(SystemExit) as ended:
+        main(["device", "--device", device])
+    assert ended.value.code == 2
+    assert said in capsys.readouterr().err.splitlines()[-1]

@@ -16,11 +16,11 @@ import pytest
 import torch
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
-from simulated import Machine, noisy
 
 from benchmarks.failure import Failure
 from benchmarks.intervals import median_ratio
 from benchmarks.measure.timing import WASHOUTS, Limits, Timings, garbage_collector_off, washout_of
+from benchmarks.selfcheck.simulated import Machine
 
 TICK = 2.0**-10
 """About a millisecond. Sums of it are exact, and a block of it holds one call."""
@@ -50,6 +50,16 @@ def arms(machine: Machine, costs: list[float]) -> dict[str, Callable[[], Any]]:
 
 def lengths(timings: Timings) -> set[int]:
     return {len(seconds) for seconds in timings.seconds.values()}
+
+
+def noisy(generator: random.Random, deviation: float, burst_share: float = 0.0) -> Callable[[float], float]:
+    """Slowness that scatters by `deviation`, with bursts that slow so large a share of calls threefold."""
+
+    def slowness(_: float) -> float:
+        burst = 3.0 if generator.random() < burst_share else 1.0
+        return burst * max(0.1, generator.gauss(1.0, deviation))
+
+    return slowness
 
 
 # Washout.

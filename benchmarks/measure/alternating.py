@@ -70,7 +70,7 @@ def time_apart(workers: Workers, job: Job, modes: Sequence[str], limits: Limits,
     One computes while the others wait, on the same core where torch has one thread. Raises Failure naming the arm.
     """
     core = core_of(job, process)
-    with ExitStack() as workers_open, _here_too(core):
+    with ExitStack() as workers_open, on_core(core):
 
         def run_of(name: str, mode: str) -> RunBlock:
             ask = workers_open.enter_context(
@@ -133,7 +133,7 @@ def pin(core: int | None) -> None:
 
 
 @contextmanager
-def _here_too(core: int | None) -> Iterator[None]:
+def on_core(core: int | None) -> Iterator[None]:
     """This process stays on the arms' core meanwhile: a message is then a switch instead of waking another core up."""
     if core is None:
         yield

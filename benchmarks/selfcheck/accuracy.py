@@ -7,27 +7,26 @@ rests as long: how calm a machine is depends on the hour, and a disturbance that
 from __future__ import annotations
 
 import math
-import os
 import statistics
 import subprocess
 import sys
-from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, nullcontext
+from dataclasses import replace
+from typing import Any
 
-from rich.table import Table
+import pandas as pd
 
-from benchmarks.group import time_group
 from benchmarks.intervals import resolution, verdict
-from benchmarks.measure.alternating import PLACEBO, core_of, pin
+from benchmarks.measure.alternating import PLACEBO, core_of, on_core
 from benchmarks.modes import NO_GRAD, TRACKED
 from benchmarks.options import Effort
-from benchmarks.record import PAGES_KEPT, Interval
+from benchmarks.plan import Job
+from benchmarks.record import Interval
 from benchmarks.selfcheck import peers
 from benchmarks.selfcheck.findings import Findings, Goal, progress, table
-from benchmarks.selfcheck.planted import BASE, IDENTICAL, SHARES, TRUTHS, planted_job
-from benchmarks.selfcheck.trueness import interval_of
+from benchmarks.selfcheck.planted import BASE, IDENTICAL, SHARES, TRUTHS, planted_job, read
 from benchmarks.workers import Launches, Workers
 
 SUITE, MEDIAN, MIN, TIMER = "this suite", "pytest-benchmark, median", "pytest-benchmark, min", "torch Timer"
@@ -53,96 +52,52 @@ while os.getppid() == parent:
     time.sleep(order.uniform(0.3, 1.0))
 """
 
-
-@dataclass(frozen=True, slots=True)
-class Extent:
-    """How much is measured: repeats of all methods in both conditions, for so many `seconds` an arm; then null comparisons."""
-
-    repeats: int = 10
-    seconds: float = 0.35
-    null_groups: int = 40
-    twins: int = 5
-    effort: Effort = field(default_factory=Effort)
+Null = tuple[Interval, str]
+"""The ratio of two identical arms, and how a run would judge it."""
 
 
-QUICK = Extent(repeats=1, seconds=0.01, null_groups=1, twins=2, effort=Effort(processes=2, budget=0.1))
-
-Ratios = dict[str, float]
-"""What one repeat of a method read, by RATIOS."""
-
-
-@dataclass(frozen=True, slots=True)
-class Null:
-    """One comparison of two identical arms, as a run would judge it."""
-
-    ratio: Interval
-    verdict: str
-
-
-def accuracy(extent: Extent) -> Findings:
-    readings: dict[tuple[str, str], list[Ratios]] = defaultdict(list)
-    steps = 2 * extent.repeats + extent.null_groups
-    with one_core(), progress(steps, extent.repeats * 26 + extent.null_groups * 5) as begin:
-        workers = Launches(extent.effort.worker_timeout)
-        for number in range(2 * extent.repeats):
-            condition = (ALONE, BESIDE)[number % 2]
+def accuracy(effort: Effort, *, repeats: int = 10, seconds: float = 0.35, null_groups: int = 40, twins: int = 5) -> Findings:
+    """Repeats of all methods in both conditions, for so many `seconds` an arm; then comparisons of tracked with its `twins`."""
+    job = replace(planted_job(ARMS), effort=replace(effort, precision=0.99))
+    null_job = replace(planted_job((TRACKED.name, *(f"{IDENTICAL} {number}" for number in range(twins)))), effort=effort)
+    readings: list[dict[str, Any]] = []
+    nulls: list[Null] = []
+    with (
+        on_core(core_of(job, 0)),
+        closing(Launches(effort.worker_timeout)) as workers,
+        progress(2 * repeats + null_groups, repeats * 26 + null_groups * 5) as begin,
+    ):
+        for condition in (ALONE, BESIDE) * repeats:
             begin(condition)
-            with neighbour() if condition == BESIDE else ExitStack():
-                for method, ratios in _repeat(workers, extent).items():
-                    readings[condition, method].append(ratios)
-        nulls: list[Null] = []
-        for _ in range(extent.null_groups):
+            with neighbour() if condition == BESIDE else nullcontext():
+                readings += [{"condition": condition, **one} for one in _repeat(job, workers, seconds)]
+        for _ in range(null_groups):
             begin("null comparisons, alone")
-            nulls += _compare_identical(workers, extent)
+            nulls += _compare_identical(null_job, workers)
     notes = (
-        f"tracked mlp tiny, one thread on one core; {len(ARMS)} arms for about {extent.seconds:g} s each; methods in turn",
-        f"{SUITE}: {extent.effort.processes} processes, however wide its intervals are; the others as shipped",
+        f"tracked mlp tiny, one thread on one core; {len(ARMS)} arms for about {seconds:g} s each; methods in turn",
+        f"{SUITE}: {effort.processes} processes, however wide its intervals are; the others as shipped",
         "identical: how far the ratio of two identical arms is from 1",
         "+1 %, +2 %, +5 %: repeats that read an arm with so much work added as slower",
-        f"null comparisons: default measurements, alone, each of {extent.twins} identical arms against one tracked arm",
-    )  # fmt: skip
-    saved = [{"condition": key[0], "method": key[1], "ratios": own} for key, own in readings.items()]
-    return Findings([_table(readings)], notes, list(_goals(readings, nulls)), {"ratios": saved, "nulls": nulls})
+        f"null comparisons: default measurements, alone, each of {twins} identical arms against one tracked arm",
+    )
+    shown, goals = _judged(pd.DataFrame(readings), Counter(word for _, word in nulls))
+    return Findings([shown], notes, goals, {"ratios": readings, "nulls": nulls})
 
 
-def _repeat(workers: Workers, extent: Extent) -> dict[str, Ratios]:
-    """What each method reads, one after the other."""
-    job = replace(planted_job(ARMS), effort=replace(extent.effort, precision=0.99))
-    timings = time_group(job, PAGES_KEPT, ARMS, workers)
-    by_statistic = peers.pytest_benchmark(ARMS, extent.seconds)
-    timer = workers.run(peers.torch_timer, ARMS, extent.seconds)
-    return {
-        SUITE: {name: interval_of(timings, *arms).estimate for name, arms in RATIOS.items()},
-        MEDIAN: _of_seconds(by_statistic["median"]),
-        MIN: _of_seconds(by_statistic["min"]),
-        TIMER: _of_seconds(timer),
-    }
+def _repeat(job: Job, workers: Workers, seconds: float) -> Iterator[dict[str, Any]]:
+    """What each method reads, by RATIOS, one after the other."""
+    yield {"method": SUITE} | {name: interval.estimate for name, interval in read(job, workers, RATIOS).items()}
+    by_statistic = peers.pytest_benchmark(ARMS, seconds)
+    timer = workers.run(peers.torch_timer, job, seconds)
+    for method, took in ((MEDIAN, by_statistic["median"]), (MIN, by_statistic["min"]), (TIMER, timer)):
+        yield {"method": method} | {name: took[over] / took[under] for name, (over, under) in RATIOS.items()}
 
 
-def _of_seconds(seconds: Mapping[str, float]) -> Ratios:
-    return {name: seconds[over] / seconds[under] for name, (over, under) in RATIOS.items()}
-
-
-def _compare_identical(workers: Workers, extent: Extent) -> list[Null]:
-    arms = (TRACKED.name, *(f"{IDENTICAL} {number}" for number in range(extent.twins)))
-    timings = time_group(replace(planted_job(arms), effort=extent.effort), PAGES_KEPT, arms, workers)
-    reach = resolution(interval_of(timings, TRACKED.name, PLACEBO))
-    ratios = [interval_of(timings, TRACKED.name, arm) for arm in arms[1:]]
-    return [Null(ratio, verdict(ratio, reach)) for ratio in ratios]
-
-
-@contextmanager
-def one_core() -> Iterator[None]:
-    """This process and those that it starts share one core inside, where the system can hold them there."""
-    if not hasattr(os, "sched_setaffinity"):
-        yield
-        return
-    before = os.sched_getaffinity(0)
-    pin(core_of(planted_job(ARMS), process=0))
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, before)
+def _compare_identical(job: Job, workers: Workers) -> list[Null]:
+    ratios = read(job, workers, {arm: (TRACKED.name, arm) for arm in (*job.modes[1:], PLACEBO)})
+    reach = resolution(ratios.pop(PLACEBO))
+    return [(ratio, verdict(ratio, reach)) for ratio in ratios.values()]
 
 
 @contextmanager
@@ -156,43 +111,32 @@ def neighbour() -> Iterator[None]:
         process.wait()
 
 
-def spread(ratios: Sequence[float]) -> tuple[float, float]:
-    """Mean and worst distance from 1, as fractions."""
-    errors = [abs(ratio - 1) for ratio in ratios]
-    return statistics.fmean(errors), max(errors)
-
-
-def _table(readings: Mapping[tuple[str, str], Sequence[Ratios]]) -> Table:
-    rows = []
-    for (condition, method), own in readings.items():
-        mean, worst = spread([ratios[IDENTICAL_CODE] for ratios in own])
-        costs = [ratios[COST] for ratios in own]
-        signs = (f"{_signs(own, name)}/{len(own)}" for name in SHARES)
-        cost = f"{statistics.geometric_mean(costs):.3f} ({min(costs):.3f} to {max(costs):.3f})"
-        rows.append((f"{method}, {condition}", f"{mean:.2%}", f"{worst:.2%}", cost, *signs))
-    return table("Identical code and planted effects", ("method", "identical: mean", "worst", COST, *SHARES), rows)
-
-
-def _signs(readings: Sequence[Ratios], name: str) -> int:
-    return sum(ratios[name] > 1 for ratios in readings)
-
-
-def _goals(readings: Mapping[tuple[str, str], Sequence[Ratios]], nulls: Sequence[Null]) -> Iterator[Goal]:
-    suite = {condition: readings[condition, SUITE] for condition in (ALONE, BESIDE)}
-    own_error, _ = spread([ratios[IDENTICAL_CODE] for ratios in suite[BESIDE]])
+def _judged(readings: pd.DataFrame, verdicts: Counter[str]) -> tuple[str, list[Goal]]:
+    """`readings` has a row for each condition, method and repeat, with a column for each ratio."""
+    signs = list(SHARES)
+    readings = readings.assign(error=(readings[IDENTICAL_CODE] - 1).abs(), **{name: readings[name] > 1 for name in signs})
+    rows: list[tuple[str, ...]] = []
+    errors: dict[Any, float] = {}
+    costs: dict[Any, float] = {}
+    for key, own in readings.groupby(["condition", "method"], sort=False):
+        errors[key], costs[key] = own["error"].mean(), statistics.geometric_mean(own[COST])
+        cost = f"{costs[key]:.3f} ({own[COST].min():.3f} to {own[COST].max():.3f})"
+        found = (f"{own[name].sum()}/{len(own)}" for name in signs)
+        rows.append((f"{key[1]}, {key[0]}", f"{errors[key]:.2%}", f"{own['error'].max():.2%}", cost, *found))
+    goals = []
+    own_error = errors[BESIDE, SUITE]
     for method, times in TIMES_BETTER.items():
-        error, _ = spread([ratios[IDENTICAL_CODE] for ratios in readings[BESIDE, method]])
+        error = errors[BESIDE, method]
         what = f"identical code beside a neighbour, {method}: {error:.2%} over the suite's {own_error:.2%}"
-        yield Goal(what, error / own_error if own_error else math.inf, times, at_least=True, form=".1f")
-    alone, beside = (statistics.geometric_mean(ratios[COST] for ratios in own) for own in suite.values())
-    yield Goal(
-        f"{COST} of the suite, beside a neighbour {beside:.3f} against alone {alone:.3f}", abs(beside / alone - 1), STAYS_TRUE
-    )
+        goals.append(Goal(what, error / own_error if own_error else math.inf, times, at_least=True, form=".1f"))
+    alone, beside = costs[ALONE, SUITE], costs[BESIDE, SUITE]
+    what = f"{COST} of the suite, beside a neighbour {beside:.3f} against alone {alone:.3f}"
+    goals.append(Goal(what, abs(beside / alone - 1), STAYS_TRUE))
+    both = readings[readings["method"] == SUITE]
     for name, share in SIGNS_FOUND.items():
-        both = [*suite[ALONE], *suite[BESIDE]]
-        yield Goal(f"sign of {name} found, of {len(both)}", _signs(both, name) / len(both), share, at_least=True, form=".0%")
-    words = Counter(null.verdict for null in nulls)
-    yield Goal(f"wrong verdicts, of {len(nulls)} null comparisons", words["faster"] + words["slower"], 0, form="g")
-    yield Goal(
-        f"`same`, of {len(nulls)} null comparisons", words["same"] / len(nulls), SAME_OF_NULLS, at_least=True, form=".0%"
-    )
+        goals.append(Goal(f"sign of {name} found, of {len(both)}", both[name].mean(), share, at_least=True, form=".0%"))
+    number = verdicts.total()
+    wrong, same = verdicts["faster"] + verdicts["slower"], verdicts["same"] / number
+    goals.append(Goal(f"wrong verdicts, of {number} null comparisons", wrong, 0, form="g"))
+    goals.append(Goal(f"`same`, of {number} null comparisons", same, SAME_OF_NULLS, at_least=True, form=".0%"))
+    return table("Identical code and planted effects", ("method", "identical: mean", "worst", COST, *signs), rows), goals

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,17 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
-from rich.text import Text
 
 from benchmarks.environment import machine_facts
 from benchmarks.saving import write_whole
 
 FOLDER = Path(__file__).parents[2] / "results" / "selfcheck"
-WIDTH = 120
-"""Columns where the output goes to a file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,52 +41,42 @@ class Goal:
 class Findings:
     """What a check found. Notes stand below the tables, and goals last; `readings` are only saved."""
 
-    tables: Sequence[Table]
+    tables: Sequence[str]
     notes: Sequence[str]
-    goals: Sequence[Goal]
+    goals: Iterable[Goal]
     readings: dict[str, Any]
 
-    @property
-    def reached(self) -> bool:
-        return all(goal.reached for goal in self.goals)
+    def show(self) -> list[Goal]:
+        """Prints everything, each goal as soon as it is known, and returns the goals."""
+        goals = []
+        for text in filter(None, (*self.tables, "\n".join(f"- {note}" for note in self.notes))):
+            print(text, end="\n\n")  # noqa: T201 - a command's
+        for goal in self.goals:
+            print(goal, flush=True)  # noqa: T201
+            goals.append(goal)
+        return goals
 
-    def show(self) -> None:
-        console = Console(highlight=False)
-        if not console.is_terminal:
-            console = Console(width=WIDTH, highlight=False)
-        for made in self.tables:
-            console.print(made)
-            console.print()
-        texts = [*(f"- {note}" for note in self.notes), "", *map(str, self.goals)]
-        console.print(Text("\n".join(texts)))
-
-    def save(self, name: str) -> Path:
+    def save(self, name: str, goals: Sequence[Goal]) -> Path:
         """Writes readings and goals to FOLDER as `name`.json, in the place of an earlier one. Raises OSError."""
-        whole = {"machine": machine_facts(("cpu",)), "goals": list(map(str, self.goals)), **self.readings}
+        whole = {"machine": machine_facts(("cpu",)), "goals": list(map(str, goals)), **self.readings}
         FOLDER.mkdir(parents=True, exist_ok=True)
         path = FOLDER / f"{name}.json"
         write_whole(path, msgspec.json.format(msgspec.json.encode(whole, enc_hook=str)))
         return path
 
 
-def table(title: str, columns: Iterable[str], rows: Iterable[Sequence[str]]) -> Table:
-    """The first column is text and the others are figures. Cells are no markup, whatever a model is called."""
-    made = Table(title=title, title_justify="left", box=None, pad_edge=False)
-    for number, name in enumerate(columns):
-        made.add_column(name, justify="right" if number else "left")
-    for row in rows:
-        made.add_row(*map(Text, row))
-    return made
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """The first column is text and the others are figures."""
+    first, *widths = [max(map(len, texts)) for texts in zip(columns, *rows, strict=True)]
+    lines = ["  ".join((name.ljust(first), *map(str.rjust, cells, widths))) for name, *cells in (columns, *rows)]
+    return "\n".join([title, *lines])
 
 
 @contextmanager
 def progress(steps: int, seconds: float) -> Iterator[Callable[[str], None]]:
-    """A bar on stderr, after a line of how long so many steps will take. What is yielded is told of each step when it begins."""
-    console = Console(stderr=True)
-    console.print(f"{steps} measurements, about {max(seconds / 60, 0.1):.1f} minutes", highlight=False)
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console) as bar:
-        task = bar.add_task("", total=steps)
-        begun = count()
-        yield lambda step: bar.update(task, description=step, completed=next(begun))
-        bar.update(task, completed=steps)
+    """Tells on stderr how long so many steps will take. What is yielded tells of each when it begins, on a terminal in one line."""
+    begin, end = ("\r\x1b[K", "") if sys.stderr.isatty() else ("", "\n")
+    numbers = count(1)
+    print(f"{steps} measurements, about {max(seconds / 60, 0.1):.1f} minutes", file=sys.stderr)  # noqa: T201 - a command's
+    yield lambda step: print(f"{begin}{next(numbers)} of {steps}: {step}", end=end, file=sys.stderr, flush=True)  # noqa: T201
+    print(begin, end="", file=sys.stderr, flush=True)  # noqa: T201

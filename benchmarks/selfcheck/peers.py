@@ -13,19 +13,20 @@ from pathlib import Path
 import torch
 from torch.utils.benchmark import Timer
 
-from benchmarks.selfcheck.planted import MODEL, planted_step
+from benchmarks.plan import Job
 
 _ROOT = Path(__file__).parents[2]
 _TEST_FILE = """
 import pytest, torch
-from benchmarks.selfcheck.planted import MODEL, planted_step
+from benchmarks.selfcheck.planted import planted_job
 
 torch.set_num_threads(1)
-WORKLOAD = MODEL.workload()
+JOB = planted_job({arms!r})
+WORKLOAD = JOB.build()
 
-@pytest.mark.parametrize("arm", {arms!r})
+@pytest.mark.parametrize("arm", JOB.modes)
 def test_arm(benchmark, arm):
-    benchmark(planted_step(WORKLOAD, arm))
+    benchmark(JOB.step(WORKLOAD, arm))
 """
 
 
@@ -51,12 +52,9 @@ def pytest_benchmark(arms: Sequence[str], seconds: float) -> dict[str, dict[str,
     return {statistic: {one["params"]["arm"]: one["stats"][statistic] for one in benchmarks} for statistic in ("median", "min")}
 
 
-def torch_timer(arms: Sequence[str], seconds: float) -> dict[str, float]:
+def torch_timer(job: Job, seconds: float) -> dict[str, float]:
     """Median seconds of each arm by `blocked_autorange`. To be run in a worker."""
     torch.set_num_threads(1)
-    workload = MODEL.workload()
-    steps = {arm: planted_step(workload, arm) for arm in arms}
-    return {
-        arm: Timer("step()", globals={"step": step}).blocked_autorange(min_run_time=seconds).median
-        for arm, step in steps.items()
-    }
+    workload = job.build()
+    timers = {arm: Timer("step()", globals={"step": job.step(workload, arm)}) for arm in job.modes}
+    return {arm: timer.blocked_autorange(min_run_time=seconds).median for arm, timer in timers.items()}

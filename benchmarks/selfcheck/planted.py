@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from benchmarks.group import ratio_of, time_group
 from benchmarks.models import Source, Workload
 from benchmarks.modes import NO_GRAD, TRACKED, Step
 from benchmarks.plan import Job
-from benchmarks.record import FORWARD
+from benchmarks.record import FORWARD, PAGES_KEPT, Interval
+from benchmarks.workers import Workers
 
 MODEL = Source("mlp", "tiny")
-BASE, TWICE = "base", "twice"
+BASE, CALLS = "base", " calls"
+"""An arm of several calls is called by their number, as `2 calls`."""
+TWICE = f"2{CALLS}"
 IDENTICAL = "identical"
 """An arm is called so, or so and a number, where it is tracked once more."""
 
@@ -30,29 +35,25 @@ class PlantedJob(Job):
     """A job whose modes are names of planted arms. It can be timed as any other job; it cannot be examined."""
 
     def step(self, workload: Workload, mode: str) -> Step:
-        return planted_step(workload, mode)
+        """Raises KeyError for a name that is none of an arm's."""
+        tracked = TRACKED.bind(workload.module, workload.run)
+        if mode == TRACKED.name or mode.startswith(IDENTICAL):
+            return tracked
+        if mode == NO_GRAD.name:
+            return NO_GRAD.bind(workload.module, workload.run)
+        if mode.endswith(CALLS):
+            return repeated(tracked, int(mode.removesuffix(CALLS)))
+        return lengthened(tracked, ({BASE: 0.0} | SHARES)[mode])
 
 
-def planted_job(arms: Sequence[str]) -> PlantedJob:
-    return PlantedJob(scenario=FORWARD, source=MODEL, device="cpu", dtype="float32", modes=tuple(arms))
+def planted_job(arms: Sequence[str], source: Source = MODEL, device: str = "cpu") -> PlantedJob:
+    return PlantedJob(scenario=FORWARD, source=source, device=device, dtype="float32", modes=tuple(arms))
 
 
-def planted_step(workload: Workload, arm: str) -> Step:
-    """The step of an arm. Raises KeyError for a name that is none."""
-    tracked = TRACKED.bind(workload.module, workload.run)
-    if arm == TRACKED.name or arm.startswith(IDENTICAL):
-        return tracked
-    if arm == NO_GRAD.name:
-        return NO_GRAD.bind(workload.module, workload.run)
-    if arm == TWICE:
-        return twice(tracked)
-    return lengthened(tracked, ({BASE: 0.0} | SHARES)[arm])
-
-
-def twice(step: Step) -> Step:
+def repeated(step: Step, calls: int) -> Step:
     def call() -> None:
-        step()
-        step()
+        for _ in range(calls):
+            step()
 
     return call
 
@@ -73,3 +74,10 @@ def lengthened(step: Step, share: float, clock: Callable[[], float] = time.perf_
             pass
 
     return call
+
+
+def read(job: Job, workers: Workers, ratios: Mapping[str, Sequence[Any]]) -> dict[str, Interval]:
+    """Times the job as a run does. By the names of `ratios`, seconds of their first arm over those of their second."""
+    timings = time_group(job, PAGES_KEPT, job.modes, workers)
+    found = {name: ratio_of(timings, under, over) for name, (over, under, *_) in ratios.items()}
+    return {name: interval for name, interval in found.items() if interval is not None}
