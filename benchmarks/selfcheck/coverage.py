@@ -17,8 +17,7 @@ from benchmarks.selfcheck.simulated import SECONDS, TRUTHS, Processes
 COVERAGE, BIAS = 0.96, 0.007
 
 TOO_MUCH = "processes 2.4 %, launches 3.6 %"
-"""Shown as a limit, without a goal: the launches are too few where they differ more than processes. No built-in model is so;
-where yours is, `selfcheck trueness --model` shows intervals that miss."""
+"""Shown as a limit, without a goal: where launches differ more than processes, intervals from so few of them miss more often."""
 
 MACHINES = {
     "without carry-over": Processes(carry=0.0),
@@ -58,7 +57,7 @@ def study(machine: Processes, draws: int, measured: Callable[[Processes], dict[s
 
 def coverage(draws: int = 200) -> Findings:
     rows: dict[str, Row] = {}
-    with progress(len(MACHINES), len(MACHINES) * draws * 0.05) as begin:
+    with progress(len(MACHINES), len(MACHINES) * draws * 0.06) as begin:
         for name, machine in MACHINES.items():
             begin(name)
             rows[name] = study(machine, draws)

@@ -47,7 +47,7 @@ _LIMITS = Limits(rounds=100, seconds=2.0, longest_seconds=10.0)
 def check(name: str) -> Findings:
     """Raises DeviceError where there is nothing to check."""
     chosen = device_named(name)
-    why = chosen.unavailable() if chosen.accelerated else "this checks accelerators alone; name another device"
+    why = chosen.unavailable() if chosen.accelerated else "this checks accelerators alone; run it where there is one"
     if why is not None:
         raise DeviceError(f"--device {name}: {why}")
     return Findings([], [], goals(name, Launches(timeout_seconds=120.0)), {})
