@@ -137,6 +137,7 @@ def test_the_exit_status_tells_whether_a_goal_was_missed(
     saved = json.loads((folder / "coverage.json").read_text())
     assert saved["read"] == [found]
     assert saved["goals"] == [str(shown.goals[0])]
+    assert said.startswith((folder / "coverage.txt").read_text())
 
 
 @pytest.mark.parametrize(

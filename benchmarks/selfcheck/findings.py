@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import StringIO
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -55,10 +56,10 @@ class Findings:
     def reached(self) -> bool:
         return all(goal.reached for goal in self.goals)
 
-    def show(self) -> None:
-        console = Console(highlight=False)
+    def show(self, console: Console | None = None) -> None:
+        console = console or Console(highlight=False)
         if not console.is_terminal:
-            console = Console(width=WIDTH, highlight=False)
+            console.width = WIDTH
         for made in self.tables:
             console.print(made)
             console.print()
@@ -66,11 +67,14 @@ class Findings:
         console.print(Text("\n".join(texts)))
 
     def save(self, name: str) -> Path:
-        """Writes readings and goals to FOLDER as `name`.json, in the place of an earlier one. Raises OSError."""
+        """Writes readings and goals to FOLDER as `name`.json, and as `name`.txt what is shown, in the place of earlier ones. Raises OSError."""
         whole = {"machine": machine_facts(("cpu",)), "goals": list(map(str, self.goals)), **self.readings}
         FOLDER.mkdir(parents=True, exist_ok=True)
         path = FOLDER / f"{name}.json"
         write_whole(path, msgspec.json.format(msgspec.json.encode(whole, enc_hook=str)))
+        shown = StringIO()
+        self.show(Console(file=shown, highlight=False))
+        write_whole(path.with_suffix(".txt"), shown.getvalue().encode())
         return path
 
 
