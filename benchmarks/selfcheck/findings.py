@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from io import StringIO
 from itertools import count
 from pathlib import Path
@@ -67,14 +68,16 @@ class Findings:
         console.print(Text("\n".join(texts)))
 
     def save(self, name: str) -> Path:
-        """Writes readings and goals to FOLDER as `name`.json, and as `name`.txt what is shown, in the place of earlier ones. Raises OSError."""
-        whole = {"machine": machine_facts(("cpu",)), "goals": list(map(str, self.goals)), **self.readings}
+        """Writes readings and goals to FOLDER as `name`.json, and what is shown as `name`.txt, in the place of earlier ones. Raises OSError."""
+        machine = machine_facts(("cpu",))
+        whole = {"machine": machine, "goals": list(map(str, self.goals)), **self.readings}
         FOLDER.mkdir(parents=True, exist_ok=True)
         path = FOLDER / f"{name}.json"
         write_whole(path, msgspec.json.format(msgspec.json.encode(whole, enc_hook=str)))
         shown = StringIO()
         self.show(Console(file=shown, highlight=False))
-        write_whole(path.with_suffix(".txt"), shown.getvalue().encode())
+        where = f"{machine['devices']['cpu']['cores']} cores, torch {machine['torch']}, {datetime.now(UTC):%Y-%m-%d}"
+        write_whole(path.with_suffix(".txt"), f"selfcheck {name}: {where}\n\n{shown.getvalue()}".encode())
         return path
 
 
