@@ -20,7 +20,7 @@ from benchmarks import options, plan
 from benchmarks.failure import Failure
 from benchmarks.journal import JournalError
 from benchmarks.models.own import ModelError
-from benchmarks.record import Case, GroupResult, Timed, Unmeasured
+from benchmarks.record import Case, GroupResult, Timed, Unmeasured, clean
 from benchmarks.session import RESUME, Session
 
 ROOT = Path(__file__).parent
@@ -53,7 +53,7 @@ def _refusing(flag: str, kind: Callable[[str], Any]) -> Callable[[str], Any]:
         try:
             return kind(text)
         except argparse.ArgumentTypeError as error:
-            print(f"ERROR: {flag} {error}", file=sys.stderr)  # noqa: T201 - there is no terminal reporter yet
+            print(clean(f"ERROR: {flag} {error}"), file=sys.stderr)  # noqa: T201 - there is no terminal reporter yet
             raise SystemExit(2) from error
 
     return parse
@@ -66,9 +66,13 @@ def pytest_configure(config: pytest.Config) -> None:
         return
     try:
         _choose_storage(config)
-        config.stash[SESSION] = Session(options.parsed(config.option))
+        chosen = options.parsed(config.option)
+        if chosen.own_models and sys.stderr.isatty():  # one that hangs is silent until it is given up
+            limit = f"each for {chosen.effort.worker_timeout:g} s at most (--worker-timeout)"
+            print(clean(f"trying {', '.join(chosen.own_models)}, {limit}"), file=sys.stderr)  # noqa: T201 - as above
+        config.stash[SESSION] = Session(chosen)
     except (options.OptionError, ModelError) as error:
-        pytest.exit(str(error), returncode=2)
+        pytest.exit(clean(str(error)), returncode=2)
 
 
 def _choose_storage(config: pytest.Config) -> None:
@@ -132,12 +136,12 @@ def _begin(config: pytest.Config, measuring: Session) -> None:
     try:
         told = measuring.begin(partial(Progress, config), _folder(config), resume=config.option.resume)
     except JournalError as error:
-        pytest.exit(str(error), returncode=2)
+        pytest.exit(clean(str(error)), returncode=2)
     except Failure as failure:
         pytest.exit(f"{failure.status}: {failure.reason}", returncode=2)
     terminal: Any = config.pluginmanager.get_plugin("terminalreporter")
     for line in told:
-        terminal.write_line(line)
+        terminal.write_line(clean(line))
 
 
 def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
@@ -161,7 +165,7 @@ def result_of(request: pytest.FixtureRequest) -> Callable[[Case], Timed | Unmeas
         try:
             return measuring.run.result_of(case)
         except JournalError as error:
-            pytest.exit(str(error), returncode=2)
+            pytest.exit(clean(str(error)), returncode=2)
 
     return result_of
 
@@ -198,7 +202,7 @@ class Progress:
 
     def _write(self, line: str) -> None:
         with self._capture.global_and_fixture_disabled():
-            self._reporter.write_line(line)
+            self._reporter.write_line(clean(line))
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -252,12 +256,16 @@ def pytest_sessionfinish(session: pytest.Session) -> Iterator[None]:
         plugin.storage.save = lambda run, name: measuring.save(folder, name, _json(run))
     plugin.save_json = lambda run: measuring.save_json(plugin.json, _json(run))
     plugin.handle_saving = measuring.telling("the run could not be saved")(plugin.handle_saving)
-    if not plugin.disabled and not plugin.benchmarks and measuring.run.unmeasured:
-        with measuring.telling("the run could not be saved"):
-            _save_what_is_only_unmeasured(config, plugin)
-    if measuring.run.unmeasured and not measuring.run.results and not _times_nothing(config):
-        session.exitstatus = pytest.ExitCode.TESTS_FAILED  # what cannot be measured is skipped, but a run is for measuring
+    if not plugin.disabled and not plugin.benchmarks:
+        if measuring.run.unmeasured:
+            with measuring.telling("the run could not be saved"):
+                _save_what_is_only_unmeasured(config, plugin)
+        plugin.save = plugin.autosave = plugin.json = None  # it would warn that nothing was run
     yield
+    run = measuring.run
+    in_vain = (folder is not None and measuring.saved is None) if run.results else bool(run.unmeasured)
+    if in_vain and session.exitstatus == pytest.ExitCode.OK and not _times_nothing(config):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED  # what cannot be measured is skipped, but a run is for measuring
     measuring.end()
 
 
@@ -275,7 +283,6 @@ def _save_what_is_only_unmeasured(config: pytest.Config, plugin: Any) -> None:
     plugin.storage.save(run, plugin.save or plugin.autosave)
     if plugin.json:
         plugin.save_json(run)
-    plugin.save = plugin.autosave = plugin.json = None
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -290,13 +297,14 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
         with measuring.telling(f"the summary could not be made; the run is {measuring.saved or 'not saved'}"):
             _show_ending(terminalreporter, measuring)
     for line in measuring.told:
-        terminalreporter.write_line(f"warning: {line}")
+        terminalreporter.write_line(clean(f"warning: {line}"))
 
 
 def _show_ending(terminalreporter: Any, measuring: Session) -> None:
     from analysis import ending, read  # pandas takes a second, which collecting need not wait for
 
-    run = read.Run(measuring.run.results, measuring.run.unmeasured)
+    measured = measuring.run
+    run = read.Run(read.as_read(measured.results), read.as_read(measured.unmeasured))
     findings = [str(finding) for finding in measuring.findings]
     for line in ending.lines(run, findings, measuring.saved):
         terminalreporter.write_line(line)

@@ -190,7 +190,7 @@ def _print(tables: Sequence[Table], frame: pd.DataFrame, format_: Format) -> Non
 
 def _say(text: str) -> None:
     """To stderr. File names may hold what would steer a terminal."""
-    from analysis.read import clean
+    from benchmarks.record import clean
 
     typer.echo("\n".join(map(clean, text.split("\n"))), err=True)
 

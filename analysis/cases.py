@@ -67,6 +67,7 @@ COLUMNS: Mapping[str, Callable[[Result], Any]] = {
     "kernels_added": lambda result: " ".join(result.kernels.added),
     "kernels_removed": lambda result: " ".join(result.kernels.removed),
     "changed_buffers": lambda result: " ".join(result.contract.changed_buffers),
+    "changes": lambda result: " and ".join(result.contract.changes),
     "parameters": attrgetter("model.parameters"),
     "parameter_bytes": attrgetter("model.parameter_bytes"),
     "inputs": lambda result: ", ".join(result.model.inputs),

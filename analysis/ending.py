@@ -11,6 +11,7 @@ from analysis.advise import answer
 from analysis.read import Run
 from analysis.render import WIDTH, rendered
 from analysis.summarise import overview, summary
+from benchmarks.saving import write_whole
 
 
 def lines(run: Run, findings: Sequence[str], saved: Path | None) -> Iterator[str]:
@@ -31,7 +32,7 @@ def lines(run: Run, findings: Sequence[str], saved: Path | None) -> Iterator[str
         path = saved.with_suffix(ending)
         try:
             text = report.page(run) if name == "page" else f"{rendered(summary(run), run.frame, 'markdown')}\n"
-            report.write_whole(path, text.encode())
+            write_whole(path, text.encode())
             yield f"{name:<6} {_short(path)}"
         except Exception as error:  # noqa: BLE001 - the run is saved, and a page can be made of it at any time
             yield f"no {name}: {error!r}"

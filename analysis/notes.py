@@ -58,6 +58,10 @@ def _all(run: Run) -> Iterator[str]:
     both = against(frame)
     changed = both["changed_buffers"].ne(both["changed_buffers_base"]) & both["mode_base"].eq(TRACKED)
     yield from _listed("a call changes other buffers than tracked's does", frame, changed)
+    for what in filter(None, frame["changes"].unique()):
+        yield from _listed(
+            f"a call changes {what}, so that the calls of a loop are not alike", frame, frame["changes"].eq(what)
+        )
 
 
 def _controls(frame: pd.DataFrame) -> Iterator[str]:

@@ -14,7 +14,7 @@ import pandas as pd
 
 from analysis.cases import COLUMNS, frame_of
 from analysis.machine import device_name
-from benchmarks.record import CASE, SCHEMA, GroupResult, Result, Unmeasured, from_json, from_lines, to_json
+from benchmarks.record import CASE, SCHEMA, GroupResult, Result, Unmeasured, clean, from_json, from_lines, to_json
 
 T = TypeVar("T")
 
@@ -255,14 +255,9 @@ def _require_schema(schema: Any) -> None:
         raise ValueError(f"{reason}; measure again with `pytest --benchmark`")
 
 
-def clean(value: Any) -> Any:
-    """The value without characters that would steer a terminal, hide text or break a line; names in a file can hold any."""
-    if isinstance(value, str) and not value.isprintable():
-        shown = (c if c.isprintable() else " " if c.isspace() else "\N{REPLACEMENT CHARACTER}" for c in value)
-        return "".join(shown)
-    if isinstance(value, dict):
-        return {clean(key): clean(inner) for key, inner in value.items()}
-    return [clean(inner) for inner in value] if isinstance(value, list) else value
+def as_read(records: Iterable[T]) -> list[T]:
+    """Records of a run that was just measured, with names as clean as if they had been read."""
+    return [from_json(clean(to_json(record)), type(record)) for record in records]
 
 
 def _located(place: str, error: Exception) -> str:

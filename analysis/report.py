@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
-import platform
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +18,7 @@ from analysis.read import AnalysisError, Run
 from analysis.render import Table
 from analysis.summarise import CLOCKS, summary, texts_of
 from benchmarks.record import CASE
+from benchmarks.saving import write_whole
 
 TITLE = "What gradient tracking costs"
 FORMATS = (".html", ".md")
@@ -59,23 +59,6 @@ def write(run: Run, path: Path, pictures: Path | None = None) -> list[Path]:
     except OSError as error:
         raise AnalysisError(f"{error.filename}: cannot be written: {error.strerror}; name another place") from error
     return [*written, path]
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Through a file beside it, so that what was there stays until the new one is complete.
-
-    Raises OSError that names `path`. A next run removes what one that was killed leaves behind.
-    """
-    part = path.with_name(f".gradtax-{platform.node()}-{os.getpid()}-part")
-    try:
-        with part.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def page(run: Run) -> str:

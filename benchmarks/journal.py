@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from benchmarks.record import GroupResult, Line, Unmeasured, from_json, from_lines, to_json, to_line
-from benchmarks.saving import sweep, synchronise
+from benchmarks.saving import sweep, synchronise, temporary
 
 if TYPE_CHECKING:
     from benchmarks.plan import Job
@@ -75,13 +75,12 @@ def unfinished(folder: Path) -> list[Path]:
 def resumable(folder: Path) -> str:
     """How the latest run that nobody is writing could be gone on with, in a line; empty where there is none."""
     for path in unfinished(folder):
-        with suppress(OSError, JournalError, ValueError):
-            descriptor = _locked(path)
-            os.close(descriptor)
+        with suppress(OSError, JournalError, ValueError, LookupError):
+            os.close(_locked(path))
             lines, _, _ = from_lines(path.read_bytes())
             done = sum(line.kind == "done" for line in lines)
             run = lines[0].payload
-            return f"a run of {lines[0].at} ended after {done} of {run['jobs']} jobs; go on with: {run['command']}"
+            return f"{path}: a run of {lines[0].at} ended after {done} of {run['jobs']} jobs; go on with: {run['command']}"
     return ""
 
 
@@ -108,21 +107,24 @@ class Journal:
 
     @classmethod
     def begin(cls, folder: Path, jobs: Sequence[Job], facts: Mapping[str, Any], command: str) -> Journal:
-        """A new journal; `facts` are its identity, `command` what goes on with it."""
-        name = f".unfinished_{datetime.now(UTC):%Y%m%dT%H%M%S%f}_{os.urandom(4).hex()}.jsonl"
-        path = folder / name
+        """A new journal, under its name once it is locked and says what run it is. `facts` are that, `command` goes on with it."""
+        path = folder / f".unfinished_{datetime.now(UTC):%Y%m%dT%H%M%S%f}_{os.urandom(4).hex()}.jsonl"
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            synchronise(folder)
+            with temporary(folder) as (descriptor, unnamed), ExitStack() as undo:
+                undo.callback(os.close, descriptor)
+                fcntl.fcntl(descriptor, fcntl.F_SETFL, os.O_APPEND)
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                journal = cls(path, descriptor, jobs)
+                journal._write("run", identity=facts, jobs=len(jobs), command=command)
+                journal._write("segment", pid=os.getpid())
+                unnamed.rename(path)
+                synchronise(folder)
+                undo.pop_all()
         except OSError as error:
             raise JournalError(
                 f"{path}: cannot be written: {error.strerror}; --benchmark-storage names another place"
             ) from error
-        journal = cls(path, descriptor, jobs)
-        journal._write("run", identity=facts, jobs=len(jobs), command=command)
-        journal._write("segment", pid=os.getpid())
         return journal
 
     @classmethod
@@ -135,7 +137,7 @@ class Journal:
             if run.get("identity") == facts:
                 return cls._opened(path, jobs)
             wrong = differences(run["identity"], facts) if "identity" in run else "line 1 is not what was written"
-            refused = refused or f"{path}: cannot be gone on with: {wrong}"
+            refused = refused or f"{path}: cannot be gone on with: {wrong}; leave out --resume"
         raise JournalError(refused or f"{folder}: there is no unfinished run; leave out --resume")
 
     @classmethod
@@ -234,7 +236,8 @@ class Journal:
                 with suppress(OSError):
                     os.ftruncate(self._descriptor, size)
             if isinstance(error, OSError):
-                raise JournalError(f"{self.path}: cannot be written: {error.strerror}; what it holds is safe") from error
+                advice = f"{self.done} are kept in it" if self._done else "--benchmark-storage names another place"
+                raise JournalError(f"{self.path}: cannot be written: {error.strerror}; {advice}") from error
             raise
 
     def _note(self, line: Line) -> None:

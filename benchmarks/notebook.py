@@ -44,7 +44,7 @@ class Measurement:
     def __repr__(self) -> str:
         from analysis import read, render, summarise  # pandas takes a second, which measuring need not wait for
 
-        run = read.Run(self.results, self.unmeasured)
+        run = read.Run(read.as_read(self.results), read.as_read(self.unmeasured))
         return render.rendered(summarise.summary(run), run.frame)
 
 

@@ -149,11 +149,12 @@ class Broken:
 
 @dataclass(frozen=True, slots=True)
 class Contract:
-    """Whether the mode did what it promises, and the names of the buffers that a call changes."""
+    """Whether the mode did what it promises, the names of the buffers that a call changes, and what else it changes that the next call meets."""
 
     holds: bool
     broken: list[Broken] = field(default_factory=list)
     changed_buffers: list[str] = field(default_factory=list)
+    changes: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,6 +264,16 @@ class GroupResult:
     group: Group
     timed: list[Timed] = field(default_factory=list)
     unmeasured: list[Unmeasured] = field(default_factory=list)
+
+
+def clean(value: Any) -> Any:
+    """The value without characters that would steer a terminal, hide text or break a line; names can hold any."""
+    if isinstance(value, str) and not value.isprintable():
+        shown = (c if c.isprintable() else " " if c.isspace() else "\N{REPLACEMENT CHARACTER}" for c in value)
+        return "".join(shown)
+    if isinstance(value, dict):
+        return {clean(key): clean(inner) for key, inner in value.items()}
+    return [clean(inner) for inner in value] if isinstance(value, list) else value
 
 
 def to_json(record: Any) -> Any:

@@ -73,7 +73,7 @@ class Session:
         The machine is asked first what it is, which also shows that its devices open. Raises Failure and JournalError.
         """
         if isinstance(self.workers, Launches):
-            self.workers.prepare()
+            self.workers.prepare(self.options.effort.processes)
         facts = identity(self.jobs, {"in_process": self.options.in_process}, self.machine)
         self.signals.catch()
         if folder is None:
@@ -110,9 +110,15 @@ class Session:
         }
         if self.journal is not None:
             conditions |= {"journal": self.journal.path.stem, "segments": self.journal.segments}
-            if self.journal.missing:
-                conditions["unfinished"] = f"{self.journal.done} are measured; go on with: {self._command()}"
+            if missing := self._missing:
+                done = f"{len(self.jobs) - missing} of {len(self.jobs)} jobs are measured"
+                conditions["unfinished"] = f"{done}; go on with: {self._command()}"
         return self.run.top_level(conditions)
+
+    @property
+    def _missing(self) -> int:
+        """How many jobs have groups of which nothing is known."""
+        return sum(any(job.group(name) not in self.run.groups for name in job.allocators) for job in self.jobs)
 
     def save(self, folder: Path, name: str, content: bytes) -> None:
         """Into a new file of `folder`, whole."""
@@ -129,10 +135,12 @@ class Session:
         journal = self.journal
         if journal is None:
             return
-        if self.saved is not None and not journal.missing:
+        if self.saved is not None and not self._missing:
             journal.remove()
-        else:
+        elif journal.path.exists():
             self.told.append(f"{journal.done} are kept in {journal.path}; go on with: {self._command()}")
+        else:
+            self.told.append(f"{journal.path} is gone: nothing is kept but what is shown here")
         journal.close()
         self.journal = None
 

@@ -105,10 +105,11 @@ class Launches:
         with self._open(_serve, (task, args), arms, launch) as worker:
             yield worker.ask
 
-    def prepare(self) -> None:
-        """Starts all servers, which import in the background."""
-        for server in self._servers:
-            server.ensure_running()
+    def prepare(self, launches: int = LAUNCHES) -> None:
+        """Starts so many servers, which import in the background. Where that fails, the tasks will say so."""
+        for server in self._servers[:launches]:
+            with suppress(OSError):
+                server.ensure_running()
 
     def wait(self) -> None:
         """Starts all servers, and returns when none imports any more."""
@@ -148,11 +149,13 @@ class Launches:
 
     def _end(self, process: BaseProcess, server: forkserver.ForkServer) -> None:
         """Ends the worker with whatever it started, also what has left its group: that has become the launch's."""
+        pid, launch = process.pid, server._forkserver_pid  # type: ignore[attr-defined]
         _end(process)
-        self._living.discard(process.pid or 0)
-        launch = server._forkserver_pid  # type: ignore[attr-defined]
-        if launch is not None and process.pid is not None:
+        self._living.discard(pid or 0)
+        if launch is not None and pid is not None:
             end_children(launch, self._living)
+        with suppress(ValueError):  # it cannot be killed
+            process.close()  # a failure that is kept would hold its descriptors
 
 
 class _Worker:

@@ -139,6 +139,13 @@ def test_disabled_benchmarks_check_contracts_and_save_nothing(tmp_path: Path) ->
     assert done.saved == []
 
 
+def test_what_is_typed_cannot_steer_the_terminal(tmp_path: Path) -> None:
+    done = type_in(tmp_path, *HERE, "--modes", "no_grad", "--freeze", "[!\x1b\r]*")
+    assert done.status == 0, done.output
+    assert len(done.results()) == 2
+    assert not set("\x1b\r\b") & set(done.output + done.saved[0].with_suffix(".md").read_text())
+
+
 def test_what_harms_is_told_before_the_first_job_and_saved(tmp_path: Path) -> None:
     done = type_in(tmp_path, *HERE, "--modes", "tracked", "--threads", str((os.cpu_count() or 1) + 1))
     text = "more threads than cores"
@@ -271,6 +278,8 @@ def test_a_finding_about_a_model_is_no_failure_but_a_run_that_measures_nothing_i
         (("--budget", "0"), "--budget 0: expected a number above 0"),
         (("--scenarios", "generation"), "--scenarios generation: runs models of its own"),
         (("--model", "nowhere.py:build"), "nowhere.py:build: there is no file nowhere.py"),
+        (("--model", "\x1b[31mnowhere.py:build"), "[31mnowhere.py:build: there is no file"),
+        (("--models", "\x1b[31mmlp"), "[31mmlp; choose from"),
         (("--device", "tpu"), "--device tpu: "),
         (("--benchmark-storage=file:///proc/nowhere",), "--benchmark-storage /proc/nowhere: runs cannot be saved there"),
     ],
@@ -280,6 +289,7 @@ def test_bad_input_is_a_usage_error_in_one_line(arguments: tuple[str, ...], expe
     assert done.status == 2
     (line,) = [line for line in done.output.splitlines() if line]
     assert expected in line
+    assert line.isprintable()
 
 
 def test_the_flag_tells_the_cases_from_the_suites_own_tests(tmp_path: Path) -> None:

@@ -93,6 +93,15 @@ def test_what_a_mode_leaves_behind_for_a_tracked_call_breaks_its_contract() -> N
     assert "a tracked call after inference_mode fails" in promise.reason
 
 
+def test_what_a_call_changes_for_the_next_one_is_told() -> None:
+    def careless(net: Net, x: torch.Tensor) -> torch.Tensor:
+        torch.set_num_threads(2)
+        return linear(net, x.mul_(1.5))
+
+    assert examined(careless).contract.changes == ["inputs", "the number of threads"]
+    assert examined().contract.changes == []
+
+
 def test_without_tracked_there_is_nothing_to_compare_with() -> None:
     found = examined(lambda net, x: net.linear(x) + torch.is_grad_enabled(), with_tracked=False)
     assert found.contract.holds

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from benchmarks.selfcheck import misbehaving
-from benchmarks.selfcheck.faults import long_run
+from benchmarks.selfcheck import faults, misbehaving, mutations, stand_ins
+from benchmarks.selfcheck.faults import Tried, long_run
 from benchmarks.selfcheck.misbehaving import CONTROL, LATE, MISBEHAVIOURS, broken_promise, exact_figures, outcome
 from benchmarks.selfcheck.mutations import mutated_files
 from benchmarks.workers import Launches
@@ -31,10 +33,41 @@ def test_a_model_that(workers: Launches, name: str, monkeypatch: pytest.MonkeyPa
 
 
 def test_mutated_files_give_an_answer_or_a_line() -> None:
-    tried, failures = mutated_files(100, seed=1)
-    assert (tried, failures) == (100, [])
+    mutated = mutated_files(100, seed=1)
+    assert (mutated.files, mutated.faults) == (100, [])
+
+
+def test_a_mutated_file_that_takes_too_much_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mutations, "LONGEST_SECONDS", 0.0)
+    monkeypatch.setattr(mutations, "peak_rss_bytes", lambda step: step() or 2**20)
+    mutated = mutated_files(1, seed=1)
+    assert mutated.longest_seconds > 0
+    assert [fault.rpartition(" s and ")[2] for fault in mutated.faults] == ["1 MiB"]
 
 
 def test_2000_jobs_leave_nothing_in_the_parent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "fsync", lambda _: None)
-    assert long_run(2000) == ""
+    (tried,) = long_run(2000)
+    assert (tried.times, tried.broken) == (2000, [])
+
+
+def test_what_a_long_run_leaves_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def leaking(folder: Path, jobs: list[Any]) -> None:
+        left.append((folder / "left").open("w"))
+
+    left: list[Any] = []
+    monkeypatch.setattr(stand_ins, "run_to_the_end", leaking)
+    (tried,) = long_run(1)
+    assert tried.broken[0].startswith("1 descriptors, 0 processes and ")
+
+
+def test_a_broken_promise_is_told_and_is_a_goal_that_is_missed(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = ("killed_where_something_is_written", "real_runs", "misbehaving_models", "mutated_files", "journal_cost")
+    for name in kept:
+        monkeypatch.setattr(faults, name, lambda *_, what=name: [Tried(what, 3, [])])
+    monkeypatch.setattr(faults, "long_run", lambda jobs: [Tried("a long run", jobs, [])])
+    assert faults.faults(quick=True).reached
+    monkeypatch.setattr(faults, "long_run", lambda jobs: [Tried("a long run", jobs, ["2 descriptors are left"])])
+    found = faults.faults(quick=True)
+    assert [str(goal) for goal in found.goals if not goal.reached] == ["MISSED  promises broken: a long run: 1 (at most 0)"]
+    assert found.notes == ["2 descriptors are left"]

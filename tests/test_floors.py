@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 EDGES = {"benchmarks.notebook", "benchmarks.guide", "benchmarks.selfcheck"}
 """They print."""
-SHARED = {"benchmarks.record", "benchmarks.intervals"}
+SHARED = {"benchmarks.record", "benchmarks.intervals", "benchmarks.saving"}
 """What measures and what analyses both use these."""
 
 

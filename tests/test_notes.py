@@ -133,6 +133,12 @@ def test_a_call_that_changes_other_buffers_than_tracked_is_said() -> None:
     assert notes(run(*group(), changing))[-1] == "a call changes other buffers than tracked's does: mlp tiny (forgot_eval)"
 
 
+def test_what_a_call_leaves_changed_for_the_next_one_is_said() -> None:
+    changing = group(contract=Contract(holds=True, changes=["inputs", "the number of threads"]))
+    said = "a call changes inputs and the number of threads, so that the calls of a loop are not alike: mlp tiny (tracked, no_grad)"
+    assert notes(run(*changing, *group(model="lstm")))[-1] == said
+
+
 def test_at_most_five_notes_are_shown_and_the_rest_is_counted() -> None:
     memory = Memory(unavailable={"saved_bytes": "lost"})
     everything = run(

@@ -15,7 +15,6 @@ from analysis.cases import COLUMNS
 from analysis.find import find_run
 from analysis.notes import notes
 from analysis.read import IDENTITY, Run, RunFile, RunFileError, read, read_all
-from benchmarks.journal import Journal
 from benchmarks.record import Contract, Interval, Kernels, Memory, ProcessReading, SavedBy
 from benchmarks.selfcheck import stand_ins
 
@@ -183,10 +182,7 @@ def test_many_runs_become_the_rows_of_each_in_turn(tmp_path: Path) -> None:
 
 def journal_of(folder: Path, done: int) -> Path:
     """Of a run that was left after so many of its three jobs."""
-    journal = Journal.begin(folder / "machine", stand_ins.jobs(3), {"torch": "2.13.0", "devices": {}}, "pytest --resume")
-    list(journal.kept(stand_ins.measured(journal.begun(journal.missing[:done]))))
-    journal.close()
-    return journal.path
+    return stand_ins.left_after(folder / "machine", stand_ins.jobs(3), done)
 
 
 def test_an_unfinished_run_is_read_and_says_so(tmp_path: Path) -> None:

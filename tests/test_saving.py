@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import platform
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -66,3 +69,20 @@ def test_a_run_that_is_overtaken_takes_the_next_number(tmp_path: Path, monkeypat
     monkeypatch.setattr(os, "link", overtaken)
     assert save_numbered(tmp_path, "run", b"ours") == tmp_path / "0002_run.json"
     assert (tmp_path / "0001_run.json").read_bytes() == b"another's"
+
+
+def test_what_a_killed_process_left_goes_and_what_others_write_is_let_be(tmp_path: Path) -> None:
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    here = platform.node()
+    living, elsewhere = f".gradtax-{os.getppid()}-abc@{here}", f".gradtax-{gone.pid}-abc@not-{here}"
+    for name in (f".gradtax-{gone.pid}-abc@{here}", living, elsewhere, f".gradtax-mine@{here}"):
+        (tmp_path / name).touch()
+    write_whole(tmp_path / "page.html", b"whole")
+    assert names(tmp_path) == sorted([living, elsewhere, f".gradtax-mine@{here}", "page.html"])
+
+
+def test_what_cannot_be_written_is_named(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="No such file or directory") as caught:
+        write_whole(tmp_path / "nowhere" / "page.html", b"")
+    assert caught.value.filename == str(tmp_path / "nowhere" / "page.html")

@@ -129,6 +129,9 @@ def test_the_exit_status_tells_whether_a_goal_was_missed(
     saved = json.loads((folder / "coverage.json").read_text())
     assert saved["read"] == [found]
     assert saved["goals"] == list(map(str, shown.goals))
+    machine, _, kept = (folder / "coverage.txt").read_text().partition("\n\n")
+    assert machine.startswith("selfcheck coverage: ")
+    assert said.startswith(kept)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -257,6 +258,44 @@ def test_nothing_outlives_the_process_that_was_killed_while_a_worker_hangs(tmp_p
     parent.wait()
     _, alive = psutil.wait_procs([*left, launch], timeout=30)
     assert alive == []
+
+
+def test_failures_that_are_kept_hold_no_descriptors(workers: Launches) -> None:
+    kept = [failure_of(workers, raises, ValueError("no such layer"))]
+    before = psutil.Process().num_fds()
+    for _ in range(3):
+        kept.append(failure_of(workers, dies_in, "tracked", os._exit, 1))
+        with pytest.raises(Failure) as caught, workers.serve(raises, ValueError("no such layer")) as ask:
+            ask(1)
+        kept.append(caught.value)
+    assert psutil.Process().num_fds() <= before
+
+
+def test_where_no_process_can_be_started_that_is_a_failure_and_no_error(workers: Launches) -> None:
+    workers.run(os.getpid)
+    usual, taken = resource.getrlimit(resource.RLIMIT_NOFILE), os.pipe()
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(taken), usual[1]))
+        Launches(timeout_seconds=60).prepare()
+        lost = failure_of(workers, os.getpid)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, usual)
+        for descriptor in taken:
+            os.close(descriptor)
+    assert lost.reason.startswith("no process could be started: OSError: [Errno 24] Too many open files")
+    assert workers.run(os.getpid) != os.getpid()
+
+
+def test_a_launch_that_is_killed_costs_the_task_that_ran_and_not_the_next(workers: Launches) -> None:
+    launch = psutil.Process(workers.run(whereabouts)[1])
+    with workers.serve(counts_from, 1) as ask:
+        assert ask(1) == 2
+        launch.kill()
+        while launch.status() != psutil.STATUS_ZOMBIE:
+            pass
+        with pytest.raises(Failure, match="the process "):
+            ask(1)
+    assert workers.run(whereabouts)[1] not in (launch.pid, os.getpid())
 
 
 def test_a_worker_may_have_so_much_memory_and_no_more() -> None:

@@ -12,7 +12,7 @@ from torch import nn
 from benchmarks.failure import Failure, describe, is_out_of_memory
 from benchmarks.measure.saved import CannotRecord, histories, record_saved
 from benchmarks.models.workload import seeded, tensors
-from benchmarks.modes import Mode, Step
+from benchmarks.modes import TRACKED, Mode, Step
 from benchmarks.record import Broken, Contract
 
 
@@ -28,6 +28,7 @@ class Observation:
     saved: int | None
     left_grad_enabled: bool
     changed_buffers: list[str]
+    changed_inputs: bool = False
 
 
 def observe(step: Step, module: nn.Module, inputs: Iterable[torch.Tensor] = ()) -> Observation:
@@ -42,6 +43,7 @@ def observe(step: Step, module: nn.Module, inputs: Iterable[torch.Tensor] = ()) 
 def _observe(step: Step, module: nn.Module, inputs: list[torch.Tensor], *, record: bool) -> Observation:
     with preserved(module, inputs), torch.enable_grad():
         before = {name: buffer.clone() for name, buffer in module.named_buffers()}
+        given = [(tensor, tensor.detach().clone()) for tensor in inputs if not isinstance(tensor, nn.Parameter)]
         output, saved = record_saved(step) if record else (step(), None)
         try:
             held = tensors(output)
@@ -57,6 +59,7 @@ def _observe(step: Step, module: nn.Module, inputs: list[torch.Tensor], *, recor
             None if saved is None else len(saved),
             left_grad_enabled,
             changed,
+            changed_inputs=any(not equal_bits([tensor], [value]) for tensor, value in given),
         )
 
 
@@ -79,7 +82,8 @@ def check_contract(mode: Mode, seen: Observation, reference: Observation | None)
         broken.append(Broken("grad_mode", "gradients were left off after the call"))
     difference = _difference(seen.output, reference.output) if reference is not None and mode.same_output else None
     if difference:
-        broken.append(Broken("same_output", f"the output differs from tracked's: {difference}"))
+        whose = "from call to call" if mode.name == TRACKED.name else "from tracked's"
+        broken.append(Broken("same_output", f"the output differs {whose}: {difference}"))
     return Contract(holds=not broken, broken=broken, changed_buffers=seen.changed_buffers)
 
 

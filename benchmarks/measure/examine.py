@@ -7,8 +7,10 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
+
+import torch
 
 from benchmarks import allocator
 from benchmarks.device import device_named
@@ -64,6 +66,8 @@ def examine(job: Job, mode_name: str, with_tracked: bool, own_process: bool, cal
             contract = Contract(holds=False, broken=[reference], changed_buffers=seen.changed_buffers)
         else:
             contract = check_contract(subject.mode, seen, reference)
+        changes = {"inputs": seen.changed_inputs, "the number of threads": torch.get_num_threads() != job.effort.threads}
+        contract = replace(contract, changes=[what for what, changed in changes.items() if changed])
         kernels, memory = Kernels(same_as_tracked=None), None
         if contract.holds and not calls_only:
             ran = subject.operators()

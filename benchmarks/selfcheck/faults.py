@@ -12,20 +12,24 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-from benchmarks.journal import unfinished
+from benchmarks.group import measure
+from benchmarks.journal import Journal
+from benchmarks.options import Effort, RunOptions
+from benchmarks.plan import plan
 from benchmarks.record import from_lines
-from benchmarks.selfcheck import misbehaving, stand_ins
-from benchmarks.selfcheck.findings import Findings, Goal, table
+from benchmarks.selfcheck import misbehaving, mutations, stand_ins
+from benchmarks.selfcheck.findings import Findings, Goal, progress, table
 from benchmarks.selfcheck.misbehaving import CONTROL, LATE, MISBEHAVIOURS
-from benchmarks.selfcheck.mutations import mutated_files
+from benchmarks.workers import Launches
 
 ROOT = Path(__file__).parents[2]
 _RUN = (
@@ -33,37 +37,48 @@ _RUN = (
     "--allocator", "pages_kept", "--budget", "0.2", "--processes", "2",
 )  # fmt: skip
 _EXACT = ("peak_tensor_bytes", "held_tensor_bytes", "saved_bytes")
+_TIMEOUT_SECONDS = 60.0
 _GROWTH_BYTES = 16 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
 class Tried:
-    """How often something was tried, and what broke a promise."""
+    """How often something was tried, the times that broke a promise, and figures of it that have a goal."""
 
     what: str
     times: int
-    broken: list[str]
+    broken: Sequence[str]
+    goals: Sequence[Goal] = ()
 
 
 def faults(*, quick: bool = False) -> Findings:
-    tried = [
-        killed_where_something_is_written(),
-        killed_at_random(3 if quick else 50),
-        full_disks((4096,) if quick else (4096, 8192, 16384, 32768)),
-        *misbehaving_models(list(MISBEHAVIOURS)[:6] if quick else list(MISBEHAVIOURS)),
-        Tried("mutated files through every analysis", *mutated_files(300 if quick else 10_000, seed=0)),
-        Tried("stand-in jobs in one run, by what they leave in the parent", 2000, [text for text in [long_run(2000)] if text]),
-    ]
+    names = list(MISBEHAVIOURS)[:6] if quick else list(MISBEHAVIOURS)
+    checks: dict[str, Callable[[], Iterator[Tried]]] = {
+        "kills where something is written": killed_where_something_is_written,
+        "kills at random moments, full disks": partial(
+            real_runs, *((3, (4096,)) if quick else (50, (4096, 8192, 16384, 32768)))
+        ),
+        "misbehaving models": partial(misbehaving_models, names),
+        "mutated files": partial(mutated_files, 300 if quick else 10_000),
+        "a long run": partial(long_run, 2000),
+        "the journal's cost": partial(journal_cost, Effort(budget=0.2, processes=1) if quick else Effort()),
+    }
+    tried: list[Tried] = []
+    with progress(len(checks), 150.0 if quick else 3000.0) as begin:
+        for name, check in checks.items():
+            begin(name)
+            tried += check()
     rows = [[one.what, str(one.times), str(one.times - len(one.broken)), str(len(one.broken))] for one in tried]
+    goals = [Goal(f"promises broken: {one.what}", len(one.broken), 0, form=".0f") for one in tried]
     return Findings(
         [table("What was tried, and what became of it", ["tried", "times", "as promised", "not"], rows)],
         [text for one in tried for text in one.broken[:5]],
-        [Goal(f"promises broken: {one.what}", len(one.broken), 0, form=".0f") for one in tried],
+        [*goals, *(goal for one in tried for goal in one.goals)],
         {"tried": [[one.what, one.times, one.broken] for one in tried]},
     )
 
 
-def killed_where_something_is_written() -> Tried:
+def killed_where_something_is_written() -> Iterator[Tried]:
     """A run of stand-in jobs, ended before and after each change of the disk, and gone on with."""
     jobs, broken, times = stand_ins.jobs(3), [], 0
     with tempfile.TemporaryDirectory() as name:
@@ -71,35 +86,56 @@ def killed_where_something_is_written() -> Tried:
         for before in (True, False):
             call = 1
             while stand_ins.killed_at(folder := Path(name) / f"{call}{before}", jobs, call, before=before):
-                if stand_ins.groups_of(stand_ins.gone_on_with(folder, jobs)) != whole:
-                    broken.append(f"killed {'before' if before else 'after'} change {call} of the disk: another result")
+                wrong = [] if stand_ins.groups_of(stand_ins.gone_on_with(folder, jobs)) == whole else ["another result"]
+                files = {path.name: path.read_bytes() for path in folder.iterdir()}
+                if not {"0001_run.json"} <= set(files) <= {"0001_run.json", "0001_run.md"}:
+                    wrong.append(f"left behind: {', '.join(files)}")
+                if files.get("0001_run.md", stand_ins.TABLE) != stand_ins.TABLE:
+                    wrong.append("half a table")
+                broken += _told(f"killed {'before' if before else 'after'} change {call} of the disk", wrong)
                 call, times = call + 1, times + 1
-    return Tried("kill -9 before and after each change of the disk", times, broken)
+    yield Tried("kill -9 before and after each change of the disk", times, broken)
 
 
-def killed_at_random(times: int) -> Tried:
-    """A real run, killed at random moments and resumed: nothing is left running, at most one job is measured again, bytes are equal."""
-    moments = random.Random(0)
-    broken: list[str] = []
+def real_runs(kills: int, limits: Sequence[int]) -> Iterator[Tried]:
+    """Killed at random moments, or with files that may not grow beyond so many bytes, and gone on with.
+
+    Nothing is left running, at most one job is measured again, and its bytes are those of a run that nothing stopped.
+    """
+    moments, killed, full, most_lost = random.Random(0), [], [], 0
     with tempfile.TemporaryDirectory() as name:
         begin = time.monotonic()
-        whole = _finished(Path(name) / "whole")
+        expected = _finished(Path(name) / "whole")
         seconds = time.monotonic() - begin
-        for number in range(times):
-            moment = moments.uniform(0.1, 0.95) * seconds
-            broken += [
-                f"killed after {moment:.1f} s: {fault}" for fault in _killed_after(moment, Path(name) / str(number), whole)
-            ]
-    return Tried("kill -9 of a real run at random moments", times, broken)
+        for number in range(kills):
+            moment, folder = moments.uniform(0.1, 0.95) * seconds, Path(name) / str(number)
+            left = _killed_after(moment, folder)
+            lost, wrong = _gone_on_with(folder, expected)
+            most_lost = max(most_lost, lost)
+            killed += _told(f"killed after {moment:.1f} s", [*([f"{left} processes are left"] if left else []), *wrong])
+        for limit in limits:
+            folder = Path(name) / f"{limit} bytes"
+            full += _told(folder.name, [*_stopped_by_a_limit(limit, folder), *_gone_on_with(folder, expected)[1]])
+    goal = Goal("jobs that a kill lost, at most", most_lost, 1, form=".0f")
+    yield Tried("kill -9 of a real run at random moments", kills, killed, [goal])
+    yield Tried("files of a real run that may not grow any more", len(limits), full)
+
+
+def _told(when: str, wrong: Sequence[str]) -> list[str]:
+    return [f"{when}: {'; '.join(wrong)}"] if wrong else []
 
 
 def _command(folder: Path, *more: str) -> list[str]:
-    return [sys.executable, *_RUN, f"--benchmark-storage=file://{folder}", *more]
+    return [sys.executable, "-B", *_RUN, f"--benchmark-storage=file://{folder}", *more]
 
 
-def _finished(folder: Path, *more: str) -> dict[str, Any]:
-    """The exact figures of a run that is let end. Raises CalledProcessError."""
-    subprocess.run(_command(folder, *more), cwd=ROOT, check=True, capture_output=True)
+def _ended(folder: Path, *more: str, **how: Any) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(_command(folder, *more), cwd=ROOT, check=False, capture_output=True, text=True, **how)
+
+
+def _finished(folder: Path) -> dict[str, Any]:
+    """The exact figures of a run that is let end."""
+    _ended(folder).check_returncode()
     return _figures(folder)
 
 
@@ -109,94 +145,111 @@ def _figures(folder: Path) -> dict[str, Any]:
     return {json.dumps(one["case"]): [one["memory"][name] for name in _EXACT] for one in results}
 
 
-def _killed_after(seconds: float, folder: Path, whole: dict[str, Any]) -> Iterator[str]:
-    """What is not as promised after a kill at that moment."""
+def _killed_after(seconds: float, folder: Path) -> int:
+    """How many processes of a run are left some seconds after it was killed."""
     run = subprocess.Popen(_command(folder), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     with suppress(subprocess.TimeoutExpired):
         run.wait(seconds)
     family = psutil.Process(run.pid).children(recursive=True) if run.poll() is None else []
     run.kill()
     run.wait()
-    _, alive = psutil.wait_procs(family, timeout=15)
-    if alive:
-        yield f"{len(alive)} processes are left"
-    journals = unfinished(next(folder.glob("*"), folder))
-    lines = from_lines(journals[0].read_bytes())[0] if journals else []
-    if not lines:  # before the first job, or after the last
-        figures = _figures(folder) if list(folder.glob("*/*.json")) else _finished(folder)
-    else:
-        resumed = subprocess.run(_command(folder, "--resume"), cwd=ROOT, check=False, capture_output=True, text=True)
-        done, begun = (sum(line.kind == kind for line in lines) for kind in ("done", "begun"))
+    return len(psutil.wait_procs(family, timeout=15)[1])
+
+
+def _stopped_by_a_limit(limit: int, folder: Path) -> Iterator[str]:
+    """What is not as promised where files may have so many bytes."""
+    ended = _ended(folder, preexec_fn=partial(resource.setrlimit, resource.RLIMIT_FSIZE, (limit, limit)))
+    said = ended.stdout + ended.stderr
+    if "Traceback" in said or "INTERNALERROR" in said:
+        yield "a traceback"
+    if "File too large" not in said or not ended.returncode:
+        yield "it is not told"
+    if list(folder.glob("*/*.json")):
+        yield "a saved file"
+
+
+def _gone_on_with(folder: Path, expected: Mapping[str, Any]) -> tuple[int, list[str]]:
+    """How many jobs were lost, and what is not as promised once the run was resumed; it is begun anew where no job had begun."""
+    wrong, begun, done = [], 0, 0
+    journal = next((path for path in folder.glob("*/.unfinished_*")), None)
+    if journal:
+        lines, _, _ = from_lines(journal.read_bytes())
+        begun, done = (sum(line.kind == kind for line in lines) for kind in ("begun", "done"))
+        resumed = _ended(folder, "--resume")
         again = re.search(r"\[1/(\d+)\]", resumed.stdout)
-        if begun - done > 1 or (int(again[1]) if again else 0) != lines[0].payload["jobs"] - done:
-            yield f"{begun} jobs begun, {done} kept, {again and again[1]} measured after it"
-        if resumed.returncode:
-            yield f"--resume ended with {resumed.returncode}: {resumed.stdout[-200:]}"
-            return
-        figures = _figures(folder)
-    if figures != whole:
-        yield "other exact figures"
+        if (int(again[1]) if again else 0) != lines[0].payload["jobs"] - done:
+            wrong.append(f"{done} jobs kept, {again and again[1]} measured after it")
+        if resumed.returncode and "there is nothing to resume" not in resumed.stdout + resumed.stderr:
+            return begun - done, [*wrong, f"--resume ended with {resumed.returncode}: {resumed.stdout[-200:]}"]
+    elif not list(folder.glob("*/*.json")):
+        _finished(folder)
+    if _figures(folder) != expected:
+        wrong.append("other exact figures")
     if left := [path.name for path in folder.glob("*/.*")]:
-        yield f"left behind: {', '.join(left)}"
+        wrong.append(f"left behind: {', '.join(left)}")
+    return begun - done, wrong
 
 
-def full_disks(limits: tuple[int, ...]) -> Tried:
-    """A real run whose files may have so many bytes, and then go on without a limit."""
-    broken: list[str] = []
-    with tempfile.TemporaryDirectory() as name:
-        for limit in limits:
-            folder = Path(name) / str(limit)
-
-            def limited(size: int = limit) -> None:
-                resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
-
-            command = [sys.executable, "-B", *_command(folder)[1:]]
-            ended = subprocess.run(command, cwd=ROOT, preexec_fn=limited, check=False, capture_output=True, text=True)
-            if "Traceback" in ended.stdout + ended.stderr or "INTERNALERROR" in ended.stdout:
-                broken.append(f"{limit} bytes: a traceback")
-            if "File too large" not in ended.stdout + ended.stderr:
-                broken.append(f"{limit} bytes: it is not told")
-            if list(folder.glob("*/*.json")):
-                broken.append(f"{limit} bytes: a saved file")
-            journal = unfinished(next(folder.glob("*"), folder))
-            if journal and journal[0].stat().st_size:
-                with suppress(subprocess.CalledProcessError):
-                    _finished(folder, "--resume")
-                if not list(folder.glob("*/*.json")):
-                    broken.append(f"{limit} bytes: it cannot be gone on with")
-    return Tried("files of a real run that may not grow any more", len(limits), broken)
-
-
-def misbehaving_models(names: list[str]) -> Iterator[Tried]:
+def misbehaving_models(names: Sequence[str]) -> Iterator[Tried]:
     """Each in workers, and a control after each."""
-    launches = misbehaving.workers(60)
+    launches = misbehaving.workers(_TIMEOUT_SECONDS)
     expected = misbehaving.exact_figures(misbehaving.outcome(CONTROL, launches))
     wrong, changed = [], []
     for name in names:
-        launches._timeout_seconds = 3 if LATE in MISBEHAVIOURS[name].statuses else 60
+        launches._timeout_seconds = 3 if LATE in MISBEHAVIOURS[name].statuses else _TIMEOUT_SECONDS
         wrong.append(misbehaving.broken_promise(name, misbehaving.outcome(name, launches)))
-        launches._timeout_seconds = 60
+        launches._timeout_seconds = _TIMEOUT_SECONDS
         if misbehaving.exact_figures(misbehaving.outcome(CONTROL, launches)) != expected:
             changed.append(f"{name}: other bytes in the next job")
-    yield Tried("models that misbehave, by their rows", len(names), [text for text in wrong if text])
+    launches.close()
+    yield Tried("models that misbehave, by their rows", len(names), list(filter(None, wrong)))
     yield Tried("models that misbehave, by the exact figures of the next job", len(names), changed)
 
 
-def long_run(times: int) -> str:
-    """What so many stand-in jobs leave in this process: descriptors, children or memory; empty where nothing is left."""
+def mutated_files(number: int) -> Iterator[Tried]:
+    mutated = mutations.mutated_files(number, seed=0)
+    seconds = Goal("seconds that a mutated file took, at most", mutated.longest_seconds, mutations.LONGEST_SECONDS, form=".2f")
+    memory = Goal("MiB that a mutated file took, at most", mutated.most_bytes / 2**20, mutations.MOST_BYTES / 2**20, form=".0f")
+    yield Tried("mutated files through every analysis", mutated.files, mutated.faults, [seconds, memory])
 
-    def jobs_in_a_run(number: int) -> None:
+
+def long_run(jobs: int) -> Iterator[Tried]:
+    """So many stand-in jobs in one run, by what they leave in this process: descriptors, children or memory."""
+
+    def run() -> None:
         with tempfile.TemporaryDirectory() as folder:
-            chosen = stand_ins.jobs(number)
-            stand_ins.run_to_the_end(Path(folder), chosen)
+            stand_ins.run_to_the_end(Path(folder), stand_ins.jobs(jobs))
+        gc.collect()
+
+    def held() -> tuple[int, int, int]:
+        return process.num_fds(), len(process.children()), process.memory_info().rss
 
     process = psutil.Process()
-    jobs_in_a_run(times)  # what is kept for good, such as compiled codecs, is there after the first
-    gc.collect()
-    before = process.num_fds(), len(process.children()), process.memory_info().rss
-    jobs_in_a_run(times)
-    gc.collect()
-    after = process.num_fds(), len(process.children()), process.memory_info().rss
-    left = [*(name for name, old, new in zip(("descriptors", "processes"), before, after, strict=False) if new > old)]
-    grown = after[2] - before[2]
-    return ", ".join([*left, *([f"{grown / 2**20:.0f} MiB"] if grown > _GROWTH_BYTES else [])])
+    run()  # what is kept for good, such as compiled codecs, is there after the first
+    before = held()
+    run()
+    descriptors, children, grown = (now - then for now, then in zip(held(), before, strict=True))
+    leaks = descriptors > 0 or children > 0 or grown > _GROWTH_BYTES
+    left = f"{descriptors} descriptors, {children} processes and {grown / 2**20:.0f} MiB are left"
+    yield Tried("stand-in jobs in one run, by what they leave in the parent", jobs, [left] if leaks else [])
+
+
+def journal_cost(effort: Effort) -> Iterator[Tried]:
+    """The time that the journal takes for a job, over the time that the job took: the shortest of a default run's."""
+    (job,) = plan(RunOptions(models=("mlp",), sizes=("tiny",), device=("cpu",), effort=effort))
+    launches = Launches(_TIMEOUT_SECONDS)
+    launches.wait()
+    begin = time.perf_counter()
+    groups = list(measure(job, launches))
+    job_seconds = time.perf_counter() - begin
+    launches.close()
+    times = 100
+    with tempfile.TemporaryDirectory(dir=ROOT / "results") as folder:  # /tmp may be memory
+        journal = Journal.begin(Path(folder), [job], {}, "")
+        begin = time.perf_counter()
+        for _ in journal.begun([job] * times):
+            list(journal.kept(groups))
+        seconds = (time.perf_counter() - begin) / times
+        journal.close()
+    told = f"the journal's share of a job's time ({seconds * 1e3:.1f} ms of {job_seconds:.1f} s)"
+    yield Tried("journal lines of a real job", times, [], [Goal(told, seconds / job_seconds, 0.01)])

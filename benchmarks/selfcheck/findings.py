@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -49,19 +50,26 @@ class Findings:
     def show(self) -> list[Goal]:
         """Prints everything, each goal as soon as it is known, and returns the goals."""
         goals = []
-        for text in filter(None, (*self.tables, "\n".join(f"- {note}" for note in self.notes))):
+        for text in self._above:
             print(text, end="\n\n")  # noqa: T201 - a command's
         for goal in self.goals:
             print(goal, flush=True)  # noqa: T201
             goals.append(goal)
         return goals
 
+    @property
+    def _above(self) -> list[str]:
+        return [*self.tables, *(["\n".join(f"- {note}" for note in self.notes)] if self.notes else [])]
+
     def save(self, name: str, goals: Sequence[Goal]) -> Path:
-        """Writes readings and goals to FOLDER as `name`.json, in the place of an earlier one. Raises OSError."""
-        whole = {"machine": machine_facts(("cpu",)), "goals": list(map(str, goals)), **self.readings}
+        """Writes readings and goals to FOLDER as `name`.json, and what was shown as `name`.txt, in the place of earlier ones. Raises OSError."""
+        machine, told = machine_facts(("cpu",)), list(map(str, goals))
         FOLDER.mkdir(parents=True, exist_ok=True)
         path = FOLDER / f"{name}.json"
+        whole = {"machine": machine, "goals": told, **self.readings}
         write_whole(path, msgspec.json.format(msgspec.json.encode(whole, enc_hook=str)))
+        where = f"selfcheck {name}: {machine['devices']['cpu']['cores']} cores, torch {machine['torch']}, {datetime.now(UTC):%Y-%m-%d}"
+        write_whole(path.with_suffix(".txt"), "\n\n".join([where, *self._above, "\n".join(told) + "\n"]).encode())
         return path
 
 

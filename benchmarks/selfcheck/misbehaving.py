@@ -14,6 +14,8 @@ import time
 import warnings
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from functools import reduce
+from itertools import count
 from typing import Any
 
 import torch
@@ -39,13 +41,13 @@ class Misbehaviour:
     It returns the output, or None for the layer's. `mode` is the one that misbehaves, None where all do.
     """
 
-    call: Callable[[nn.Module, torch.Tensor, torch.Tensor], Any]
+    call: Callable[..., Any]
     statuses: Collection[str]
     mode: str | None = None
 
 
 class Model(nn.Module):
-    def __init__(self, call: Callable[[nn.Module, torch.Tensor, torch.Tensor], Any]) -> None:
+    def __init__(self, call: Callable[..., Any]) -> None:
         super().__init__()
         self.layer = nn.Linear(8, 8)
         self.calls = 0
@@ -58,24 +60,16 @@ class Model(nn.Module):
         return output if returned is None else returned
 
 
-def _segfaults(*_: Any) -> None:
-    ctypes.string_at(0)
-
-
-def _leaves(*_: Any) -> None:
-    sys.exit(0)
-
-
 def _raises(error: BaseException, at_call: int = 1) -> Callable[..., None]:
-    calls = 0
-
-    def call(*_: Any) -> None:
-        nonlocal calls
-        calls += 1
-        if calls >= at_call:
+    def call(model: Model, *_: Any) -> None:
+        if model.calls >= at_call:
             raise error
 
     return call
+
+
+def _replaces(owner: Any, name: str, value: Any) -> Callable[..., None]:
+    return lambda *_: setattr(owner, name, value)
 
 
 def _loops(*_: Any) -> None:
@@ -86,12 +80,6 @@ def _loops(*_: Any) -> None:
 def _loops_without_grad(*_: Any) -> None:
     while not torch.is_grad_enabled():
         pass
-
-
-def _fills_memory(*_: Any) -> None:
-    held = []
-    while True:
-        held.append(torch.empty(2**26))
 
 
 def _changes_grad_mode(*_: Any) -> None:
@@ -110,7 +98,7 @@ def _changes_much(*_: Any) -> None:
     gc.disable()
 
 
-def _prints(model: Any, *_: Any) -> None:
+def _prints(model: Model, *_: Any) -> None:
     if model.calls == 1:
         sys.stdout.write("x" * 50_000_000)
         os.write(2, b"y" * 50_000_000)
@@ -121,50 +109,35 @@ def _closes_standard_files(*_: Any) -> None:
         file.close()
 
 
-def _starts_threads_and_children(model: Any, *_: Any) -> None:
+def _starts_threads_and_children(model: Model, *_: Any) -> None:
     if model.calls == 1:
         threading.Thread(target=threading.Event().wait).start()
         subprocess.Popen([sys.executable, "-S", "-c", "import signal; signal.pause()"], start_new_session=True)
 
 
-def _replaces_no_grad(*_: Any) -> None:
-    torch.no_grad = torch.enable_grad  # type: ignore[assignment,misc]
-
-
-def _replaces_the_clock(*_: Any) -> None:
-    time.perf_counter = lambda: 0.0
-
-
-def _deletes_parameters(model: Any, *_: Any) -> None:
-    del model.layer.weight
-
-
-def _nested(_: Any, __: Any, output: torch.Tensor) -> Any:
-    nested: Any = output
-    for _ in range(2000):
-        nested = [nested]
-    return nested
-
-
-def _cyclic(_: Any, __: Any, output: torch.Tensor) -> Any:
+def _returns_a_cycle(_: Any, __: Any, output: torch.Tensor) -> Any:
     cycle: list[Any] = [output]
     cycle.append(cycle)
     return cycle
+
+
+def _nothing(*_: Any) -> None:
+    """What is unusual is the model itself."""
 
 
 CONTROL = "behaves"
 MISBEHAVIOURS: dict[str, Misbehaviour] = {
     CONTROL: Misbehaviour(lambda _, __, output: output.relu(), {MEASURED}),
     "aborts": Misbehaviour(lambda *_: os.abort(), {CRASHED}),
-    "segfaults": Misbehaviour(_segfaults, {CRASHED}),
+    "segfaults": Misbehaviour(lambda *_: ctypes.string_at(0), {CRASHED}),
     "ends_its_process": Misbehaviour(lambda *_: os._exit(0), {CRASHED}),
-    "leaves_the_program": Misbehaviour(_leaves, {CRASHED}),
+    "leaves_the_program": Misbehaviour(_raises(SystemExit(0)), {CRASHED}),
     "interrupts": Misbehaviour(_raises(KeyboardInterrupt()), {CRASHED}),
     "sends_a_real_time_signal": Misbehaviour(lambda *_: os.kill(os.getpid(), signal.SIGRTMIN + 3), {CRASHED}),
     "loops": Misbehaviour(_loops, {LATE}),
     "loops_without_grad": Misbehaviour(_loops_without_grad, {LATE}, NO_GRAD.name),
     "asks_for_100_gb": Misbehaviour(lambda *_: torch.ones(25 * 10**9), {NO_MEMORY}),
-    "fills_memory": Misbehaviour(_fills_memory, {NO_MEMORY}),
+    "fills_memory": Misbehaviour(lambda *_: [torch.empty(2**26) for _ in count()], {NO_MEMORY}),
     "raises": Misbehaviour(_raises(ValueError("no")), {CRASHED}),
     "raises_at_its_50th_call": Misbehaviour(_raises(ValueError("no"), 50), {CRASHED}),
     "returns_nan": Misbehaviour(lambda _, __, output: output * float("nan"), {MEASURED}),
@@ -175,14 +148,16 @@ MISBEHAVIOURS: dict[str, Misbehaviour] = {
     "prints": Misbehaviour(_prints, {MEASURED}),
     "closes_standard_files": Misbehaviour(_closes_standard_files, {MEASURED}),
     "starts_threads_and_children": Misbehaviour(_starts_threads_and_children, {MEASURED}),
-    "replaces_no_grad": Misbehaviour(_replaces_no_grad, {MEASURED, BROKEN}),
-    "replaces_the_clock": Misbehaviour(_replaces_the_clock, {MEASURED}),
-    "deletes_parameters": Misbehaviour(_deletes_parameters, {CRASHED, BROKEN}),
+    "replaces_no_grad": Misbehaviour(_replaces(torch, "no_grad", torch.enable_grad), {MEASURED, BROKEN}),
+    "replaces_the_clock": Misbehaviour(_replaces(time, "perf_counter", lambda: 0.0), {MEASURED}),
+    "deletes_parameters": Misbehaviour(lambda model, *_: model.layer._parameters.clear(), {CRASHED, BROKEN}),
     "frees_its_input": Misbehaviour(lambda _, values, __: values.untyped_storage().resize_(0), {CRASHED, BROKEN}),
     "returns_a_generator": Misbehaviour(lambda _, __, output: (row for row in output), {UNSUPPORTED}),
     "returns_no_tensor": Misbehaviour(lambda *_: object(), {UNSUPPORTED}),
-    "returns_2000_nested_lists": Misbehaviour(_nested, {MEASURED, UNSUPPORTED}),
-    "returns_a_cycle": Misbehaviour(_cyclic, {MEASURED, UNSUPPORTED}),
+    "returns_2000_nested_lists": Misbehaviour(
+        lambda _, __, output: reduce(lambda inner, _: [inner], range(2000), output), {MEASURED, UNSUPPORTED}
+    ),
+    "returns_a_cycle": Misbehaviour(_returns_a_cycle, {MEASURED, UNSUPPORTED}),
     "returns_its_input": Misbehaviour(lambda _, values, output: (values, output), {MEASURED}),
     "changes_its_input": Misbehaviour(lambda _, values, output: values.mul_(2) * 0 + output, {MEASURED}),
     "is_complex": Misbehaviour(lambda _, __, output: torch.complex(output, output), {MEASURED}),
@@ -190,9 +165,9 @@ MISBEHAVIOURS: dict[str, Misbehaviour] = {
     "is_quantized": Misbehaviour(
         lambda _, __, output: torch.quantize_per_tensor(output.detach(), 0.1, 0, torch.qint8), {MEASURED, UNSUPPORTED, BROKEN}
     ),
-    "is_lazy": Misbehaviour(lambda *_: None, {MEASURED}),
-    "cannot_be_copied": Misbehaviour(lambda *_: None, {MEASURED, UNSUPPORTED}),
-    "has_20000_parameters_with_hostile_names": Misbehaviour(lambda *_: None, {MEASURED}),
+    "is_lazy": Misbehaviour(_nothing, {MEASURED}),
+    "cannot_be_copied": Misbehaviour(_nothing, {MEASURED, UNSUPPORTED}),
+    "has_20000_parameters_with_hostile_names": Misbehaviour(_nothing, {MEASURED}),
 }
 
 

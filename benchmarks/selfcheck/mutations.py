@@ -7,52 +7,79 @@ import random
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.record import GroupResult, Line, to_json, to_line
+from benchmarks.measure.memory import peak_rss_bytes
+from benchmarks.record import from_lines, to_line
 from benchmarks.selfcheck import stand_ins
 
-LONGEST_SECONDS = 10.0
+RUN = Path(__file__).parents[2] / "results" / "reference" / "cpu.json"
+LONGEST_SECONDS, MOST_BYTES = 10.0, 500 * 2**20
 _VALUES: tuple[Any, ...] = (
     None, True, 0, -1, 2**63, 10**30, 1e308, 5e-324, -0.5, "", "tracked", "\x1b[31m\u202e\x00", "<script>", "=1+1", "x" * 10_000, [], {}, [[]],
     {"low": 1},
 )  # fmt: skip
 
 
-def mutated_files(number: int, seed: int) -> tuple[int, list[str]]:
-    """How many files were tried, and what each gave that is neither an answer nor a line, or took too long."""
-    chance, faults = random.Random(seed), []
-    groups = list(stand_ins.measured(stand_ins.jobs(2)))
-    documents = {".json": _saved(groups), ".jsonl": _journal(groups)}
-    with tempfile.TemporaryDirectory() as folder:
-        base = Path(folder) / "0001_base.json"
-        base.write_text(json.dumps(documents[".json"]))
-        for count in range(number):
-            ending = chance.choice((".json", ".json", ".jsonl"))
-            path = Path(folder) / f"0002_mutated{ending}"
-            path.write_bytes(_mutated(documents[ending], chance))
+@dataclass(slots=True)
+class Mutated:
+    """What became of mutated files: `faults` are those that gave neither an answer nor a line, or took too much."""
+
+    files: int = 0
+    faults: list[str] = field(default_factory=list)
+    longest_seconds: float = 0.0
+    most_bytes: int = 0
+    """By which one file made the process grow; 0 where that cannot be told."""
+
+
+def mutated_files(number: int, seed: int) -> Mutated:
+    """Tries so many, drawn from a part of the reference run and from a journal."""
+    chance, tried = random.Random(seed), Mutated()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        base = folder / "0001_base.json"
+        base.write_bytes(_as_saved(run := _part_of(RUN)))
+        lines, _, _ = from_lines(stand_ins.left_after(folder, stand_ins.jobs(3), 2).read_bytes())
+        journal = [line.payload for line in lines]
+
+        def as_journal(payloads: Any) -> bytes:
+            return b"".join(to_line(replace(line, payload=payload)) for line, payload in zip(lines, payloads, strict=False))
+
+        kinds: tuple[tuple[str, Any, Callable[[Any], bytes]], ...] = (
+            (".json", run, _as_saved),
+            (".jsonl", journal, as_journal),
+        )
+        tried.faults += _faults(base, base, whole=True)  # imports what is needed, which is no file's own time
+        for tried.files in range(1, number + 1):
+            ending, document, written = chance.choices(kinds, weights=(2, 1))[0]
+            path = folder / f"0002_mutated{ending}"
+            path.write_bytes(_mutated(document, written, chance))
+            faults: list[str] = []
             begin = time.monotonic()
-            fault = _fault(path, base, whole=count % 20 == 0)
-            if not fault and time.monotonic() - begin > LONGEST_SECONDS:
-                fault = f"{time.monotonic() - begin:.0f} s"
-            faults += [f"file {count} of seed {seed}: {fault}"] if fault else []
-    return number, faults
+            grown = peak_rss_bytes(lambda: faults.extend(_faults(path, base, whole=tried.files % 20 == 0))) or 0  # noqa: B023
+            seconds = time.monotonic() - begin
+            if seconds > LONGEST_SECONDS or grown > MOST_BYTES:
+                faults.append(f"{seconds:.0f} s and {grown / 2**20:.0f} MiB")
+            tried.longest_seconds, tried.most_bytes = max(tried.longest_seconds, seconds), max(tried.most_bytes, grown)
+            tried.faults += [f"file {tried.files} of seed {seed}: {fault}" for fault in faults[:1]]
+    return tried
 
 
-def _fault(path: Path, base: Path, *, whole: bool) -> str:
-    """The error that is no line, or the control character that came through; the slow outputs only if `whole`."""
+def _faults(path: Path, base: Path, *, whole: bool) -> Iterator[str]:
+    """An error that is no line, or a control character that came through; the slow outputs only if `whole`."""
     from analysis.read import AnalysisError  # pandas, which the other checks do without
 
     try:
         for text in _outputs(path, base, whole=whole):
             if any(not character.isprintable() and character != "\n" for character in text):
-                return "a control character in the output"
+                yield "a control character in the output"
     except AnalysisError as error:
-        return "" if str(error).isprintable() and len(str(error)) < 2000 else f"an error of {len(str(error))} characters"
+        if not str(error).isprintable() or len(str(error)) > 2000:
+            yield f"an error of {len(str(error))} characters"
     except Exception as error:  # noqa: BLE001 - that is what is looked for
-        return f"{type(error).__name__}: {error}"[:200]
-    return ""
+        yield f"{type(error).__name__}: {error}"[:200]
 
 
 def _outputs(path: Path, base: Path, *, whole: bool) -> Iterator[str]:
@@ -74,48 +101,25 @@ def _outputs(path: Path, base: Path, *, whole: bool) -> Iterator[str]:
         yield report.page(run)
 
 
-def _saved(groups: list[GroupResult]) -> dict[str, Any]:
-    """As pytest-benchmark saves a run."""
-    results = [to_json(timed.result) for group in groups for timed in group.timed]
-    benchmarks = [
-        {"name": f"test_{number}", "extra_info": one, "stats": {"data": [1e-4]}} for number, one in enumerate(results)
-    ]
-    facts = {"torch": "2.13.0", "threads": 1, "devices": {"cpu": {"cores": 2}}}
-    return {
-        "machine_info": {"node": "here", "cpu": {"brand_raw": "a processor", "count": 2}, "gradtax": facts},
-        "commit_info": {"id": "abcdef12", "dirty": False},
-        "benchmarks": benchmarks,
-        "datetime": "2026-01-01T00:00:00+00:00",
-        "gradtax": {
-            "schema": 2,
-            "unmeasured": [to_json(lost) for group in groups for lost in group.unmeasured],
-            "conditions": {"warnings": ["busy"], "command": ["pytest"], "segments": []},
-        },
-    }
+def _part_of(path: Path) -> Any:
+    """Two groups of a saved run, with a few of their rounds."""
+    run = json.loads(path.read_bytes())
+    del run["benchmarks"][8:]
+    for benchmark in run["benchmarks"]:
+        del benchmark["stats"]["data"][4:]
+    return run
 
 
-def _journal(groups: list[GroupResult]) -> list[dict[str, Any]]:
-    """The payloads of a journal's lines."""
-    done = [{"job": number, "groups": [to_json(group)]} for number, group in enumerate(groups)]
-    return [{"identity": {"torch": "2.13.0", "devices": {}}, "jobs": 4, "command": "pytest --resume"}, *done]
+def _as_saved(run: Any) -> bytes:
+    return json.dumps(run).encode()
 
 
-def _mutated(document: Any, chance: random.Random) -> bytes:
-    in_bytes = chance.random() < 0.5
-    changed = document if in_bytes else _with_other_values(document, chance)
-    content = _lines(changed) if isinstance(document, list) else json.dumps(changed).encode()
-    return _with_other_bytes(content, chance) if in_bytes else content
-
-
-def _lines(payloads: list[Any]) -> bytes:
-    kinds: Any = ["run", *["done"] * (len(payloads) - 1)]
-    stamps = [Line(number, kind, "2026-01-01T00:00:00+00:00", {}) for number, kind in enumerate(kinds, 1)]
-    lines = (
-        to_line(Line(stamp.number, stamp.kind, stamp.at, payload)) for stamp, payload in zip(stamps, payloads, strict=False)
-    )
+def _mutated(document: Any, written: Callable[[Any], bytes], chance: random.Random) -> bytes:
+    if chance.random() < 0.5:
+        return _with_other_bytes(written(document), chance)
     try:
-        return b"".join(lines)
-    except (ValueError, OverflowError):  # a number that only Python's own writer takes
+        return written(_with_other_values(document, chance))
+    except (ValueError, OverflowError):  # a number that a journal cannot hold
         return b""
 
 

@@ -5,30 +5,21 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
-from benchmarks import saving
+from benchmarks import record, saving
 from benchmarks.journal import Journal, JournalError, unfinished
-from benchmarks.record import (
-    Case,
-    Contract,
-    Group,
-    GroupResult,
-    Interval,
-    Kernels,
-    Memory,
-    ModelFacts,
-    Result,
-    Timed,
-    Unmeasured,
-    to_json,
-)
+from benchmarks.record import Case, Group, GroupResult, Interval, Timed, Unmeasured, to_json
 
-FACTS = {"torch": "2.13.0", "code of the suite": "0123"}
+FACTS: dict[str, Any] = {"torch": "2.13.0", "code of the suite": "0123"}
 WRITING = ("write", "fsync", "link", "replace", "rename", "unlink", "ftruncate", "open")
 """Functions of `os` by which a run changes a disk."""
+TABLE = b"the table of the run"
+_KILLED = 99
 
 
 @dataclass(frozen=True)
@@ -56,12 +47,12 @@ def measured(chosen: Iterable[Any]) -> Iterator[GroupResult]:
             yield GroupResult(group, times, [Unmeasured(group.case("no_grad"), "unsupported", "it cannot")])
 
 
-def _result(case: Case) -> Result:
+def _result(case: Case) -> record.Result:
     is_tracked = case.mode == "tracked"
-    return Result(
+    return record.Result(
         case=case, seconds=1.1e-4, speedup=Interval(1.0, 1.0, 1.0) if is_tracked else Interval(1.25, 1.2, 1.3),
-        verdict="baseline" if is_tracked else "faster", placebo=Interval(1.0, 0.99, 1.01), trusted=True, resolution=0.01, washout_calls=2, after_switch_seconds=None, page_faults=0.0, memory=Memory(saved_bytes=8192),
-        contract=Contract(holds=True), kernels=Kernels(same_as_tracked=True), model=ModelFacts(16640, 66560),
+        verdict="baseline" if is_tracked else "faster", placebo=Interval(1.0, 0.99, 1.01), trusted=True, resolution=0.01, washout_calls=2, after_switch_seconds=None, page_faults=0.0, memory=record.Memory(saved_bytes=8192),
+        contract=record.Contract(holds=True), kernels=record.Kernels(same_as_tracked=True), model=record.ModelFacts(16640, 66560),
     )  # fmt: skip
 
 
@@ -76,7 +67,21 @@ def run_to_the_end(
     saved = saving.save_numbered(folder, "run", json.dumps(content).encode())
     journal.remove()
     journal.close()
+    saving.write_whole(saved.with_suffix(".md"), TABLE)
     return saved
+
+
+def left_after(folder: Path, chosen: Sequence[Any], done: int) -> Path:
+    """The journal of a run that was left in order after so many jobs."""
+    journal = Journal.begin(folder, chosen, FACTS, "pytest --resume")
+    for _ in journal.kept(measured(journal.begun(journal.missing[:done]))):
+        pass
+    journal.close()
+    return journal.path
+
+
+def groups_of(saved: Path) -> Any:
+    return json.loads(saved.read_text())["groups"]
 
 
 def killed_at(folder: Path, chosen: Sequence[Any], call: int, *, before: bool) -> bool:
@@ -88,47 +93,37 @@ def killed_at(folder: Path, chosen: Sequence[Any], call: int, *, before: bool) -
             run_to_the_end(folder, chosen)
         finally:
             os._exit(0)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == KILLED
-
-
-def gone_on_with(folder: Path, chosen: Sequence[Any]) -> Path:
-    """The run that a killed one has become, or becomes by going on; it is begun anew where no job had been begun."""
-    saved = next(folder.glob("*.json"), None)
-    if saved is not None and not unfinished(folder):
-        return saved
-    try:
-        return run_to_the_end(folder, chosen)
-    except JournalError:
-        if saved is not None:
-            return saved
-        for path in unfinished(folder):
-            if b"begun" not in path.read_bytes():
-                path.unlink()
-        return run_to_the_end(folder, chosen)
-
-
-def groups_of(saved: Path) -> Any:
-    return json.loads(saved.read_text())["groups"]
-
-
-KILLED = 99
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == _KILLED
 
 
 def _end_at(call: int, *, before: bool) -> None:
-    calls = 0
+    calls = count(1)
 
-    def counted(function: Callable[..., Any]) -> Callable[..., Any]:
-        def wrapper(*args: Any, **kwargs: Any) -> Any:
-            nonlocal calls
-            calls += 1
-            if calls == call and before:
-                os._exit(KILLED)
-            result = function(*args, **kwargs)
-            if calls == call:
-                os._exit(KILLED)
-            return result
+    def ending(change: Callable[..., Any]) -> Callable[..., Any]:
+        def changed(*args: Any, **kwargs: Any) -> Any:
+            last = next(calls) == call
+            if last and before:
+                os._exit(_KILLED)
+            try:
+                return change(*args, **kwargs)
+            finally:
+                if last:
+                    os._exit(_KILLED)
 
-        return wrapper
+        return changed
 
     for name in WRITING:
-        setattr(os, name, counted(getattr(os, name)))
+        setattr(os, name, ending(getattr(os, name)))
+
+
+def gone_on_with(folder: Path, chosen: Sequence[Any]) -> Path:
+    """The run that a killed one has become, or becomes by going on; it is begun anew where not even its journal's first line was written."""
+    saving.sweep(folder)
+    for path in unfinished(folder):
+        if b"\n" not in path.read_bytes():
+            path.unlink()
+    if unfinished(folder) or not list(folder.glob("*.json")):
+        with suppress(JournalError):  # it is saved, and only its journal was not removed
+            return run_to_the_end(folder, chosen)
+    (saved,) = folder.glob("*.json")
+    return saved
