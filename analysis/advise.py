@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from analysis.cases import against, each, labels
+from analysis.cases import against, each, is_part, labels
 from analysis.figures import bytes_text, percent_text, seconds_text
-from analysis.gains import HELD, PEAK, beside_tracked, by_mode, evidence_of, higher, lower, pooled, switch_of
+from analysis.gains import HELD, PEAK, beside_tracked, by_mode, evidence_of, higher, lower, pooled, shares, switch_of, switching
 from analysis.notes import few
 from analysis.read import Run
 from benchmarks.record import FORWARD
@@ -162,9 +162,12 @@ def _scenarios(run: Run) -> list[str]:
     for name, rows in others.groupby("scenario", sort=False):
         times = [f"{mode} {gain.figure if gain.differs else gain.bound}" for mode, gain in by_mode(rows).items()]
         parts = [f"times as fast as tracked: {', '.join(times)}"] if times else []
+        parts += [f"{mode} takes {share} of a step" for mode, share in shares(rows).items()]
+        if taken := switching(rows):
+            parts.append(f"entering and leaving takes {', '.join(f'{time} with {mode}' for mode, time in taken.items())}")
         word, figure = ("held", HELD) if name == _HELD_MATTERS else ("peak", PEAK)
         sizes: dict[int, list[str]] = {}
-        for mode in rows["mode"].unique():
+        for mode in rows["mode"][~is_part(rows)].unique():
             for job in each(beside_tracked(rows, mode, figure).head(1)):
                 sizes.setdefault(job.own, []).append(mode)
         if len(sizes) > 1:

@@ -12,7 +12,20 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.intervals import quotient, t_quantile
-from benchmarks.record import CASE, CONTEXT, EAGER, FORWARD, GROUP, OPERATORS, PAGES_KEPT, Interval, Memory, Result
+from benchmarks.record import (
+    ALONE,
+    CASE,
+    CONTEXT,
+    EAGER,
+    FORWARD,
+    GROUP,
+    OPERATORS,
+    PAGES_KEPT,
+    SWITCHES,
+    Interval,
+    Memory,
+    Result,
+)
 
 JOB = tuple(name for name in GROUP if name != "allocator")
 """The fields of a group but its allocator. Memory is measured once for both, so it belongs to a job and a mode."""
@@ -84,14 +97,19 @@ def frame_of(columns: Mapping[str, Sequence[Any]]) -> pd.DataFrame:
 
 
 def timed(frame: pd.DataFrame) -> pd.DataFrame:
-    """Rows whose speedup is evidence: trusted, with an interval, not tracked itself, and around something that can be tracked."""
+    """Rows whose speedup is evidence: trusted, with an interval, not tracked itself, and of the same work, which can be tracked."""
     is_evidence = frame["trusted"].astype(bool) & frame["speedup_low"].notna() & frame["mode"].ne(TRACKED)
-    return frame[is_evidence & ~is_context(frame)]
+    return frame[is_evidence & ~is_context(frame) & ~is_part(frame)]
 
 
 def is_context(frame: pd.DataFrame) -> pd.Series[bool]:
     """Rows that enter and leave a context around nothing; their tracked arm is an empty loop."""
-    return frame["scenario"].eq(OPERATORS) & frame["model"].eq(CONTEXT)
+    return frame["scenario"].isin([OPERATORS, SWITCHES]) & frame["model"].eq(CONTEXT)
+
+
+def is_part(frame: pd.DataFrame) -> pd.Series[bool]:
+    """Rows that run a part of the step alone; their ratio of times is its share of the step (of no_grad's where that was timed)."""
+    return frame["mode"].str.endswith(ALONE)
 
 
 def other_kernels(frame: pd.DataFrame) -> pd.Series[bool]:

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import vl_convert
 
-from analysis.cases import JOB, TRACKED, against, is_context, labels, memory
+from analysis.cases import JOB, TRACKED, against, is_context, is_part, labels, memory
 from analysis.figures import bytes_text
 from analysis.read import Run
 from benchmarks.intervals import MARGIN
@@ -61,7 +61,7 @@ _CONFIG: dict[str, Any] = {
 
 def charts(run: Run) -> dict[str, str]:
     """Title and SVG of those for which `run` has figures."""
-    frame = run.frame[~is_context(run.frame)]
+    frame = run.frame[~is_context(run.frame) & ~is_part(run.frame)]
     drawn = {}
     for words, panel in _panels(frame, ["allocator", "device"]):
         drawn[f"Speedup over tracked: {words}"] = _speedups(panel.assign(label=labels(panel))), SPEEDUP_AXIS

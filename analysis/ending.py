@@ -8,10 +8,14 @@ from textwrap import wrap
 
 from analysis import report
 from analysis.advise import answer
+from analysis.notes import MOST
 from analysis.read import Run
 from analysis.render import WIDTH, rendered
 from analysis.summarise import overview, summary
 from benchmarks.saving import write_whole
+
+SCREEN = 50
+"""Lines of a terminal, into which a default run's end goes."""
 
 
 def lines(run: Run, findings: Sequence[str], saved: Path | None) -> Iterator[str]:
@@ -19,11 +23,12 @@ def lines(run: Run, findings: Sequence[str], saved: Path | None) -> Iterator[str
 
     Where it was saved, the whole table (.md) and the page (.html) are written beside it.
     """
+    said = (*(f"warning: {finding}" for finding in findings), *answer(run))
+    closing = [line for text in said for line in wrap(text, WIDTH)]
     if run.results:
-        yield from rendered(overview(run), run.frame).splitlines()
+        yield from _overview(run, SCREEN - len(closing) - 6)
         yield ""
-    for text in (*(f"warning: {finding}" for finding in findings), *answer(run)):
-        yield from wrap(text, WIDTH)
+    yield from closing
     if saved is None:
         return
     yield ""
@@ -37,6 +42,15 @@ def lines(run: Run, findings: Sequence[str], saved: Path | None) -> Iterator[str
         except Exception as error:  # noqa: BLE001 - the run is saved, and a page can be made of it at any time
             yield f"no {name}: {error!r}"
     yield f"next   python -m analysis summarise|advise|claims|explain {saved.name[:4]}, or compare with another run"
+
+
+def _overview(run: Run, room: int) -> list[str]:
+    """With so many notes that it fits into `room` lines, at least one."""
+    for most in range(MOST, 0, -1):
+        shown = rendered(overview(run, most), run.frame).splitlines()
+        if len(shown) <= room:
+            break
+    return shown
 
 
 def _short(path: Path) -> str:

@@ -44,7 +44,8 @@ def _lines(run: Run, results: Sequence[Result]) -> list[str]:
         parts.append(f"beside it {bytes_text(memory.cast_saved_bytes)} in copies of parameters that autocast made")
     parts += [f"+ input {bytes_text(memory.input_saved_bytes)}"] if memory.input_saved_bytes else []
     beside = f" ({', '.join(parts)})" if parts else ""
-    lines = [f"{case.model} {case.size} {case.mode} ({where}): saved {bytes_text(memory.saved_bytes)}{beside}"]
+    of_all = f" in all {first.steps} steps" if first.steps > 1 else ""
+    lines = [f"{case.model} {case.size} {case.mode} ({where}): saved {bytes_text(memory.saved_bytes)}{of_all}{beside}"]
     if memory.saved_bytes and memory.saved_by_module:
         lines += ["", *_bars(_tree(memory.saved_by_module), memory.saved_bytes), ""]
     steps = {"tensors": memory.held_bytes_per_step, "the heap beyond tensors": memory.heap_bytes_per_step}

@@ -51,6 +51,14 @@ def speedup_text(estimate: float | None, low: float | None, high: float | None) 
     return f"{_to_digit_of(estimate, half)} ±{_to_digit_of(half, half)}"
 
 
+def share_text(ratio: float | None, low: float | None, high: float | None) -> str:
+    """`31.2 ±0.4 %`: what a part takes of a step, from how many times as fast it is."""
+    if pd.isna(ratio) or pd.isna(low) or pd.isna(high) or high / low > _HOPELESS:
+        return NOT_KNOWN
+    share, half = 1 / ratio, max(1 / low - 1 / ratio, 1 / ratio - 1 / high, _FINEST)
+    return f"{_to_digit_of(100 * share, 100 * half)} ±{_to_digit_of(100 * half, 100 * half)} %"
+
+
 def ratio_text(ratio: float | None) -> str:
     """A ratio of exact figures, such as of bytes: two decimals."""
     return MISSING if pd.isna(ratio) else f"{ratio:.2f}" if ratio < 100 else f"{ratio:.3g}"

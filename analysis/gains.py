@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from analysis.cases import JOB, TRACKED, against, each, interval_of, labels, memory, preferred, timed
-from analysis.figures import percent_text, speedup_text
+from analysis.cases import JOB, TRACKED, against, each, interval_of, is_context, is_part, labels, memory, preferred, timed
+from analysis.figures import difference_text, percent_text, share_text, speedup_text
 from benchmarks.intervals import geometric_mean, resolution, verdict
 from benchmarks.record import Interval, Verdict
 
@@ -72,6 +72,23 @@ def pooled(rows: pd.DataFrame, column: str = "speedup") -> Gain | None:
 def by_mode(rows: pd.DataFrame) -> dict[str, Gain]:
     """The gain of each mode that has one."""
     return {str(mode): gain for mode, mine in evidence_of(rows).groupby("mode", sort=False) if (gain := pooled(mine))}
+
+
+def shares(rows: pd.DataFrame) -> dict[str, str]:
+    """What each mode that runs a part of the step alone takes of it, over all groups."""
+    parts = preferred(rows[is_part(rows) & rows["trusted"].astype(bool)])
+    gains = {str(mode): pooled(mine, "over_no_grad") or pooled(mine) for mode, mine in parts.groupby("mode", sort=False)}
+    return {mode: share_text(gain.ratio.estimate, gain.ratio.low, gain.ratio.high) for mode, gain in gains.items() if gain}
+
+
+def switching(rows: pd.DataFrame) -> dict[str, str]:
+    """What entering and leaving each mode takes, the bare loop, which is its tracked arm, taken off."""
+    around_nothing = rows[is_context(rows) & rows["mode"].ne(TRACKED) & rows["speedup_low"].notna()]
+    times = {}
+    for row in each(around_nothing):
+        ends = (row.seconds * (1 - ratio) / row.steps for ratio in (row.speedup, row.speedup_high, row.speedup_low))
+        times[row.mode] = difference_text(*ends)
+    return times
 
 
 def switch_of(rows: pd.DataFrame) -> str:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from typing import Any
 
 import pandas as pd
 
-from analysis.cases import BYTES, JOB, TRACKED, each, is_context, labels, memory, other_kernels, preferred
-from analysis.figures import MISSING, bytes_text, count_text, difference_text, seconds_text, speedup_text
-from analysis.gains import evidence_of, pooled, switch_of
-from analysis.notes import notes
+from analysis.cases import BYTES, JOB, TRACKED, each, is_context, is_part, labels, memory, other_kernels, preferred
+from analysis.figures import MISSING, bytes_text, count_text, difference_text, seconds_text, share_text, speedup_text
+from analysis.gains import evidence_of, pooled, switch_of, switching
+from analysis.notes import MOST, notes
 from analysis.read import Run
 from analysis.render import Table
-from benchmarks.record import AS_SHIPPED, CASE, FORWARD, OPERATORS, PAGES_KEPT
+from benchmarks.record import ALONE, AS_SHIPPED, CASE, FORWARD, OPERATORS, PAGES_KEPT
 
 CLOCKS = {"host": "host_seconds", "busy": "busy_seconds", "bound by": "bound_by"}
 """Columns of an accelerator's other clocks."""
@@ -21,21 +22,23 @@ CLOCKS = {"host": "host_seconds", "busy": "busy_seconds", "bound by": "bound_by"
 _MODES_SHOWN = 3
 """Columns of speedups that fit one screen beside the others."""
 
+_STEPS = "scenarios, speedup over tracked; %: share of a step"
+
 _SAME = "="
 """Stands for a figure as shipped of a job that does not fault: that with pages kept serves for both."""
 
 
-def overview(run: Run) -> list[Table]:
-    """What fits one screen: a row per model and size, a row per scenario, and the most important notes."""
-    frame = run.frame[~is_context(run.frame)]
-    is_forward = frame["scenario"].eq(FORWARD)
-    return _with_notes([*_forward_overview(frame[is_forward]), *_scenarios_overview(frame[~is_forward])], notes(run))
+def overview(run: Run, most: int = MOST) -> list[Table]:
+    """What fits one screen: a row per model and size, a row per scenario, and `most` notes."""
+    around_nothing, is_forward = is_context(run.frame), run.frame["scenario"].eq(FORWARD)
+    tables = [*_forward_overview(run.frame[is_forward]), *_scenarios_overview(run.frame[~is_forward & ~around_nothing])]
+    return _with_notes(tables or list(_operators(run.frame[around_nothing])), notes(run, most))
 
 
 def summary(run: Run) -> list[Table]:
     """Everything: a row per case, and all notes."""
     frame = run.frame
-    is_forward, is_operator = frame["scenario"].eq(FORWARD), frame["scenario"].eq(OPERATORS)
+    is_forward, is_operator = frame["scenario"].eq(FORWARD), frame["scenario"].eq(OPERATORS) | is_context(frame)
     tables = [
         *_forward(frame[is_forward]),
         *_steps(frame[~is_forward & ~is_operator]),
@@ -66,23 +69,37 @@ def _texts(frame: pd.DataFrame, name: str) -> pd.Series[str]:
         return pd.Series(list(map(seconds_text, frame[name], frame["seconds_noise"])), index=frame.index, dtype="str")
     if name == "speedup":
         return speedup_texts(frame)
-    if name == "after_switch_seconds":
-        return frame[name].map(seconds_text)
+    if name == "saved_bytes":
+        return _saved_texts(frame)
+    if name in ("after_switch_seconds", "page_faults"):
+        return frame[name].map(seconds_text if name == "after_switch_seconds" else count_text)
     if name.endswith("_seconds"):
         return frame[name].map(lambda seconds: seconds_text(seconds, 0.01))
-    if name == "page_faults":
-        return frame[name].map(count_text)
     return frame[name].map(bytes_text) if name in (*BYTES, _GROWTH) else frame[name].fillna(MISSING)
 
 
+def _saved_texts(frame: pd.DataFrame) -> pd.Series[str]:
+    """With the inputs that are kept beside, where they are more, as where a frozen layer keeps nothing else."""
+    saved, inputs = frame["saved_bytes"].map(bytes_text), frame["input_saved_bytes"].map(bytes_text)
+    hidden = frame["input_saved_bytes"].gt(frame["saved_bytes"]).fillna(value=False)
+    return saved.where(~hidden, saved + " (+ input " + inputs + ")")
+
+
 def speedup_texts(frame: pd.DataFrame) -> pd.Series[str]:
-    """Each row's speedup: `~` before what is unclear, `?` where the control failed, `*` behind where other kernels ran."""
+    """Each row's speedup, or its share of a step: `~` before what is unclear, `?` where the control failed, `*` behind where other kernels ran."""
     texts = []
-    for row in each(frame.assign(others=other_kernels(frame))):
-        text = "1" if row.mode == TRACKED else speedup_text(row.speedup, row.speedup_low, row.speedup_high)
+    for row in each(frame.assign(others=other_kernels(frame), part=is_part(frame))):
+        ratio = (row.speedup, row.speedup_low, row.speedup_high)
+        text = "1" if row.mode == TRACKED else _share(row) if row.part else speedup_text(*ratio)
         mark = "" if text[0] not in "0123456789" else "?" if not row.trusted else "~" if row.verdict == "unclear" else ""
         texts.append(f"{mark}{text}{'*' if row.others else ''}")
     return pd.Series(texts, index=frame.index, dtype="str")
+
+
+def _share(row: Any) -> str:
+    """Of the step under no_grad where there is one."""
+    base = "speedup" if pd.isna(row.over_no_grad) else "over_no_grad"
+    return share_text(*(getattr(row, f"{base}{end}") for end in ("", "_low", "_high")))
 
 
 _GROWTH = "growth"
@@ -137,7 +154,9 @@ def _scenarios_overview(frame: pd.DataFrame) -> Iterator[Table]:
     lines = []
     for _, scenario in texts[~is_operator].groupby("scenario", sort=False):
         jobs = [job for _, job in scenario.groupby(list(JOB), sort=False)]
-        if scenario["mode"].eq(TRACKED).all():  # nothing is switched off, as in a training step: one stands for all
+        if (
+            scenario["mode"].eq(TRACKED) | is_part(scenario)
+        ).all():  # all is tracked, as in a training step: one stands for all
             lines.append(_scenario_line(jobs[0], f" (+ {len(jobs) - 1} more)" if len(jobs) > 1 else ""))
         else:
             lines += [_scenario_line(job) for job in jobs]
@@ -148,14 +167,14 @@ def _scenarios_overview(frame: pd.DataFrame) -> Iterator[Table]:
     sides = ("peak\ntracked", "peak\nof mode", "per step\ntracked", "per step\nof mode")
     if lines:
         cells = pd.DataFrame(lines, columns=["scenario", "tracked", "mode", "speedup", *sides])
-        yield Table(cells, [], "scenarios, speedup over tracked; per step: what stays in memory of each step")
+        yield Table(cells, [], f"{_STEPS}; per step: what stays in memory of each step")
 
 
 def _scenario_line(job: pd.DataFrame, beside: str = "") -> list[str]:
     mode = next(iter(_switch(job)), MISSING)
     tracked, other = job.set_index("mode").reindex([TRACKED, mode]).fillna(MISSING).to_dict("records")
     figures = [row[column] for column in ("peak", "left") for row in (tracked, other)]
-    return [f"{job['name'].iloc[0]}{beside}", tracked["time"], mode, other["speedup"], *figures]
+    return [f"{job['name'].iloc[0]}{beside}", tracked["time"], mode.removesuffix(ALONE), other["speedup"], *figures]
 
 
 def _forward(frame: pd.DataFrame) -> Iterator[Table]:
@@ -189,10 +208,7 @@ def _clocks(frame: pd.DataFrame) -> dict[str, str]:
 def _memory(lines: pd.DataFrame) -> pd.DataFrame:
     meters = {"RSS": "peak_rss_bytes", "reserved": "peak_reserved_bytes"}
     known = {title: name for title, name in meters.items() if lines[name].notna().any()} or {"RSS": "peak_rss_bytes"}
-    texts = texts_of(lines, {"peak": "peak_tensor_bytes", "saved": "saved_bytes"} | known)
-    hidden = lines["input_saved_bytes"].gt(lines["saved_bytes"]).fillna(value=False)  # such as all that a frozen layer keeps
-    inputs = " (+ input " + lines["input_saved_bytes"].map(bytes_text) + ")"
-    return texts.assign(saved=texts["saved"].where(~hidden, texts["saved"] + inputs))
+    return texts_of(lines, {"peak": "peak_tensor_bytes", "saved": "saved_bytes"} | known)
 
 
 def _steps(frame: pd.DataFrame) -> Iterator[Table]:
@@ -204,20 +220,20 @@ def _steps(frame: pd.DataFrame) -> Iterator[Table]:
     cells = texts_of(_with_growth(frame), columns)
     steps = frame["steps"].map(lambda number: str(number) if number > 1 else "")
     labelled = pd.MultiIndex.from_arrays([labels(frame), steps], names=["scenario", "steps a call"])
-    yield Table(cells.set_axis(labelled), [], _titled("scenarios, speedup over tracked", frame))
+    yield Table(cells.set_axis(labelled), [], _titled(_STEPS, frame))
 
 
 def _operators(frame: pd.DataFrame) -> Iterator[Table]:
     """A row per operator, a column per mode with the time of one call; what tracked takes longer than no_grad stands behind.
 
     tracked - mode = mode * (speedup - 1), at the ends of the speedup's interval too. Entering and leaving a context is a table of
-    its own, with the bare loop, which is its tracked arm, taken off.
+    its own.
     """
     for key, rows in frame.groupby(["device", "dtype", "execution", "allocator"], sort=False):
         where = ", ".join(map(str, key))
         calls = rows.assign(seconds=rows["seconds"] / rows["steps"], others=other_kernels(rows))
         calls = calls.assign(text=_texts(calls, "seconds"))
-        calls, contexts = calls[~is_context(rows)], calls[is_context(rows)]
+        calls = calls[~is_context(rows)]
         if len(calls):
             times = calls.set_index(["model", "size", "mode"])["text"]
             cells = times.unstack("mode", fill_value=MISSING, sort=False)  # noqa: PD010 - pivot would sort
@@ -229,9 +245,5 @@ def _operators(frame: pd.DataFrame) -> Iterator[Table]:
             cells["tracking costs"] = [costs.get(model, MISSING) for model, _ in cells.index]
             shown = cells.droplevel("size").rename_axis(index=None, columns=None).reset_index(names="operator")
             yield Table(shown, [], f"operators, time of one call ({where})")
-        around = {}
-        for row in each(contexts[contexts["speedup_low"].notna() & contexts["mode"].ne(TRACKED)]):
-            ends = (row.seconds * (1 - ratio) for ratio in (row.speedup, row.speedup_high, row.speedup_low))
-            around[row.mode] = difference_text(*ends)
-        if around:
+        if around := switching(rows):
             yield Table(pd.DataFrame([around]), [], f"entering and leaving, bare loop taken off ({where})")

@@ -80,7 +80,7 @@ def _frozen(module: nn.Module, run: Run, pattern: str = "*") -> Step:
     if not matching and pattern != "*":
         names = ", ".join(name for name, _ in named)
         raise Failure("unsupported", f"no parameter's name matches {pattern}; there are {names}")
-    twin = _twin(module, matching)
+    twin = twin_of(module, matching)
     return lambda: run(twin)
 
 
@@ -89,7 +89,7 @@ def _detached_parameters(module: nn.Module, run: Run) -> Step:
 
     Each parameter is given once per module that owns it: functional_call leaves one behind, untracked, that is swapped twice.
     """
-    twin = _twin(module, [])
+    twin = twin_of(module, [])
     values = {id(parameter): nn.Parameter(parameter.detach(), requires_grad=False) for parameter in module.parameters()}
     detached: dict[str, torch.Tensor] = {
         f"{path}.{name}" if path else name: values[id(parameter)]
@@ -103,7 +103,7 @@ def _detached_parameters(module: nn.Module, run: Run) -> Step:
     return lambda: run(model)
 
 
-def _twin(module: nn.Module, frozen: list[nn.Parameter]) -> nn.Module:
+def twin_of(module: nn.Module, frozen: list[nn.Parameter]) -> nn.Module:
     """A copy of the module that shares every value with it, but whose counterparts of `frozen` do not require grad."""
     shared: dict[int, Any] = {id(tensor): tensor for tensor in (*module.parameters(), *module.buffers())}
     shared |= {id(parameter): nn.Parameter(parameter.detach(), requires_grad=False) for parameter in frozen}

@@ -13,7 +13,7 @@ import torch
 from benchmarks import allocator
 from benchmarks.device import DeviceError, accelerated, default_device, device_named
 from benchmarks.failure import Failure
-from benchmarks.models import AS_BUILT, MODELS, OWN_SIZE, REAL, Probe, Source, Workload, hub, misfit, own, probe
+from benchmarks.models import AS_BUILT, MODELS, OWN_SIZE, REAL, Probe, Source, Workload, families, hub, misfit, own, probe
 from benchmarks.models.real import BY_DEFAULT
 from benchmarks.modes import DEFAULT_MODES, MODES, Step, freezing, is_freezing
 from benchmarks.options import (
@@ -173,7 +173,8 @@ def own_sources(options: RunOptions, workers: Workers) -> tuple[list[Source], li
         raise own.ModelError(faults[0])
     registered = [*sources, *(source for source in found if source.spec is None)]
     _require_fit(registered, options, workers, others=any(hub.is_hub(source.spec or "") for source in found))
-    by_default = () if options.models or options.own_models or not hub.is_installed("hf") else BY_DEFAULT
+    named = (name for scenario in options.scenarios or () for name in SCENARIOS[scenario].when_named if name in REAL)
+    by_default = () if options.models or options.own_models or not hub.is_installed("hf") else (*BY_DEFAULT, *named)
     for name in dict.fromkeys((*(source.model for source in registered), *by_default)):
         preload += REAL[name].imports
     return found, list(dict.fromkeys(preload))
@@ -226,29 +227,29 @@ def _scenarios(options: RunOptions) -> tuple[str, ...]:
     chosen_models = options.models or options.own_models
     if options.scenarios is None:
         return (FORWARD,) if chosen_models or options.sizes else tuple(SCENARIOS)
-    closed = [name for name in options.scenarios if SCENARIOS[name].families] if chosen_models else []
+    own = [name for name in options.scenarios if SCENARIOS[name].families and not SCENARIOS[name].any_model]
+    closed = own if chosen_models else []
     if closed:
         raise OptionError(f"--scenarios {','.join(closed)}: runs models of its own; leave out --models and --model")
     return options.scenarios
 
 
 def _sources(scenario: Scenario, options: RunOptions, own_sources: Sequence[Source]) -> list[Source]:
-    if scenario.families:
+    if not (options.models or options.own_models) and (scenario.families or scenario.models):
+        own_families = {family.name: family for family in scenario.families}
+        usual = scenario.models or {family.name: tuple(family.sizes) for family in scenario.families}
         return [
-            Source(family.name, size, family=family)
-            for family in scenario.families
-            for size in family.sizes
-            if not options.sizes or size in options.sizes
+            Source(name, size, family=own_families.get(name))
+            for name, sizes in ((scenario.when_named if options.scenarios else None) or usual).items()
+            for size in options.sizes or sizes
+            if size in (families() | own_families)[name].sizes and (name not in REAL or hub.is_installed("hf"))
         ]
-    if not (options.models or options.own_models) and scenario.models:
-        sizes = {model: options.sizes or own_sizes for model, own_sizes in scenario.models.items()}
-    else:
-        by_default = (*MODELS, *(BY_DEFAULT if hub.is_installed("hf") else ()))
-        built_in = options.models or (() if options.own_models else by_default)
-        sizes = {model: options.sizes or (*DEFAULT_SIZES, ACCELERATOR_SIZE) for model in built_in if model in MODELS}
-        own_sources = [*_registered((model for model in built_in if model in REAL), options), *own_sources]
+    by_default = (*MODELS, *(BY_DEFAULT if hub.is_installed("hf") else ()))
+    built_in = options.models or (() if options.own_models else by_default)
+    sizes = options.sizes or (*DEFAULT_SIZES, ACCELERATOR_SIZE)
     return [
-        *(Source(model, size) for model, chosen in sizes.items() for size in chosen if size in MODELS[model].sizes),
+        *(Source(name, size) for name in built_in if name in MODELS for size in sizes if size in MODELS[name].sizes),
+        *_registered((name for name in built_in if name in REAL), options),
         *own_sources,
     ]
 

@@ -21,11 +21,14 @@ PAGES_KEPT, AS_SHIPPED = "pages_kept", "as_shipped"
 or the allocator as a user gets it, page faults included (CPU only)."""
 
 EAGER = "eager"
-FORWARD, TRAINING_STEP, OPERATORS = "forward", "training_step", "operators"
+FORWARD, OPERATORS, SWITCHES = "forward", "operators", "switches"
 """Scenarios that reports tell apart from the others."""
 
 CONTEXT = "context"
-"""What OPERATORS calls entering and leaving a mode around nothing. Its tracked arm is an empty loop, so its speedup is none."""
+"""What SWITCHES, and OPERATORS in runs of 0.2, call entering and leaving a mode around nothing. Tracked is an empty loop, so its speedup is none."""
+
+ALONE = "_alone"
+"""How a mode's name ends that runs a part of the step alone, under no_grad: its ratio of times is a share of the step, and no speedup."""
 
 Verdict = Literal["baseline", "faster", "slower", "same", "unclear"]
 Status = Literal["unsupported", "out_of_memory", "timed_out", "crashed", "broken_contract"]

@@ -199,6 +199,19 @@ def test_each_scenario_has_one_sentence_and_answers_where_there_are_no_forward_p
     assert answered(*group(), *evaluation) == answered(*group())
 
 
+def test_a_part_of_a_step_is_told_as_its_share_and_entering_a_mode_as_its_time() -> None:
+    acting = result("acting_alone", 2.5, scenario="rollout", over_no_grad=Interval(2.0, 1.99, 2.01))
+    switches = group({"no_grad": Interval(0.1, 0.099, 0.101)}, scenario="switches", model="context", steps=50, tracked_seconds=20e-6,
+                     memory={"peak_tensor_bytes": 0})  # fmt: skip
+    assert answered(
+        *group({"forward_alone": 4.0}, scenario="training_step"), result("tracked", scenario="rollout"), acting, *switches
+    ) == [
+        "training_step, forward_alone takes 25.0 ±0.3 % of a step.",
+        "rollout, acting_alone takes 50.0 ±0.3 % of a step.",
+        "switches, entering and leaving takes 3.600 ±0.004 us with no_grad.",
+    ]
+
+
 def test_an_untrusted_run_gives_no_speedup_but_says_what_the_control_read_and_what_memory_shows() -> None:
     failed = Interval(1.05, 1.04, 1.06)
     assert answered(*group(placebo=failed, trusted=False)) == [
@@ -234,10 +247,10 @@ def any_run(draw: st.DrawFn) -> Run:
     results = {}
     for _ in range(draw(st.integers(0, 6))):
         made = result(
-            draw(st.sampled_from(["tracked", "no_grad", "inference_mode", "detach", "item", "frozen"])),
+            draw(st.sampled_from(["tracked", "no_grad", "inference_mode", "detach", "item", "frozen", "forward_alone"])),
             draw(st.none() | any_interval()),
             memory=Memory(draw(amounts), draw(amounts), draw(amounts)),
-            scenario=draw(st.sampled_from(["forward", "evaluation", "loss_logging", "operators"])),
+            scenario=draw(st.sampled_from(["forward", "evaluation", "loss_logging", "operators", "switches"])),
             model=draw(st.sampled_from(["mlp", "<script>", "context"])),
             size=draw(st.sampled_from(["tiny", "medium", "own"])),
             device=draw(st.sampled_from(["cpu", "cuda"])),

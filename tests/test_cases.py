@@ -15,6 +15,8 @@ def test_evidence_is_trusted_has_an_interval_and_is_not_tracked_or_around_nothin
         *group({"no_grad": 1.2, "inference_mode": None}),
         *group({"no_grad": 1.3}, model="lstm", trusted=False),
         *group({"no_grad": 0.1}, scenario="operators", model="context"),
+        *group({"no_grad": 0.1}, scenario="switches", model="context"),
+        *group({"forward_alone": 3.0}, scenario="training_step"),
     ).frame
     assert timed(frame).index.tolist() == [1]
 

@@ -7,7 +7,9 @@ import os
 import subprocess
 import sys
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -81,6 +83,19 @@ def test_piped_output_has_no_control_codes_and_fits_one_screen(tiny: Finished) -
 
 
 @pytest.mark.skipif(allocator.unavailable() is not None, reason="pages are kept by glibc")
+def test_how_long_is_left_is_told_from_the_fourth_job_on_by_what_those_before_took_for_their_share(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    edge: Any = request.config.pluginmanager.get_plugin(str(ROOT / "conftest.py"))
+    clock, lines = count(step=10), list[str]()
+    monkeypatch.setattr(edge, "time", SimpleNamespace(monotonic=lambda: float(next(clock))))
+    monkeypatch.setattr(edge.Progress, "_write", lambda _, line: lines.append(line))
+    jobs = [SimpleNamespace(share=share) for share in (1.0, 1.0, 2.0, 1.0, 20.0)]
+    list(edge.Progress(request.config, jobs).announced(jobs))
+    assert [line.partition("left")[0].rpartition(", ")[2] for line in lines[3:]] == ["about 52 s ", "about 80 s "]
+    assert not any("left" in line for line in lines[:3])
+
+
 def test_the_saved_run_holds_the_data_contract(tiny: Finished) -> None:
     kept = {one.case.mode: one for one in tiny.results() if one.case.allocator == "pages_kept"}
     assert list(kept) == ["tracked", "no_grad", "inference_mode", "detach"]
@@ -276,7 +291,7 @@ def test_a_finding_about_a_model_is_no_failure_but_a_run_that_measures_nothing_i
     [
         (("--modes", "no_grad,nograd"), "--modes unknown nograd; choose from tracked, no_grad"),
         (("--budget", "0"), "--budget 0: expected a number above 0"),
-        (("--scenarios", "generation"), "--scenarios generation: runs models of its own"),
+        (("--scenarios", "rollout"), "--scenarios rollout: runs models of its own"),
         (("--model", "nowhere.py:build"), "nowhere.py:build: there is no file nowhere.py"),
         (("--model", "\x1b[31mnowhere.py:build"), "[31mnowhere.py:build: there is no file"),
         (("--models", "\x1b[31mmlp"), "[31mmlp; choose from"),

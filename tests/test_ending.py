@@ -9,7 +9,9 @@ import builders
 import pytest
 
 from analysis import ending, report
-from analysis.read import read
+from analysis.read import Run, read
+from benchmarks.models.real import BY_DEFAULT
+from benchmarks.scenarios import SCENARIOS
 
 REFERENCE = Path(__file__).parent.parent / "results" / "reference" / "cpu.json"
 
@@ -25,7 +27,11 @@ def test_table_and_page_lie_beside_the_run_whole(tmp_path: Path) -> None:
 def test_a_default_run_ends_on_one_screen(tmp_path: Path) -> None:
     saved = tmp_path / "results" / "Linux-CPython-3.11-64bit" / "0001_00000000_20261124_000000.json"
     saved.parent.mkdir(parents=True)
-    shown = list(ending.lines(read(REFERENCE), [], saved))
+    measured = read(REFERENCE)
+    there = {result.case.scenario for result in measured.results}
+    new = [("forward", model) for model in BY_DEFAULT] + [(name, "decoder") for name in SCENARIOS if name not in there]
+    more = [result for scenario, model in new for result in builders.group(scenario=scenario, model=model)]
+    shown = list(ending.lines(Run([*measured.results, *more], machine=measured.machine), [], saved))
     assert len(shown) <= 50
     assert max(len(line) for line in shown if not line.startswith(("run ", "table ", "page "))) <= 100
 

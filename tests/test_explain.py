@@ -55,6 +55,10 @@ def test_parts_of_the_saved_bytes_that_are_no_activations_are_named() -> None:
     assert "workspaces" not in explained(memory={"opaque_saved_bytes": 0, "cast_saved_bytes": 0})
 
 
+def test_what_several_steps_save_is_said_to_be_of_all() -> None:
+    assert "): saved 8.00 KiB in all 4 steps\n" in explained(scenario="evaluation", steps=4)
+
+
 def test_nothing_saved_needs_no_tree_and_other_kernels_are_named() -> None:
     kernels = Kernels(same_as_tracked=False, added=["aten::fused"], removed=["aten::gelu"])
     lines = explain(run(result("no_grad", kernels=kernels)), {"mode": "no_grad"})[0].splitlines()

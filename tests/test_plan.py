@@ -12,7 +12,7 @@ import torch
 
 from benchmarks import allocator
 from benchmarks.failure import Failure
-from benchmarks.models import OWN_SIZE, Source, own
+from benchmarks.models import OWN_SIZE, Source, hub, own
 from benchmarks.options import DEFAULT_SIZES, Effort, OptionError, RunOptions
 from benchmarks.plan import Job, own_sources, plan
 from benchmarks.record import AS_SHIPPED, PAGES_KEPT
@@ -23,8 +23,9 @@ BOTH = (PAGES_KEPT, AS_SHIPPED)
 
 
 @pytest.fixture(autouse=True)
-def pages_can_be_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+def pages_can_be_kept_and_no_library_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(allocator, "unavailable", lambda: None)
+    monkeypatch.setattr(hub, "is_installed", lambda _: False)
 
 
 def planned(sources: tuple[Source, ...] = (), **chosen: Any) -> list[Job]:
@@ -87,8 +88,25 @@ def test_the_users_models_run_beside_the_built_in_ones_only_where_those_are_name
 
 @pytest.mark.parametrize("chosen", [{"models": ("mlp",)}, {"own_models": ("a.py:net",)}])
 def test_a_scenario_with_models_of_its_own_takes_no_others(chosen: dict[str, Any]) -> None:
-    with pytest.raises(OptionError, match="--scenarios generation: runs models of its own; leave out --models"):
-        planned(scenarios=("forward", "generation"), **chosen)
+    with pytest.raises(OptionError, match="--scenarios adapters: runs models of its own; leave out --models"):
+        planned(scenarios=("forward", "adapters"), **chosen)
+
+
+def test_generation_runs_its_own_decoder_or_the_models_that_were_chosen() -> None:
+    net = Source("net", OWN_SIZE, "a.py:net")
+    assert [job.source for job in planned((net,), scenarios=("generation",), own_models=("a.py:net",))] == [net]
+    assert rows(scenarios=("generation",), models=("gpt2",)) == {("generation", "gpt2", "small")}
+
+
+def test_a_scenario_that_is_named_runs_what_would_take_a_default_run_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub, "is_installed", lambda _: True)
+    beside = {("generation", "gpt2", "small"), ("generation", "qwen3", "small"), ("adapters", "linear_rank256", "large")}
+    assert not beside & rows()
+    named = rows(scenarios=("generation", "adapters"))
+    assert named > beside | {("generation", "decoder", "tiny")}
+    assert {row for row in rows(scenarios=("adapters",), sizes=("tiny",)) if row[2] != "tiny"} == set()
+    monkeypatch.setattr(hub, "is_installed", lambda _: False)
+    assert rows(scenarios=("generation",)) == {("generation", "decoder", "tiny")}
 
 
 @pytest.mark.parametrize(
@@ -180,6 +198,13 @@ def test_a_job_can_be_sent_to_another_process_and_says_what_it_is() -> None:
     assert [str(case) for case in JOB.cases] == [
         f"forward-mlp-tiny-cpu-float32-eager-{name}-{mode}" for name in BOTH for mode in ("tracked", "no_grad")
     ]
+
+
+def test_the_models_that_scenarios_bring_can_be_sent_too() -> None:
+    jobs = [*planned(), *planned(scenarios=tuple(SCENARIOS), sizes=("tiny", "small", "large"))]
+    assert {job.scenario for job in jobs} == set(SCENARIOS)
+    for job in jobs:
+        assert str(pickle.loads(pickle.dumps(job))) == str(job)
 
 
 def test_a_job_can_be_cut_down_to_some_cases() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,14 +17,16 @@ from benchmarks.failure import Failure
 from benchmarks.measure.contract import Observation, check_contract, equal_bits, observe
 from benchmarks.measure.profile import allocations, operators
 from benchmarks.measure.saved import graph_nodes, saved_for_backward
-from benchmarks.models import MODELS, Source, Workload
+from benchmarks.models import MODELS, Source, Workload, families
 from benchmarks.models.mlp import MLP
+from benchmarks.models.transformer import TRANSFORMER
 from benchmarks.modes import Step
-from benchmarks.record import CONTEXT
 from benchmarks.scenarios import SCENARIOS
+from benchmarks.scenarios.checkpointing import SIZE
 from benchmarks.scenarios.evaluation import BATCHES, evaluation
-from benchmarks.scenarios.generation import TOKENS, Writer
+from benchmarks.scenarios.generation import TOKENS, Writer, generation
 from benchmarks.scenarios.loss_logging import STEPS
+from benchmarks.scenarios.rollout import ACTIONS
 from benchmarks.scenarios.training_step import training_step
 
 FLOAT = 4
@@ -43,14 +46,14 @@ def one_thread() -> Iterator[None]:
 
 
 class Bound:
-    """A scenario's step in one mode, on its first model unless `model` says another."""
+    """A scenario's step in one mode, on its first model and that one's first size unless others are named."""
 
-    def __init__(self, name: str, mode: str, model: str | None = None) -> None:
+    def __init__(self, name: str, mode: str, model: str | None = None, size: str | None = None) -> None:
         self.scenario, self.mode = SCENARIOS[name], SCENARIOS[name].mode(mode)
-        families = [family for family in self.scenario.families if model in (None, family.name)]
-        family = families[0] if families else MODELS[model or next(iter(self.scenario.models))]
-        size = next(iter(family.sizes if families else self.scenario.models.get(family.name, ("tiny",))))
-        self.workload = Source(family.name, size, family=family).workload()
+        own = [family for family in self.scenario.families if model in (None, family.name)]
+        family = own[0] if own else MODELS[model or next(iter(self.scenario.models))]
+        usual = next(iter(family.sizes if own else self.scenario.models.get(family.name, ("tiny",))))
+        self.workload = Source(family.name, size or usual, family=family).workload()
 
     def step(self, **steps: int) -> Step:
         return self.scenario.bind(self.workload, self.mode, **steps)
@@ -61,6 +64,14 @@ class Bound:
 
     def saved_bytes(self) -> int:
         return saved_for_backward(self.step(), self.workload.constants()).total_bytes
+
+    def saved_beside_inputs(self) -> tuple[int, int]:
+        """What is saved beside the model's inputs, and what is saved of these."""
+        module = self.workload.module
+        saved = saved_for_backward(
+            self.step(), [*module.parameters(), *module.buffers()], module, self.workload.input_tensors()
+        )
+        return saved.total_bytes, saved.input_bytes
 
     def peak_bytes(self) -> int:
         self.step()()
@@ -82,7 +93,9 @@ def test_a_file_is_a_scenario_by_its_own_name_and_asks_a_question() -> None:
     for name, scenario in SCENARIOS.items():
         assert (getattr(scenarios, name).__doc__ or "").strip().endswith("?")
         assert scenario.mode_names()[0] == "tracked"
-        assert all(size in MODELS[model].sizes for model, sizes in scenario.models.items() for size in sizes)
+        known = families() | {family.name: family for family in scenario.families}
+        for model, sizes in (*scenario.models.items(), *scenario.when_named.items()):
+            assert set(sizes) <= set(known[model].sizes)
 
 
 @pytest.mark.filterwarnings("ignore:Converting a tensor with requires_grad")
@@ -235,14 +248,70 @@ def test_the_teacher_follows_the_student_in_place_and_only_the_student_gets_grad
 
 
 def test_generation_writes_what_the_decoder_finds_without_a_cache() -> None:
-    workload = Bound("generation", "no_grad").workload
-    writer = workload.module
+    bound = Bound("generation", "no_grad")
+    writer = bound.workload.module
     assert isinstance(writer, Writer)
     with torch.no_grad():
-        logits = writer(*workload.args)
-        written = torch.cat([*workload.args, logits[:, :-1].argmax(-1)], dim=1)
+        logits = bound.step()()
+        written = torch.cat([*bound.workload.args, logits[:, :-1].argmax(-1)], dim=1)
         torch.testing.assert_close(logits, writer.decoder(written))
     assert logits.shape == (1, TOKENS, 64)
+
+
+class Repeating(nn.Linear):
+    """Called as decoders of transformers are; its cache counts the tokens that it was given, and it writes their number."""
+
+    def forward(self, input_ids: torch.Tensor, cache: Any = None, use_cache: bool = False) -> Any:
+        seen = (cache or 0) + input_ids.shape[1]
+        logits = super().forward(torch.ones(*input_ids.shape, 1)) * 0 + torch.eye(16)[seen]
+        return SimpleNamespace(logits=logits, cache=seen if use_cache else None)
+
+
+class FormerlyRepeating(Repeating):
+    """Called as they were called before."""
+
+    def forward(self, input_ids: torch.Tensor, past_key_values: Any = None, use_cache: bool = False) -> Any:
+        output = super().forward(input_ids, past_key_values, use_cache)
+        return SimpleNamespace(logits=output.logits, past_key_values=output.cache)
+
+
+PROMPT = torch.zeros((1, 3), dtype=torch.int64)
+
+
+@pytest.mark.parametrize("mode", SCENARIOS["generation"].mode_names())
+@pytest.mark.parametrize("kind", [Repeating, FormerlyRepeating])
+@pytest.mark.parametrize("inputs", [PROMPT, {"input_ids": PROMPT}])
+def test_a_users_decoder_is_given_its_prompt_and_then_each_token_that_it_wrote_with_its_own_cache(
+    mode: str, kind: type[Repeating], inputs: Any
+) -> None:
+    scenario = SCENARIOS["generation"]
+    logits = scenario.bind(Workload.of(kind(1, 16), inputs), scenario.mode(mode), steps=4)()
+    assert logits.argmax(-1).tolist() == [[3, 4, 5, 6]]
+
+
+class Cacheless(Repeating):
+    def forward(self, input_ids: torch.Tensor, cache: Any = None, use_cache: bool = False) -> Any:
+        return super().forward(input_ids, cache, use_cache=False)
+
+
+@pytest.mark.parametrize(
+    ("module", "said"), [(nn.Embedding(9, 4), "unexpected keyword"), (Cacheless(1, 16), "SimpleNamespace holds no cache")]
+)
+def test_generation_says_which_models_it_cannot_run(module: nn.Module, said: str) -> None:
+    with pytest.raises(Failure, match=f"needs a model that takes input_ids and cache.*{said}") as raised:
+        generation(Workload.of(module, PROMPT), SCENARIOS["generation"].mode("tracked"))
+    assert raised.value.status == "unsupported"
+
+
+@pytest.mark.parametrize("model", ["gpt2", "qwen3"])
+def test_models_of_transformers_write_with_their_own_cache_what_they_find_without_one(model: str) -> None:
+    pytest.importorskip("transformers")
+    workload = Source(model, "tiny").workload()
+    logits = generation(workload, SCENARIOS["generation"].mode("no_grad"), steps=4)()
+    with torch.no_grad():
+        written = torch.cat([workload.kwargs["input_ids"], logits[:, :-1].argmax(-1)], dim=1)
+        whole = workload.module(input_ids=written).logits
+    torch.testing.assert_close(logits, whole[:, -4:], rtol=1e-3, atol=1e-4)
 
 
 def test_a_tracked_generation_holds_more_with_every_token_and_no_grad_only_its_logits() -> None:
@@ -252,10 +321,108 @@ def test_a_tracked_generation_holds_more_with_every_token_and_no_grad_only_its_l
 
 
 @pytest.mark.parametrize("model", [family.name for family in SCENARIOS["operators"].families])
-def test_an_operator_runs_the_same_kernels_in_every_context_and_entering_one_runs_none(model: str) -> None:
+def test_an_operator_runs_the_same_kernels_in_every_context(model: str) -> None:
     ran = [operators(Bound("operators", mode, model).step()).everywhere for mode in SCENARIOS["operators"].mode_names()]
-    assert ran == [ran[0]] * len(ran)
-    assert bool(ran[0]) == (model != CONTEXT)
+    assert ran == [ran[0]] * len(ran) != [{}] * len(ran)
+
+
+@pytest.mark.parametrize("mode", SCENARIOS["switches"].mode_names())
+def test_every_spelling_switches_tracking_off_and_on_again_each_time_and_runs_no_operator(mode: str) -> None:
+    scenario, seen = SCENARIOS["switches"], list[bool]()
+    scenario.mode(mode).bind(nn.Identity(), lambda _: seen.append(torch.is_grad_enabled()))()
+    assert (seen, torch.is_grad_enabled()) == ([mode == "tracked"], True)
+    assert not operators(Bound("switches", mode).step()).everywhere
+
+
+MIB = 2**20
+
+
+@pytest.mark.parametrize("rank", [16, 64, 256])
+def test_adapters_of_one_layer_keep_its_input_for_their_first_half_and_what_that_makes_of_it_for_the_second(rank: int) -> None:
+    """X is 512 x 4096 in float32, 8 MiB, and x A' 512 x rank."""
+    full, both, second = (
+        Bound("adapters", mode, f"linear_rank{rank}", "large").saved_beside_inputs()
+        for mode in SCENARIOS["adapters"].mode_names()
+    )
+    made = 512 * rank * FLOAT
+    assert (full, both, second) == ((0, 8 * MIB), (made, 8 * MIB), (made, 0))
+    assert sum(both) / MIB == {16: 8.03125, 64: 8.125, 256: 8.5}[rank]
+    assert sum(second) / 1024 == {16: 32, 64: 128, 256: 512}[rank]
+
+
+def test_in_a_decoder_freezing_the_first_half_lets_go_of_the_inputs_of_layers_that_nothing_else_keeps() -> None:
+    """Per block 1 width into queries, keys and values, 1 into the multilayer perceptron, and 4 out of its GELU; attention keeps its own output."""
+    size = TRANSFORMER.sizes["small"]
+    both, second = (Bound("adapters", mode, "decoder", "small").saved_bytes() for mode in ("adapters", "adapters_frozen_a"))
+    assert both - second == size["depth"] * size["batch"] * size["tokens"] * 6 * size["width"] * FLOAT
+
+
+def test_fine_tuning_updates_what_is_trained_and_nothing_else() -> None:
+    updated = {}
+    for mode in SCENARIOS["adapters"].mode_names():
+        bound = Bound("adapters", mode)
+        before = {name: value._version for name, value in bound.workload.module.named_parameters()}
+        bound.step()()
+        updated[mode] = {name for name, value in bound.workload.module.named_parameters() if value._version > before[name]}
+        assert all(value.grad is None for value in bound.workload.module.parameters())
+    assert updated == {"tracked": {"layer.weight", "layer.bias"}, "adapters": {"a", "b"}, "adapters_frozen_a": {"b"}}
+
+
+def test_a_checkpointed_decoder_keeps_the_input_of_each_block_and_has_the_same_gradients() -> None:
+    """Beside them the last layer norm keeps its input, a mean and a deviation per row, the head its input, and the loss the logits."""
+    tracked, checkpoint = (Bound("checkpointing", mode) for mode in ("tracked", "checkpoint"))
+    rows, width = SIZE["batch"] * SIZE["tokens"], SIZE["width"]
+    kept = SIZE["depth"] * width + 2 * width + 2 + SIZE["vocabulary"]
+    assert checkpoint.saved_bytes() == rows * kept * FLOAT
+    assert checkpoint.peak_bytes() < tracked.peak_bytes() / 2
+    assert equal_bits(checkpoint.observed().output, tracked.observed().output)
+    assert len(tracked.observed().output) == len(list(tracked.workload.module.parameters()))
+
+
+def test_without_tracking_a_checkpoint_keeps_a_copy_of_the_random_state_and_changes_nothing() -> None:
+    plain, checkpoint = (Bound("checkpointing", mode) for mode in ("forward_alone", "checkpoint_forward_alone"))
+    assert (plain.saved_bytes(), checkpoint.saved_bytes()) == (0, 0)
+    assert checkpoint.peak_bytes() - plain.peak_bytes() == torch.get_rng_state().nbytes
+    assert equal_bits(checkpoint.observed().output, plain.observed().output)
+
+
+def test_a_frozen_network_keeps_its_graph_where_its_input_requires_grad_and_drops_only_what_weights_need() -> None:
+    """Each ReLU keeps its result; the input itself is for the first layer's weight."""
+    kept = {mode: Bound("frozen_input", mode).saved_beside_inputs() for mode in SCENARIOS["frozen_input"].mode_names()}
+    assert kept == {"tracked": (4 * HIDDEN, HIDDEN), "frozen": (4 * HIDDEN, 0), "frozen_plain_input": (0, 0)}
+    held = {mode: Bound("frozen_input", mode).held_bytes() for mode in kept}
+    assert held == {"tracked": 4 * HIDDEN, "frozen": 4 * HIDDEN, "frozen_plain_input": HIDDEN}
+
+
+def test_token_ids_cannot_require_grad() -> None:
+    scenario = SCENARIOS["frozen_input"]
+    with pytest.raises(Failure, match="token ids cannot"):
+        scenario.bind(Workload.of(nn.Embedding(3, 2), torch.zeros(2, dtype=torch.int64)), scenario.mode("frozen"))
+
+
+def test_acting_with_tracking_on_keeps_the_graph_of_every_action_and_teaches_the_same() -> None:
+    """Per action the four activations of the MLP, what was seen, the log-softmax, and the actions, whose index the choice keeps."""
+    tracked, no_grad = (Bound("rollout", mode) for mode in ("tracked", "no_grad"))
+    seen, logarithms, actions = HIDDEN, HIDDEN, 8 * MLP.sizes["tiny"]["batch"]
+    assert tracked.saved_bytes() - no_grad.saved_bytes() == ACTIONS * (4 * HIDDEN + seen + logarithms + actions)
+    gradients, expected = no_grad.observed().output, tracked.observed().output
+    assert equal_bits(gradients, expected)
+    assert all(gradient.abs().sum() > 0 for gradient in gradients)
+
+
+def test_acting_alone_is_what_a_step_under_no_grad_does_before_its_update() -> None:
+    alone, no_grad = (Bound("rollout", mode) for mode in ("acting_alone", "no_grad"))
+    ran, whole = (operators(bound.step()).everywhere for bound in (alone, no_grad))
+    assert ran["aten::addmm"] == ACTIONS * MLP.sizes["tiny"]["depth"]
+    assert whole["aten::addmm"] - ran["aten::addmm"] == MLP.sizes["tiny"]["depth"]
+    assert all(whole[name] >= number for name, number in ran.items())
+
+
+def test_a_forward_pass_alone_is_that_of_a_training_step() -> None:
+    bound = Bound("training_step", "forward_alone")
+    before = [parameter._version for parameter in bound.workload.module.parameters()]
+    assert equal_bits(bound.observed().output, Bound("training_step", "tracked").observed().output)
+    assert [parameter._version for parameter in bound.workload.module.parameters()] == before
 
 
 def test_a_training_step_updates_every_parameter_in_train_mode_and_leaves_nothing_behind() -> None:

@@ -56,8 +56,8 @@ def test_the_overview_has_a_row_per_scenario_with_the_mode_it_is_about() -> None
             *group(),
             *group({"detach": 1.4, "no_grad": 1.3}, scenario="evaluation", steps=4, memory=LOOP),
             *group({"item": 1.1, "float": 1.2}, scenario="loss_logging", steps=8, memory=LOOP),
-            *group({}, scenario="training_step"),
-            *group({}, scenario="training_step", model="lstm"),
+            *group({"forward_alone": 4.0}, scenario="training_step"),
+            *group({"forward_alone": 4.0}, scenario="training_step", model="lstm"),
             *group({"no_grad": 1.2}, scenario="operators", model="view", steps=50),
             *group({"no_grad": 1.8}, scenario="operators", model="index", steps=50),
             *group({"no_grad": 0.1}, scenario="operators", model=CONTEXT, steps=50),
@@ -67,9 +67,20 @@ def test_the_overview_has_a_row_per_scenario_with_the_mode_it_is_about() -> None
     found = {row["scenario"]: row for row in rows(scenarios)}
     assert [(name, row["mode"], row["speedup"]) for name, row in found.items()] == [
         ("evaluation mlp tiny", "no_grad", "1.30 ±0.01"), ("loss_logging mlp tiny", "item", "1.10 ±0.01"),
-        ("training_step mlp tiny (+ 1 more)", "-", "-"), ("operators (mean of 2)", "no_grad", "1.47 ±0.01"),
+        ("training_step mlp tiny (+ 1 more)", "forward", "25.0 ±0.3 %"), ("operators (mean of 2)", "no_grad", "1.47 ±0.01"),
     ]  # fmt: skip
     assert found["loss_logging mlp tiny"]["per step tracked"] == "6.99 KiB"
+
+
+def test_a_part_of_a_step_is_a_share_of_that_under_no_grad_where_there_is_one() -> None:
+    parts = [
+        result("tracked", scenario="rollout"), result("no_grad", 1.25, scenario="rollout"),
+        result("acting_alone", 2.5, scenario="rollout", over_no_grad=Interval(2.0, 1.99, 2.01)),
+        result("forward_alone", Interval(2.0, 0.05, 9.0), scenario="rollout"),
+        result("step_alone", 2.0, scenario="rollout", trusted=False),
+    ]  # fmt: skip
+    (table,) = summary(run(*parts))
+    assert [row["speedup"] for row in rows(table)] == ["1", "1.25 ±0.01", "50.0 ±0.3 %", "not known", "?50.0 ±0.5 %"]
 
 
 def test_the_summary_has_a_row_per_mode_with_both_allocators_side_by_side() -> None:
@@ -89,8 +100,10 @@ no_grad      104 us  1.20 ±0.01     83.3 us  1.50 ±0.02     120  4.00 KiB     
 def test_an_input_that_the_graph_keeps_is_told_where_it_is_more_than_all_else_that_is_saved() -> None:
     """Layers between frozen ones save little of their own, and keep an input alive that would be gone."""
     kept = [Memory(saved_bytes=32768, input_saved_bytes=8 * 2**20), Memory(saved_bytes=32768, input_saved_bytes=4096)]
-    (table,) = summary(run(*(result(mode, memory=one) for mode, one in zip(("tracked", "no_grad"), kept, strict=True))))
-    assert [row["saved"] for row in rows(table)] == ["32.0 KiB (+ input 8.00 MiB)", "32.0 KiB"]
+    for scenario, column in (("forward", "saved"), ("adapters", "saved, all steps")):
+        both = (result(mode, memory=one, scenario=scenario) for mode, one in zip(("tracked", "no_grad"), kept, strict=True))
+        (table,) = summary(run(*both))
+        assert [row[column] for row in rows(table)] == ["32.0 KiB (+ input 8.00 MiB)", "32.0 KiB"]
 
 
 def test_a_machine_without_the_extras_ends_its_run_with_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,11 +158,13 @@ def test_operators_have_a_column_per_mode_and_what_tracking_costs() -> None:
     ]  # fmt: skip
 
 
-def test_entering_and_leaving_is_a_table_of_its_own_with_the_bare_loop_taken_off() -> None:
+@pytest.mark.parametrize("scenario", ["switches", "operators"])
+@pytest.mark.parametrize("tables", [overview, summary])
+def test_entering_and_leaving_is_a_table_of_its_own_with_the_bare_loop_taken_off(tables: Any, scenario: str) -> None:
     contexts = group(
-        {"no_grad": Interval(0.1, 0.099, 0.101)}, scenario="operators", model=CONTEXT, steps=50, tracked_seconds=20e-6
+        {"no_grad": Interval(0.1, 0.099, 0.101)}, scenario=scenario, model=CONTEXT, steps=50, tracked_seconds=20e-6
     )
-    (table,) = summary(run(*contexts))
+    (table,) = tables(run(*contexts))
     assert table.title == "entering and leaving, bare loop taken off (cpu, float32, eager, pages_kept)"
     assert rows(table) == [{"no_grad": "3.600 ±0.004 us"}]
 

@@ -1,4 +1,4 @@
-"""What does tracking cost one operator, in nanoseconds, and what does entering and leaving each context cost?"""
+"""What does tracking cost one operator, in nanoseconds?"""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from torch import nn
 from benchmarks.models import Workload
 from benchmarks.models.workload import Family
 from benchmarks.modes import INFERENCE_MODE, NO_GRAD, SET_GRAD_ENABLED, TRACKED, Mode, Step
-from benchmarks.record import CONTEXT
 from benchmarks.scenarios.scenario import Scenario
 
 CALLS = 50
@@ -24,7 +23,6 @@ OPERATORS: dict[str, tuple[str, int, Callable[[torch.Tensor], torch.Tensor]]] = 
     "matmul_small": ("x @ x, 16 x 16", 16, lambda x: x @ x),
     "matmul_large": ("x @ x, 128 x 128", 128, lambda x: x @ x),
     "reduction": ("x.sum()", 16, lambda x: x.sum()),
-    CONTEXT: ("entering and leaving", 16, lambda x: x * 2.0),
 }
 """By name: how it is written, rows and columns of `x`, and the call."""
 
@@ -34,7 +32,6 @@ class Operator(nn.Module):
 
     def __init__(self, name: str) -> None:
         super().__init__()
-        self.name = name
         _, size, self.call = OPERATORS[name]
         self.values = nn.Parameter(torch.randn(size, size))
 
@@ -43,10 +40,7 @@ class Operator(nn.Module):
 
 
 def operators(workload: Workload, mode: Mode, steps: int = CALLS) -> Step:
-    """`steps` times the operator within one entry into the mode; `context` enters and leaves it each time, with nothing inside.
-
-    The output of `context` is a product made when it is bound, so that there is something to check and no call pays for it.
-    """
+    """`steps` times the operator within one entry into the mode."""
     module = workload.module
     assert isinstance(module, Operator)
     operator, values = module.call, module.values
@@ -57,27 +51,17 @@ def operators(workload: Workload, mode: Mode, steps: int = CALLS) -> Step:
             output = operator(values)
         return output
 
-    if module.name != CONTEXT:
-        return mode.bind(module, run)
-    enter_and_leave = mode.bind(module, lambda _model: None)
-    product = mode.bind(module, lambda _model: operator(values))()
-
-    def step() -> Any:
-        for _ in range(steps):
-            enter_and_leave()
-        return product
-
-    return step
+    return mode.bind(module, run)
 
 
-def _build(name: str) -> tuple[nn.Module, tuple[Any, ...]]:
+def build(name: str) -> tuple[nn.Module, tuple[Any, ...]]:
     return Operator(name), ()
 
 
 SCENARIO = Scenario(
     operators,
     modes=(TRACKED, NO_GRAD, INFERENCE_MODE, SET_GRAD_ENABLED),
-    families=tuple(Family(name, summary, {"tiny": {}}, partial(_build, name)) for name, (summary, *_) in OPERATORS.items()),
+    families=tuple(Family(name, summary, {"tiny": {}}, partial(build, name)) for name, (summary, *_) in OPERATORS.items()),
     steps=CALLS,
     budget_share=0.15,
 )

@@ -23,8 +23,12 @@ class Scenario:
     """Its own, `tracked` first, where the registered ones do not suit."""
     models: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """What it runs when nobody says, a model's name to its sizes; empty for all of them."""
+    when_named: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """What it runs instead of `models` where it is named itself, and time is the user's own; of transformers only what is installed."""
     families: tuple[Family, ...] = ()
-    """Models of its own, in all their sizes; then it runs nothing else."""
+    """Models of its own."""
+    any_model: bool = False
+    """Whether it runs others beside `families` where they are chosen."""
     steps: int = 1
     """How many batches, tokens or the like one call makes."""
     same_work: bool = True
