@@ -11,7 +11,7 @@ from analysis.figures import bytes_text, percent_text, seconds_text
 from analysis.gains import HELD, PEAK, beside_tracked, by_mode, evidence_of, higher, lower, pooled, shares, switch_of, switching
 from analysis.notes import few
 from analysis.read import Run
-from benchmarks.record import FORWARD
+from benchmarks.record import EAGER, FORWARD
 
 _HELD_MATTERS = "loss_logging"
 """The scenario whose question is what stays in memory, not the peak."""
@@ -22,24 +22,33 @@ _DEVICES = {"cpu": "CPU", "cuda": "GPU"}
 def advise(run: Run) -> list[str]:
     """`answer`, then a sentence per further question that the run answers."""
     sentences = answer(run)
-    for place, rows in _by_device(run).items():
+    for place, rows in _by_place(run).items():
         sentences += [f"{place}{sentence}" for sentence in (*_answer(rows), *_further(rows))]
     return list(dict.fromkeys([*sentences, *_scenarios(run)]))
 
 
 def answer(run: Run) -> list[str]:
-    """What to use, what it gives in time and what in memory, in at most three sentences; of several devices each has one."""
-    answers = {place: _answer(rows) for place, rows in _by_device(run).items()}
+    """What to use, what it gives in time and what in memory, in at most three sentences; of several devices or executions each has one."""
+    answers = {place: _answer(rows) for place, rows in _by_place(run).items()}
     if len(answers) == 1:
-        return answers[""]
+        return [f"{place}{sentence}" for place, sentences in answers.items() for sentence in sentences]
     found = [f"{place}{sentences[0]}" for place, sentences in answers.items()] or _scenarios(run)
     return found[:3] or ["Nothing was measured here that tells what tracking costs; `pytest --benchmark` measures it."]
 
 
-def _by_device(run: Run) -> dict[str, pd.DataFrame]:
-    """Forward passes on each device, by what opens a sentence on them, which is empty where there is one device."""
-    parts = list(run.frame[run.frame["scenario"].eq(FORWARD)].groupby("device", sort=False))
-    return {f"On the {_DEVICES.get(str(name), name)}: " if len(parts) > 1 else "": rows for name, rows in parts}
+def _by_place(run: Run) -> dict[str, pd.DataFrame]:
+    """Forward passes on each device and in each execution, by what opens a sentence on them, such as `On the CPU, compiled: `.
+
+    A single device and eager execution alone go without saying.
+    """
+    forward = run.frame[run.frame["scenario"].eq(FORWARD)]
+    parts = {}
+    for (device, execution), rows in forward.groupby(["device", "execution"], sort=False):
+        words = [f"on the {_DEVICES.get(device, device)}"] if len(set(forward["device"])) > 1 else []
+        words += [execution] if set(forward["execution"]) != {EAGER} else []
+        place = ", ".join(words)
+        parts[f"{place[0].upper()}{place[1:]}: " if place else ""] = rows
+    return parts
 
 
 def _answer(rows: pd.DataFrame) -> list[str]:

@@ -38,7 +38,7 @@ INTERVALS = ("speedup", "placebo", "over_no_grad", "kept_pages")
 _SCALARS = {
     "seconds": "float", "verdict": "str", "trusted": "boolean", "resolution": "float", "washout_calls": "Int64",
     "after_switch_seconds": "float", "page_faults": "float", "host_seconds": "float", "busy_seconds": "float", "bound_by": "str",
-    "driver_allocations": "float", "steps": "Int64", "also_as_shipped": "boolean",
+    "driver_allocations": "float", "compile_seconds": "float", "recompilations": "Int64", "steps": "Int64", "also_as_shipped": "boolean",
 }  # fmt: skip
 _TYPES = {
     **_SCALARS,

@@ -61,6 +61,10 @@ def _lines(run: Run, results: Sequence[Result]) -> list[str]:
         lines.append(f"kernels: not tracked's: {'; '.join(changes) or 'the same operators, other bits in the result'}")
     inputs = ", ".join(model.inputs) or "none"
     lines.append(f"model: {model.parameters:,} parameters, {bytes_text(model.parameter_bytes)}; inputs {inputs}")
+    if first.compile_seconds is not None:
+        again = [str(result.recompilations) for result in results if result.recompilations is not None]
+        turns = f"; {again[0]} compilations more while modes took turns" if again else ""
+        lines.append(f"compiled by the first call: {seconds_text(first.compile_seconds, 0.01)} with empty caches{turns}")
     for result in results:
         lines += [_processes(result), *_after_switch(run, result)]
     wrap = textwrap.TextWrapper(WIDTH, subsequent_indent="  ").wrap

@@ -47,6 +47,8 @@ def _all(run: Run) -> Iterator[str]:
     yield from _listed("*: other kernels ran than in tracked, so not tracking alone", frame, other_kernels(frame))
     asked = "the driver was asked for memory while timing, which is the allocator's time and not tracking's"
     yield from _listed(asked, frame, frame["driver_allocations"].gt(0))
+    again = "compiled again while modes took turns, so times may hold compilation"
+    yield from _listed(again, frame, frame["recompilations"].gt(0).fillna(value=False))
     if (frame["device"].str.startswith("cuda") & frame["model"].eq("lstm") & frame["scenario"].eq(FORWARD)).any():
         yield "lstm on a GPU: in eval mode cuDNN keeps nothing for a backward pass, so tracked saves less here than in training"
     yield from _page_faults(frame)

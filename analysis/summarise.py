@@ -14,7 +14,7 @@ from analysis.gains import evidence_of, pooled, switch_of, switching
 from analysis.notes import MOST, notes
 from analysis.read import Run
 from analysis.render import Table
-from benchmarks.record import ALONE, AS_SHIPPED, CASE, FORWARD, OPERATORS, PAGES_KEPT
+from benchmarks.record import ALONE, AS_SHIPPED, CASE, EAGER, FORWARD, OPERATORS, PAGES_KEPT
 
 CLOCKS = {"host": "host_seconds", "busy": "busy_seconds", "bound by": "bound_by"}
 """Columns of an accelerator's other clocks."""
@@ -112,8 +112,10 @@ def _with_growth(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _titled(text: str, frame: pd.DataFrame) -> str:
-    """`text` with what all rows have in common, such as `(cpu, float32, pages_kept)`."""
-    common = [str(frame[name].iloc[0]) for name in ("device", "dtype", "allocator") if len(frame[name].unique()) == 1]
+    """`text` with what all rows have in common, such as `(cpu, float32, pages_kept)`; eager execution goes without saying."""
+    names = ("device", "dtype", "execution", "allocator")
+    values = [str(frame[name].iloc[0]) for name in names if len(frame[name].unique()) == 1]
+    common = [value for value in values if value != EAGER]
     return f"{text} ({', '.join(common)})" if common else text
 
 

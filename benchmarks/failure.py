@@ -29,6 +29,12 @@ _REFUSED_BY_TORCH = re.compile(
 _NO_KERNEL = re.compile(r"Could not run 'aten::|not implemented for '|not currently implemented for the \w+ device")
 """What torch says, as NotImplementedErrors, of operators that a dtype or a device lacks. A user's class may mean anything by that error."""
 
+_NO_PRIMITIVE = re.compile("could not create a primitive")
+"""What oneDNN says, as RuntimeErrors, of the same."""
+
+_COMPILER = ("torch._dynamo.exc", "torch._inductor.exc")
+"""Where torch.compile's errors come from: it cannot compile the model here, or has done so too often."""
+
 _LONGEST = 300
 
 
@@ -48,9 +54,17 @@ class Failure(Exception):
             return cls(error.status, error.reason, error.arm or arm)
         if is_out_of_memory(error):
             return cls("out_of_memory", describe(error), arm)
-        known = _NO_KERNEL if isinstance(error, NotImplementedError) else _REFUSED_BY_TORCH
-        refused = isinstance(error, RuntimeError) and known.search(_text(error))
+        if type(error).__module__ in _COMPILER:
+            return cls("unsupported", f"torch.compile: {describe(error)}", arm)
+        modal = isinstance(error, RuntimeError) and not isinstance(error, NotImplementedError)
+        refused = lacks_kernel(error) or (modal and _REFUSED_BY_TORCH.search(_text(error)))
         return cls("unsupported" if refused else "crashed", describe(error), arm)
+
+
+def lacks_kernel(error: BaseException) -> bool:
+    """Whether there is no kernel for a dtype or a device, which is neither the model's fault nor the mode's."""
+    known = _NO_KERNEL if isinstance(error, NotImplementedError) else _NO_PRIMITIVE
+    return isinstance(error, RuntimeError) and known.search(_text(error)) is not None
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -253,6 +253,8 @@ def _timed(case: Case, examined: Examination, timings: Sequence[Timings], common
         discarded_placebos=common.discarded_placebos,
         steps=common.steps,
         also_as_shipped=common.also_as_shipped,
+        compile_seconds=examined.compile_seconds,
+        recompilations=sum(again) if (again := [n for one in timings if (n := one.recompilations) is not None]) else None,
         **_of_accelerators(mode, timings),
     )
     return Timed(result, [seconds for one in timings for seconds in one.seconds[mode]], calls)

@@ -22,6 +22,7 @@ def _end_children(launch: int) -> None:
         end_children(launch)
 
 
+os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # a pool of compilers in each worker would not end with it in peace
 os.setsid()
 if sys.platform == "linux":
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)

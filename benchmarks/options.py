@@ -10,12 +10,12 @@ from typing import Any
 
 from benchmarks.models import DTYPES, MODELS, REAL, REAL_SIZES, SIZES
 from benchmarks.modes import DEFAULT_MODES, MODES
-from benchmarks.record import AS_SHIPPED, EAGER, PAGES_KEPT
+from benchmarks.record import AS_SHIPPED, COMPILED, EAGER, PAGES_KEPT
 from benchmarks.scenarios import SCENARIOS
 
 ALL = "all"
 ALLOCATORS = (PAGES_KEPT, AS_SHIPPED)
-EXECUTIONS = (EAGER,)
+EXECUTIONS = (EAGER, COMPILED)
 DEFAULT_SIZES = ("tiny", "small", "medium")
 DEFAULT_REAL_SIZES = ("small",)
 REAL_MODELS = "real"
@@ -122,13 +122,13 @@ def add_options(add: Callable[..., Any]) -> None:
         "--device", metavar="NAMES", type=names, help="cpu, cuda or cuda:N (default: the accelerator if there is one, else cpu)"
     )
     add("--dtype", metavar="NAMES", type=names_of(DTYPES),
-        help=f"{', '.join(DTYPES)} (default: float32, your own models as they are built)")  # fmt: skip
+        help=f"{', '.join(DTYPES)} (default: float32, your own models as they are built); amp_ is a float32 model under autocast")  # fmt: skip
     add(
         "--execution",
         metavar="NAMES",
         type=names_of(EXECUTIONS),
         default=(EAGER,),
-        help=f"{', '.join(EXECUTIONS)} (default: {EAGER})",
+        help=f"{', '.join(EXECUTIONS)}, by torch.compile (default: {EAGER})",
     )
     add("--allocator", metavar="NAMES", type=names_of(ALLOCATORS), help="how memory is kept while timing on a CPU: pages_kept (tracking "
         "itself) or as_shipped (page faults included) (default: both, as_shipped for forward passes that fault)")  # fmt: skip

@@ -12,10 +12,25 @@ import torch
 
 from benchmarks import allocator
 from benchmarks.device import DeviceError, accelerated, default_device, device_named
+from benchmarks.execution import autocast, compiled
 from benchmarks.failure import Failure
-from benchmarks.models import AS_BUILT, MODELS, OWN_SIZE, REAL, Probe, Source, Workload, families, hub, misfit, own, probe
+from benchmarks.models import (
+    AS_BUILT,
+    AUTOCAST,
+    MODELS,
+    OWN_SIZE,
+    REAL,
+    Probe,
+    Source,
+    Workload,
+    families,
+    hub,
+    misfit,
+    own,
+    probe,
+)
 from benchmarks.models.real import BY_DEFAULT
-from benchmarks.modes import DEFAULT_MODES, MODES, Step, freezing, is_freezing
+from benchmarks.modes import DEFAULT_MODES, MODES, Mode, Step, freezing, is_freezing
 from benchmarks.options import (
     ACCELERATOR_PROCESSES,
     ACCELERATOR_SIZE,
@@ -26,7 +41,7 @@ from benchmarks.options import (
     OptionError,
     RunOptions,
 )
-from benchmarks.record import AS_SHIPPED, EAGER, FORWARD, PAGES_KEPT, Case, Group
+from benchmarks.record import AS_SHIPPED, COMPILED, EAGER, FORWARD, PAGES_KEPT, Case, Group
 from benchmarks.scenarios import SCENARIOS, Scenario
 from benchmarks.workers import Workers
 
@@ -57,7 +72,8 @@ class Job:
     effort: Effort = field(default_factory=Effort)
 
     def __str__(self) -> str:
-        return f"{self.scenario} {self.source.model} {self.source.size} {self.device} {self.dtype}"
+        execution = "" if self.execution == EAGER else f" {self.execution}"
+        return f"{self.scenario} {self.source.model} {self.source.size} {self.device} {self.dtype}{execution}"
 
     def group(self, allocator_: str) -> Group:
         return Group(
@@ -89,9 +105,14 @@ class Job:
         """The model with its inputs, on the job's device and in its dtype."""
         return self.source.workload(self.device, self.dtype)
 
-    def step(self, workload: Workload, mode: str) -> Step:
-        scenario = SCENARIOS[self.scenario]
-        return scenario.bind(workload, scenario.mode(mode))
+    def mode(self, name: str) -> Mode:
+        """The scenario's, around the compiled model where that is asked for. Raises KeyError."""
+        mode = SCENARIOS[self.scenario].mode(name)
+        return compiled(mode) if self.execution == COMPILED else mode
+
+    def step(self, workload: Workload, mode: str, **steps: int) -> Step:
+        step = SCENARIOS[self.scenario].bind(workload, self.mode(mode), **steps)
+        return autocast(step, self.device, AUTOCAST[self.dtype]) if self.dtype in AUTOCAST else step
 
     def changing(self, workload: Workload) -> list[torch.Tensor]:
         """What a call may change, beside buffers: inputs, and parameters where the scenario updates them."""
@@ -121,10 +142,13 @@ def plan(options: RunOptions, own_sources: Sequence[Source] = ()) -> list[Job]:
         if source.size != ACCELERATOR_SIZE or options.sizes or accelerated(device)
         for dtype in _dtypes(source, options)
         for execution in options.execution
+        if execution == EAGER or scenario.runs_model
     ]  # fmt: skip
     if not jobs:
         chosen = [
-            f"--{name} {','.join(value)}" for name in ("scenarios", "sizes", "modes") if (value := getattr(options, name))
+            f"--{name} {','.join(value)}"
+            for name in ("scenarios", "sizes", "modes", "execution")
+            if (value := getattr(options, name))
         ]
         raise OptionError(f"nothing to measure: {' '.join(chosen)} have nothing in common; leave one of them out")
     return jobs

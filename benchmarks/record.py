@@ -20,7 +20,7 @@ PAGES_KEPT, AS_SHIPPED = "pages_kept", "as_shipped"
 """How memory is kept while timing: freed pages are kept, so that what is left is tracking itself (CUDA's caching allocator always does),
 or the allocator as a user gets it, page faults included (CPU only)."""
 
-EAGER = "eager"
+EAGER, COMPILED = "eager", "compiled"
 FORWARD, OPERATORS, SWITCHES = "forward", "operators", "switches"
 """Scenarios that reports tell apart from the others."""
 
@@ -162,9 +162,10 @@ class Contract:
 
 @dataclass(frozen=True, slots=True)
 class Kernels:
-    """The `aten::` operators that ran, with their number, against those of tracked; None where tracked could not be run.
+    """The `aten::` operators that ran, with their number, against those of tracked.
 
-    `same_as_tracked` is also False where the same operators gave other bits.
+    `same_as_tracked` is also False where the same operators gave other bits. It is None where tracked could not be run, and where models
+    are compiled, because kernels that torch.compile writes have no names by which they could be compared.
     """
 
     same_as_tracked: bool | None
@@ -236,6 +237,11 @@ class Result:
     """Which of the two decides `seconds` (accelerators)."""
     driver_allocations: Amount | None = None
     """How often per timed call the device's allocator went to the driver, 0 in a steady state (accelerators)."""
+    compile_seconds: Amount | None = None
+    """What the first call took in a process with empty caches, which compiles the model for this mode; in no other figure (compiled)."""
+    recompilations: Count | None = None
+    """Graphs compiled while modes took turns, after the first call of each: of all modes and processes together, 0 in a steady state
+    (compiled; None as shipped, where each mode has a process of its own)."""
     steps: Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)] = 1
     """Steps that one call of a scenario that loops makes (batches, tokens)."""
     schema: int = SCHEMA

@@ -17,10 +17,11 @@ from typing import Any, Protocol
 
 from benchmarks import executors, group, plan, saving
 from benchmarks.environment import Conditions, Finding, Place, machine_facts
+from benchmarks.execution import COMPILER
 from benchmarks.failure import describe
 from benchmarks.journal import Journal, JournalError, identity, resumable
 from benchmarks.options import RunOptions
-from benchmarks.record import GroupResult
+from benchmarks.record import COMPILED, GroupResult
 from benchmarks.run import Run
 from benchmarks.workers import InProcess, Launches
 
@@ -42,6 +43,7 @@ class Session:
         launches = partial(Launches, chosen.effort.worker_timeout, memory_limit=chosen.effort.memory_limit)
         workers = InProcess() if chosen.in_process else launches()
         sources, imports = plan.own_sources(chosen, workers)
+        imports += COMPILER if COMPILED in chosen.execution else ()
         if imports:
             workers = launches(imports)
         self.options, self.workers = chosen, workers

@@ -39,6 +39,7 @@ _START_SECONDS = 120.0
 _PRELOADED = ("benchmarks.launch", "torch", "benchmarks.measure.examine", "benchmarks.measure.known_blocks")
 _PR_SET_PDEATHSIG = 1
 _LAST_WORDS_BYTES = 64 * 1024
+_READY = ("ready", None)
 
 
 class Workers(Protocol):
@@ -181,7 +182,7 @@ class _Worker:
         try:
             while self._connection.poll(max(0.0, self._deadline - time.monotonic())):
                 kind, value = self._connection.recv()
-                if kind == "ready":
+                if kind == _READY[0]:
                     self._deadline = time.monotonic() + self._timeout_seconds
                 elif kind == "failed":
                     raise Failure(*value)
@@ -205,12 +206,19 @@ class _Running:
 
     number: Any = None
     arms: tuple[str, ...] = ()
+    parent: Connection | None = None
 
 
 def note_arm(name: str) -> None:
     """Tells the parent which arm runs from now on, in case this process is lost. Does nothing outside a worker."""
     if _Running.number is not None and name in _Running.arms:
         _Running.number.value = _Running.arms.index(name)
+
+
+def begin_anew() -> None:
+    """The time that the task may take begins again, as after a model was compiled. Does nothing outside a worker."""
+    if _Running.parent is not None:
+        _Running.parent.send(_READY)
 
 
 def _live(
@@ -231,8 +239,8 @@ def _live(
         Path("/proc/self/oom_score_adj").write_text("1000")
     if memory_limit is not None:
         resource.setrlimit(resource.RLIMIT_DATA, (memory_limit, memory_limit))
-    _Running.number, _Running.arms = running, arms
-    parent.send(("ready", None))
+    _Running.number, _Running.arms, _Running.parent = running, arms, parent
+    begin_anew()
     try:
         life(parent, *call)
     except BaseException as error:  # noqa: BLE001 - SystemExit from a model's code too

@@ -169,6 +169,15 @@ def test_each_of_several_devices_has_a_sentence_and_its_memory_comes_below() -> 
     assert "On the GPU: no_grad lowers the peak of tensor memory, from 53.7 KiB to 9.77 KiB on mlp tiny." in told(*results)
 
 
+def test_compiled_models_are_spoken_of_apart() -> None:
+    compiled = group({"no_grad": 1.5, "inference_mode": 1.5}, execution="compiled")
+    eager, other = answered(*group({"no_grad": 1.2}), *compiled)
+    assert eager.startswith("Eager: Use no_grad where no gradients are needed: no_grad is 1.20 ±0.01 times as fast")
+    assert other.startswith("Compiled: Use no_grad where no gradients are needed: no_grad is 1.50 ±0.02 times as fast")
+    assert all(sentence.startswith("Compiled: ") for sentence in told(*compiled))
+    assert told(*group(device="cuda"), *compiled)[0].startswith("On the GPU, eager: Use no_grad")
+
+
 def test_detach_is_for_a_single_tensor() -> None:
     tracked = result("tracked")
     assert about("detach", tracked, result("detach", 0.9, memory=tracked.memory)) == (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -56,6 +57,26 @@ def type_in(storage: Path, *arguments: str, program: tuple[str, ...] = ("pytest"
 
 
 # A run that goes well.
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a compiler")
+def test_a_model_is_measured_eager_and_compiled_side_by_side(tmp_path: Path) -> None:
+    finished = type_in(tmp_path, *TINY, "--processes", "1", "--modes", "no_grad", "--execution", "eager,compiled")
+    assert finished.status == 0, finished.output
+    assert "[2/2] forward mlp tiny cpu float32 compiled" in finished.output
+    assert "\nmlp tiny compiled" in finished.output
+    eager, compiled = ({one.case.execution: one for one in finished.results()}[name] for name in ("eager", "compiled"))
+    assert (eager.compile_seconds, eager.recompilations, compiled.recompilations) == (None, None, 0)
+    assert compiled.compile_seconds is not None
+    assert compiled.compile_seconds > compiled.seconds
+    assert compiled.memory.saved_bytes is None
+
+
+def test_a_model_is_measured_under_autocast(tmp_path: Path) -> None:
+    finished = type_in(tmp_path, *HERE, "--dtype", "amp_bfloat16", "--modes", "no_grad")
+    assert finished.status == 0, finished.output
+    (result,) = finished.results()
+    assert (result.case.dtype, result.model.inputs) == ("amp_bfloat16", ["float32[8, 64]"])
 
 
 @pytest.fixture(scope="module")

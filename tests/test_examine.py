@@ -167,9 +167,16 @@ def test_an_error_that_tracked_meets_as_well_is_the_models_own(mode: str) -> Non
     assert caught.value.status == "crashed"
 
 
-def test_an_operator_that_a_dtype_lacks_is_unsupported_in_every_mode() -> None:
+@pytest.mark.parametrize(
+    "error",
+    [
+        NotImplementedError("\"addmm\" not implemented for 'Half'"),
+        RuntimeError("could not create a primitive descriptor for the LSTM forward propagation primitive"),
+    ],
+)
+def test_an_operator_that_a_dtype_lacks_is_unsupported_in_every_mode(error: Exception) -> None:
     def lacking(net: Net, x: torch.Tensor) -> Any:
-        raise NotImplementedError("\"addmm\" not implemented for 'Half'")
+        raise error
 
     with pytest.raises(Failure) as caught:
         examined(lacking, "tracked")

@@ -68,6 +68,18 @@ def test_nothing_saved_needs_no_tree_and_other_kernels_are_named() -> None:
     assert "kernels: not tracked's: the same operators, other bits in the result" in explained(kernels=Kernels(False))
 
 
+def test_what_compiling_took_is_told_apart_with_what_was_compiled_again() -> None:
+    pair = [
+        result("tracked", allocator=name, execution="compiled", compile_seconds=4.2, recompilations=number)
+        for name, number in (("pages_kept", 0), ("as_shipped", None))
+    ]
+    (text,) = explain(run(*pair), {})
+    assert "compiled by the first call: 4.20 s with empty caches; 0 compilations more while modes took turns" in text
+    (alone,) = explain(run(pair[1]), {})
+    assert "compiled by the first call: 4.20 s with empty caches\n" in alone
+    assert "compiled" not in explained()
+
+
 def test_growth_with_each_step_and_figures_that_were_withheld_are_told() -> None:
     text = explained(
         memory={"held_bytes_per_step": 8192, "heap_bytes_per_step": 7159, "unavailable": {"peak_rss_bytes": "below noise"}}

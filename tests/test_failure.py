@@ -69,6 +69,7 @@ def test_memory_that_cannot_be_had_is_told_with_what_was_asked_for() -> None:
         (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"), "out_of_memory"),
         (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), "out_of_memory"),
         (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), "out_of_memory"),
+        (RuntimeError("could not create a primitive descriptor for the LSTM forward propagation primitive"), "unsupported"),
         (NotImplementedError("my model does not do that yet"), "crashed"),
         (RuntimeError("the student requires grad, grad_fn or not"), "crashed"),
         (ValueError("a leaf Variable that requires grad"), "crashed"),

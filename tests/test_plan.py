@@ -207,6 +207,14 @@ def test_the_models_that_scenarios_bring_can_be_sent_too() -> None:
         assert str(pickle.loads(pickle.dumps(job))) == str(job)
 
 
+def test_compiled_jobs_say_so_and_scenarios_that_go_around_the_model_have_none() -> None:
+    both = planned(models=("mlp",), sizes=("tiny",), execution=("eager", "compiled"))
+    assert [str(job) for job in both] == ["forward mlp tiny cpu float32", "forward mlp tiny cpu float32 compiled"]
+    assert {job.execution for job in planned(scenarios=("operators",), execution=("eager", "compiled"))} == {"eager"}
+    with pytest.raises(OptionError, match="nothing to measure: --scenarios operators --execution compiled"):
+        planned(scenarios=("operators",), execution=("compiled",))
+
+
 def test_a_job_can_be_cut_down_to_some_cases() -> None:
     no_grad, as_shipped = JOB.cases[1], JOB.cases[2]
     assert (JOB.only([no_grad]).modes, JOB.only([no_grad]).allocators) == (("no_grad",), (PAGES_KEPT,))

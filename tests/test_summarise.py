@@ -43,6 +43,15 @@ mlp tiny    125 us  1.25 ±0.01  ~1.00 ±0.02  10.0 KiB  4.00 KiB
     ]
 
 
+def test_what_is_not_eager_is_said_of_all_rows_or_of_each() -> None:
+    compiled = group(execution="compiled")
+    (alone,) = overview(run(*compiled))
+    assert alone.title == "forward passes, speedup over tracked (cpu, float32, compiled, pages_kept)"
+    (both,) = overview(run(*group(), *compiled))
+    assert both.title == "forward passes, speedup over tracked (cpu, float32, pages_kept)"
+    assert [row["model"] for row in rows(both)] == ["mlp tiny", "mlp tiny compiled"]
+
+
 def test_the_overview_shows_pages_kept_and_as_shipped_only_where_there_is_nothing_else() -> None:
     (table,) = overview(
         run(*group({"no_grad": 1.1}), *group({"no_grad": 1.5}, **SHIPPED), *group({"no_grad": 1.6}, model="b", **SHIPPED))

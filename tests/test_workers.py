@@ -8,6 +8,7 @@ import resource
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -19,7 +20,7 @@ import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 from benchmarks.failure import Failure
-from benchmarks.workers import LAUNCHES, InProcess, Launches, note_arm
+from benchmarks.workers import LAUNCHES, InProcess, Launches, begin_anew, note_arm
 
 ARMS = ("tracked", "no_grad")
 MIB = 2**20
@@ -169,6 +170,17 @@ def test_a_hang_is_given_up_and_killed_with_everything_that_it_started(hasty: La
     assert (lost.status, lost.arm) == ("timed_out", "no_grad")
     assert "0.4 s (--worker-timeout gives more)" in lost.reason
     assert all(is_gone(int(pid)) for pid in where.read_text().split())
+
+
+def naps(pauses: int) -> str:
+    for _ in range(pauses):
+        time.sleep(0.25)
+        begin_anew()
+    return "done"
+
+
+def test_a_task_may_have_its_time_begin_anew(hasty: Launches) -> None:
+    assert hasty.run(naps, 4) == "done", "each of its parts is done in time, not all of them together"
 
 
 def test_what_a_worker_prints_stays_in_it_however_much(workers: Launches, capfd: pytest.CaptureFixture[str]) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -17,11 +17,14 @@ import torch
 
 from benchmarks import allocator
 from benchmarks.device import device_named
+from benchmarks.execution import compilations, compile_step, compiling
 from benchmarks.failure import Failure
 from benchmarks.measure.contract import preserved
 from benchmarks.measure.queued import busy_seconds, limits_on
 from benchmarks.measure.timing import Block, Limits, RunBlock, Timings, arm, garbage_collector_off, time_arms
-from benchmarks.modes import TRACKED
+from benchmarks.models import Workload
+from benchmarks.modes import TRACKED, Step
+from benchmarks.record import COMPILED
 from benchmarks.workers import note_arm
 
 if TYPE_CHECKING:
@@ -54,10 +57,13 @@ def time_together(job: Job, modes: Sequence[str], limits: Limits, process: int, 
         pin(core_of(job, process))
     workload = job.build()
     device = device_named(job.device)
-    with settings(job.effort.threads), preserved(workload.module, job.changing(workload)), garbage_collector_off():
-        steps = {name: job.step(workload, mode) for name, mode in arms_of(modes).items()}
+    steps = {name: job.step(workload, mode) for name, mode in arms_of(modes).items()}
+    with _ready(job, workload, steps):
         arms = {name: arm(name, step, device) for name, step in steps.items()}
+        before = compilations()
         timings = time_arms(arms, limits_on(device, limits, process), random.Random(process))
+        if job.execution == COMPILED:
+            timings = replace(timings, recompilations=compilations() - before)
         if not device.accelerated or process:
             return timings
         own = {name: step for name, step in steps.items() if name != PLACEBO}
@@ -89,10 +95,10 @@ def serve_arm(job: Job, name: str, mode: str, process: int, core: int | None) ->
         allocator.keep_pages()
     _settle_in(job, process, f"{process} {name}")
     workload = job.build()
+    step = job.step(workload, mode)
     stack = ExitStack()  # never left: the process ends with its parent's last question
-    for context in (settings(job.effort.threads), preserved(workload.module, job.changing(workload)), garbage_collector_off()):
-        stack.enter_context(context)
-    run = arm(name, job.step(workload, mode), device_named(job.device))
+    stack.enter_context(_ready(job, workload, {name: step}))
+    run = arm(name, step, device_named(job.device))
     pin(core)
 
     def answer(question: tuple[int, int]) -> tuple[Any, ...]:
@@ -101,6 +107,20 @@ def serve_arm(job: Job, name: str, mode: str, process: int, core: int | None) ->
 
     answer.stack = stack  # type: ignore[attr-defined]
     return answer
+
+
+@contextmanager
+def _ready(job: Job, workload: Workload, steps: Mapping[str, Step]) -> Iterator[None]:
+    """Compiles each step where that is asked for; nothing is collected from then on. Afterwards all is as before."""
+    with settings(job.effort.threads), preserved(workload.module, job.changing(workload)), compiling(job.execution, len(steps)):
+        for name, step in steps.items() if job.execution == COMPILED else ():
+            note_arm(name)
+            try:
+                compile_step(step)
+            except Exception as error:
+                raise Failure.of(error, arm=name) from error
+        with garbage_collector_off():
+            yield
 
 
 def _asked(name: str, ask: Callable[[Any], Any]) -> RunBlock:

@@ -20,7 +20,7 @@ from benchmarks.record import Broken, Contract
 class Observation:
     """One call: its output's tensors, detached, so that no graph is held; the nodes that they hung on; and what the call left behind.
 
-    `saved` tells how many tensors autograd saved, None where torch does not let that be watched.
+    `saved` tells how many tensors autograd saved, None where that was not or could not be watched.
     """
 
     output: list[torch.Tensor]
@@ -31,11 +31,14 @@ class Observation:
     changed_inputs: bool = False
 
 
-def observe(step: Step, module: nn.Module, inputs: Iterable[torch.Tensor] = ()) -> Observation:
-    """Calls `step` once from a known state, which is put back afterwards: buffers, inputs, random generators, gradient mode."""
+def observe(step: Step, module: nn.Module, inputs: Iterable[torch.Tensor] = (), *, record: bool = True) -> Observation:
+    """Calls `step` once from a known state, which is put back afterwards: buffers, inputs, random generators, gradient mode.
+
+    `record` counts what autograd saves, unless torch does not let it.
+    """
     inputs = list(inputs)
     try:
-        return _observe(step, module, inputs, record=True)
+        return _observe(step, module, inputs, record=record)
     except CannotRecord:
         return _observe(step, module, inputs, record=False)
 
@@ -88,11 +91,11 @@ def check_contract(mode: Mode, seen: Observation, reference: Observation | None)
 
 
 def tracked_after(
-    mode: Mode, tracked: Mode, step: Step, module: nn.Module, inputs: Iterable[torch.Tensor] = ()
+    mode: Mode, tracked: Mode, step: Step, module: nn.Module, inputs: Iterable[torch.Tensor] = (), *, record: bool = True
 ) -> Observation | Broken:
     """A tracked call after the mode's own, or what the mode left that makes it fail. Raises what it raises for want of memory."""
     try:
-        seen = observe(step, module, inputs)
+        seen = observe(step, module, inputs, record=record)
     except Exception as error:
         if is_out_of_memory(error):
             raise

@@ -8,20 +8,22 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
 
 from benchmarks import allocator
 from benchmarks.device import device_named
-from benchmarks.failure import Failure
+from benchmarks.execution import compile_anew, compiling
+from benchmarks.failure import Failure, lacks_kernel
 from benchmarks.measure.alternating import settings
 from benchmarks.measure.contract import Observation, check_contract, equal_bits, observe, preserved, tracked_after
 from benchmarks.measure.memory import measure_memory, with_growth
 from benchmarks.measure.profile import Operators, operators
 from benchmarks.measure.timing import garbage_collector_off, minor_page_faults
 from benchmarks.modes import TRACKED, Step
-from benchmarks.record import Broken, Contract, Kernels, Memory, ModelFacts
+from benchmarks.record import COMPILED, Broken, Contract, Kernels, Memory, ModelFacts
 from benchmarks.scenarios import SCENARIOS
 from benchmarks.workers import note_arm
 
@@ -42,6 +44,8 @@ class Examination:
     model: ModelFacts
     page_faults: float | None
     """Minor faults of a warmed call with the allocator as shipped; None on devices and in a process that others use too."""
+    compile_seconds: float | None = None
+    """Of compiled steps."""
 
 
 def examine(job: Job, mode_name: str, with_tracked: bool, own_process: bool, calls_only: bool = False) -> Examination:
@@ -54,8 +58,9 @@ def examine(job: Job, mode_name: str, with_tracked: bool, own_process: bool, cal
     may_set_allocator = own_process and job.device == "cpu"
     if may_set_allocator:  # where blocks come to lie decides about page faults: each mode tries another heap
         allocator.shift_heap(random.Random(mode_name))
-    with settings(job.effort.threads):
+    with settings(job.effort.threads), compiling(job.execution, arms=2):
         subject = _Subject(job, mode_name)
+        compile_seconds = subject.compile_seconds()
         page_faults = None
         if may_set_allocator:
             page_faults = None if calls_only else subject.page_faults()
@@ -71,11 +76,11 @@ def examine(job: Job, mode_name: str, with_tracked: bool, own_process: bool, cal
         kernels, memory = Kernels(same_as_tracked=None), None
         if contract.holds and not calls_only:
             ran = subject.operators()
-            if isinstance(reference, Observation) and subject.scenario.same_work:
+            if isinstance(reference, Observation) and subject.scenario.same_work and not subject.compiled:
                 kernels = subject.compare_kernels(ran, seen, reference)
             del seen, reference
             memory = subject.memory(ran, own_process=own_process)
-    return Examination(contract, kernels, memory, subject.workload.facts(), page_faults)
+    return Examination(contract, kernels, memory, subject.workload.facts(), page_faults, compile_seconds)
 
 
 def examine_together(job: Job, modes: Sequence[str], calls_only: bool = False) -> dict[str, Examination]:
@@ -95,12 +100,18 @@ class _Subject:
     """A mode's step and tracked's on one workload. Each method calls them from the same state and puts it back; no graph outlives its call."""
 
     def __init__(self, job: Job, mode: str) -> None:
-        self.scenario = SCENARIOS[job.scenario]
+        self.scenario, self.compiled = SCENARIOS[job.scenario], job.execution == COMPILED
         self.mode, self.tracked_mode = self.scenario.mode(mode), self.scenario.mode(TRACKED.name)
         self.workload = job.build()
-        self._device = device_named(job.device)
+        self._job, self._device = job, device_named(job.device)
         self._changing = job.changing(self.workload)
         self._step, self._tracked = job.step(self.workload, mode), job.step(self.workload, TRACKED.name)
+
+    def compile_seconds(self) -> float | None:
+        if not self.compiled:
+            return None
+        with self._preserved(), self._refusals():
+            return compile_anew(self._step)
 
     def page_faults(self) -> float:
         with self._preserved(), self._refusals():
@@ -114,7 +125,9 @@ class _Subject:
         return seen
 
     def tracked_after(self) -> Observation | Broken:
-        return tracked_after(self.mode, self.tracked_mode, self._tracked, self.workload.module, self._changing)
+        return tracked_after(
+            self.mode, self.tracked_mode, self._tracked, self.workload.module, self._changing, record=not self.compiled
+        )
 
     def operators(self) -> Operators:
         with self._preserved():
@@ -139,13 +152,16 @@ class _Subject:
 
     def memory(self, ran: Operators, *, own_process: bool) -> Memory:
         with self._preserved():
-            memory = measure_memory(self._step, ran, self._device, self.workload, own_process=own_process)
+            memory = measure_memory(
+                self._step, ran, self._device, self.workload, own_process=own_process, compiled=self.compiled
+            )
             if self.scenario.steps == 1:
                 return memory
-            return with_growth(memory, lambda steps: self.scenario.bind(self.workload, self.mode, steps=steps), self._device)
+            loop = partial(self._job.step, self.workload, self.mode.name)
+            return with_growth(memory, lambda steps: loop(steps=steps), self._device)
 
     def _observe(self, step: Step) -> Observation:
-        return observe(step, self.workload.module, self._changing)
+        return observe(step, self.workload.module, self._changing, record=not self.compiled)
 
     def _preserved(self) -> AbstractContextManager[None]:
         return preserved(self.workload.module, self._changing)
@@ -157,8 +173,8 @@ class _Subject:
             yield
         except Exception as error:
             failure = Failure.of(error)
-            own = isinstance(error, Failure | NotImplementedError)
-            if failure.status == "unsupported" and not own and not self._tracked_works():
+            in_any_mode = isinstance(error, Failure) or lacks_kernel(error)
+            if failure.status == "unsupported" and not in_any_mode and not self._tracked_works():
                 failure = Failure("crashed", failure.reason)
             raise failure from error
 

@@ -24,6 +24,8 @@ from benchmarks.record import Memory
 
 KIB, MIB = 2**10, 2**20
 
+_COMPILED = "torch.compile chooses what is saved, and under hooks that watch it another step would be compiled"
+
 _CLEAR_REFS, _STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
 _RESET_PEAK = "5"
 
@@ -68,7 +70,9 @@ METERS = {
 }
 
 
-def measure_memory(step: Step, ran: Operators, device: Device, workload: Workload, *, own_process: bool) -> Memory:
+def measure_memory(
+    step: Step, ran: Operators, device: Device, workload: Workload, *, own_process: bool, compiled: bool = False
+) -> Memory:
     """All memory figures of `step`, which has been warmed up and is known to have `ran` these operators.
 
     Resident memory is measured on the CPU, and only where this process was started for this mode (`own_process`) and gives freed pages
@@ -86,7 +90,7 @@ def measure_memory(step: Step, ran: Operators, device: Device, workload: Workloa
             peak_rss_bytes=rss,
             peak_reserved_bytes=reserved,
             graph_nodes=graph_nodes(step()),
-            **_saved(step, workload),
+            **_saved(step, workload, compiled=compiled),
         )
     statistics = device.memory()
     if statistics is not None and statistics.inexact is not None:
@@ -99,8 +103,10 @@ def measure_memory(step: Step, ran: Operators, device: Device, workload: Workloa
     return withheld(found, dict.fromkeys(blind, reason))
 
 
-def _saved(step: Step, workload: Workload) -> dict[str, Any]:
+def _saved(step: Step, workload: Workload, *, compiled: bool) -> dict[str, Any]:
     """The fields that the saved tensors fill."""
+    if compiled:
+        return {"unavailable": {"saved_bytes": _COMPILED}}
     try:
         module = workload.module
         saved = saved_for_backward(step, [*module.parameters(), *module.buffers()], module, workload.input_tensors())

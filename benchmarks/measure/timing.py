@@ -95,7 +95,8 @@ class Timings:
 
     `first_seconds` are medians of the first call after another arm's, `page_faults` are per call. `launch` tells which launch the process came from,
     `elapsed_seconds` is what the rounds took, their washout included. Of arms on accelerators there are, per call, `host_seconds` and
-    `driver_allocations`, and `busy_seconds` where all of a block could be queued ahead (measure/queued.py).
+    `driver_allocations`, and `busy_seconds` where all of a block could be queued ahead (measure/queued.py). `recompilations` are those of
+    all arms of a compiled model after each one's first call.
     """
 
     calls: int
@@ -108,6 +109,7 @@ class Timings:
     host_seconds: dict[str, float] = field(default_factory=dict)
     driver_allocations: dict[str, float] = field(default_factory=dict)
     busy_seconds: dict[str, float] = field(default_factory=dict)
+    recompilations: int | None = None
 
 
 def time_arms(arms: Mapping[str, RunBlock], limits: Limits, order: random.Random, clock: Clock = time.perf_counter) -> Timings:

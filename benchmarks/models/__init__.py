@@ -17,10 +17,10 @@ from benchmarks.models.lstm import LSTM
 from benchmarks.models.mlp import MLP
 from benchmarks.models.real import REAL, REAL_SIZES
 from benchmarks.models.transformer import TRANSFORMER
-from benchmarks.models.workload import AS_BUILT, DTYPES, SIZES, Family, Workload
+from benchmarks.models.workload import AS_BUILT, AUTOCAST, DTYPES, SIZES, Family, Workload
 
 __all__ = [
-    "AS_BUILT", "DTYPES", "MODELS", "OWN_SIZE", "REAL", "REAL_SIZES", "SIZES", "Probe", "Source", "Workload", "families", "load", "misfit",
+    "AS_BUILT", "AUTOCAST", "DTYPES", "MODELS", "OWN_SIZE", "REAL", "REAL_SIZES", "SIZES", "Probe", "Source", "Workload", "families", "load", "misfit",
     "probe",
 ]  # fmt: skip
 

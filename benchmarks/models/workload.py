@@ -25,7 +25,12 @@ AS_BUILT = "as_built"
 
 DTYPES: dict[str, torch.dtype | None] = {
     "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "float64": torch.float64, AS_BUILT: None,
+    "amp_bfloat16": torch.float32, "amp_float16": torch.float32,
 }  # fmt: skip
+"""What the model and its inputs are in."""
+
+AUTOCAST = {"amp_bfloat16": torch.bfloat16, "amp_float16": torch.float16}
+"""Those of DTYPES in which steps run under autocast, and what to."""
 
 Inputs = torch.Tensor | tuple[Any, ...] | Mapping[str, Any]
 """One tensor, a tuple of positional arguments or a mapping of keyword arguments."""

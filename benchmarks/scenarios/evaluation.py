@@ -44,7 +44,7 @@ def evaluation(workload: Workload, mode: Mode, steps: int = BATCHES) -> Step:
             correct += hits
         return torch.tensor([total / steps, correct / labels.numel()])
 
-    return in_training(workload.module, mode.bind(workload.module, run), training=mode is FORGOT_EVAL)
+    return in_training(workload.module, mode.bind(workload.module, run), training=mode.name == FORGOT_EVAL.name)
 
 
 def _figures(

@@ -63,5 +63,6 @@ SCENARIO = Scenario(
     modes=(TRACKED, NO_GRAD, INFERENCE_MODE, SET_GRAD_ENABLED),
     families=tuple(Family(name, summary, {"tiny": {}}, partial(build, name)) for name, (summary, *_) in OPERATORS.items()),
     steps=CALLS,
+    runs_model=False,
     budget_share=0.15,
 )

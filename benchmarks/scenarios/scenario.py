@@ -33,6 +33,8 @@ class Scenario:
     """How many batches, tokens or the like one call makes."""
     same_work: bool = True
     """False where the modes by design do not run the same operators, so that comparing kernels says nothing."""
+    runs_model: bool = True
+    """False where a call goes around the model, which there is then no use in compiling."""
     updates: bool = False
     """True where a call changes parameters."""
     budget_share: float = 1.0

@@ -34,7 +34,7 @@ from cold caches and take about 1 us, which is 1 % of a tiny model and would els
 class PlantedJob(Job):
     """A job whose modes are names of planted arms. It can be timed as any other job; it cannot be examined."""
 
-    def step(self, workload: Workload, mode: str) -> Step:
+    def step(self, workload: Workload, mode: str, **_: int) -> Step:
         """Raises KeyError for a name that is none of an arm's."""
         tracked = TRACKED.bind(workload.module, workload.run)
         if mode == TRACKED.name or mode.startswith(IDENTICAL):
