@@ -6,10 +6,14 @@ VENV := .venv
 RUN := $(VENV)/bin/python -m
 SETUP := $(VENV)/.up-to-date
 
-.PHONY: bench test check readme setup help clean
+.PHONY: bench share test check readme setup help clean
 
 bench: setup
 	@$(RUN) pytest --benchmark $(ARGS)
+
+# A small file of the latest run, without anything personal, for a pull request.
+share: setup
+	@$(RUN) analysis share $(ARGS)
 
 test: check
 	$(RUN) pytest -n logical $(ARGS)

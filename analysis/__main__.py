@@ -1,6 +1,6 @@
 """`python -m analysis`: saved runs as tables, answers and pages. The only file here that prints.
 
-Exit status: 0 it worked, 1 the gate found a regression, 2 wrong input, 3 a crash of this program, which no gate must take for a regression.
+Exit status: 0 it worked, 1 the gate found a regression or a run is not fit to be shared, 2 wrong input, 3 a crash of this program, which no gate must take for a regression.
 """
 
 from __future__ import annotations
@@ -16,17 +16,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     import pandas as pd
 
-    from analysis.read import Run, RunFile
+    from analysis.read import Run, RunFile, RunFileError
     from analysis.render import Table
 
 FEW_RUNS = 5
 """Up to so many runs stand side by side, more are averaged, unless `--by` says otherwise."""
 
 REGRESSED, WRONG_INPUT, CRASHED, INTERRUPTED = 1, 2, 3, 130
+UNFIT = REGRESSED
 
 app = typer.Typer(
     help="Saved runs as tables, answers and pages. A RUN is a file, a number such as 0007, or latest.",
@@ -81,11 +82,14 @@ def _print_means(files: Sequence[RunFile], by: Sequence[str], metric: str, forma
     from analysis.means import means, means_tables, needed_columns
     from analysis.read import AnalysisError, read_all
 
-    frame = read_all(files, needed_columns(metric), left_out=lambda error: _say(f"left out: {error}"))
-    found = means(frame, by, metric)
+    found = means(read_all(files, needed_columns(metric), _left_out), by, metric)
     if found.empty:
         raise AnalysisError(f"nothing in {len(files)} file{'s' * (len(files) > 1)} has a {metric} beside tracked's")
     _print(means_tables(found, by, metric), found, format_)
+
+
+def _left_out(error: RunFileError) -> None:
+    _say(f"left out: {error}")
 
 
 @app.command()
@@ -159,19 +163,69 @@ def explain(
 
 @app.command()
 def report(
-    run: RunName = "latest",
+    run: Annotated[str, typer.Argument(metavar="RUN", help=f"{ONE_RUN}, or a folder of runs")] = "latest",
     output: Annotated[Path | None, typer.Option("-o", help="a .html or .md file; by default beside the run, .html")] = None,
     charts: Annotated[Path | None, typer.Option(help="a folder for each chart as SVG and PNG")] = None,
 ) -> None:
-    """The whole answer as a page that needs no network, or as Markdown.
+    """The whole answer as a page that needs no network, or as Markdown. Of a folder, all machines on one page.
 
     Example: python -m analysis report 0007 -o report.html --charts charts
     """
+    from analysis.find import find_runs, is_folder
+
+    if is_folder(run):
+        if charts:
+            raise typer.BadParameter("only of one run", param_hint="--charts")
+        from analysis import machines
+        from analysis.read import read_all
+
+        path = output or Path(run) / "machines.html"
+        machines.write(read_all(find_runs([run]), machines.COLUMNS, _left_out), path)
+        typer.echo(path)
+        return
     from analysis.report import write
 
     found = _read(run)
     for path in write(found, output or (found.path or Path("report")).with_suffix(".html"), charts):
         typer.echo(path)
+
+
+@app.command()
+def share(
+    run: RunName = "latest",
+    output: Annotated[Path | None, typer.Option("-o", help="a file; by default results/DATE/MACHINE.json")] = None,
+) -> None:
+    """A small file of a run for others: no rounds, nothing personal. A run that is too noisy is refused.
+
+    Example: python -m analysis share 0007
+    """
+    from analysis import share as sharing
+
+    found = _read(run)
+    _require_none(f"{found.path}: {reason}" for reason in sharing.unfit(found))
+    typer.echo(sharing.write(found, output))
+    _say("read it, commit it, and open a pull request")
+
+
+@app.command()
+def validate(paths: Annotated[list[str], typer.Argument(metavar="PATH...", help="files or folders")]) -> None:
+    """Whether files are fit to be shared: readable, not too noisy, and nothing personal in them.
+
+    Example: python -m analysis validate results/2026-11-24
+    """
+    from analysis.find import find_runs
+    from analysis.share import refusals
+
+    files = find_runs(paths)
+    _require_none(f"{file.path}: {reason}" for file in files for reason in refusals(file.path))
+    typer.echo(f"fit to be shared: {len(files)} file{'s' * (len(files) > 1)}")
+
+
+def _require_none(faults: Iterable[str]) -> None:
+    """Of a run that is to be shared."""
+    if lines := list(faults):
+        _say("\n".join(lines))
+        raise typer.Exit(UNFIT)
 
 
 def _read(run: str) -> Run:

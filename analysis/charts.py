@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import altair as alt
@@ -15,11 +15,11 @@ import numpy as np
 import pandas as pd
 import vl_convert
 
-from analysis.cases import JOB, TRACKED, against, is_context, is_part, labels, memory
+from analysis.cases import JOB, TRACKED, against, each, is_context, is_part, labels, memory
 from analysis.figures import bytes_text
 from analysis.read import Run
-from benchmarks.intervals import MARGIN
-from benchmarks.record import FORWARD, OPERATORS, PAGES_KEPT, Result
+from benchmarks.intervals import MARGIN, verdict
+from benchmarks.record import FORWARD, OPERATORS, PAGES_KEPT, Interval, Result
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8F8F00", "#808080")
 """Told apart by the colour-blind, on white and on black: those of Okabe and Ito ("Color Universal Design", 2008), with grey and olive
@@ -67,6 +67,22 @@ def charts(run: Run) -> dict[str, str]:
         drawn[f"Speedup over tracked: {words}"] = _speedups(panel.assign(label=labels(panel))), SPEEDUP_AXIS
     for words, panel in _panels(memory(frame[frame["scenario"].ne(OPERATORS)]), ["device"]):
         drawn[f"Peak memory that is left: {words}"] = _peaks(panel.assign(label=labels(panel, JOB))), PEAK_AXIS
+    return _forests(drawn) | _saved_by_module(run.results)
+
+
+def of_means(found: pd.DataFrame, by: Sequence[str], title: str) -> dict[str, str]:
+    """Title and SVG of mean speedups of forward passes, which `means` gives: a row for each value of `by`."""
+    found = found[found["scenario"].eq(FORWARD) & found["mode"].isin(MODES)].rename(columns={"ratio": "value"})
+    if found.empty:
+        return {}
+    clear = [verdict(Interval(row.value, row.low, row.high)) != "unclear" for row in each(found)]
+    points = found.assign(clear=clear, label=found[list(by)].agg(", ".join, axis=1))
+    panels = _panels(points, ["allocator", "device", "dtype", "execution"])
+    return _forests({f"{title}: {words}": (panel, SPEEDUP_AXIS) for words, panel in panels})
+
+
+def _forests(drawn: Mapping[str, tuple[pd.DataFrame, str]]) -> dict[str, str]:
+    """SVG by title, of points and the title of their axis."""
     forests = {}
     for title, (points, axis) in drawn.items():
         rows = list(points["label"].unique())
@@ -74,7 +90,7 @@ def charts(run: Run) -> dict[str, str]:
             cut = f"the first {MOST_ROWS} of {len(rows)} groups" if len(rows) > MOST_ROWS else ""
             subtitle = "; ".join(filter(None, [LEGEND if axis == SPEEDUP_AXIS else "", cut]))
             forests[title] = _svg(_forest(points, rows[:MOST_ROWS], axis), title, subtitle)
-    return forests | _saved_by_module(run.results)
+    return forests
 
 
 def files(run: Run) -> dict[str, bytes]:

@@ -26,15 +26,18 @@ def find_runs(runs: Sequence[str], folder: Path = RESULTS) -> list[RunFile]:
     """The files of `runs`, each once: what find_run finds, or all JSON in a folder and below it. Raises RunFileError."""
     found: dict[Path, tuple[Path, bool]] = {}
     for run in runs:
-        is_folder = os.path.isdir(run)  # noqa: PTH112 - Path's raises where the text is too long for a path
-        paths = sorted(filter(Path.is_file, Path(run).rglob("*.json"))) if is_folder else [_one_file(run, folder)]
+        paths = sorted(filter(Path.is_file, Path(run).rglob("*.json"))) if is_folder(run) else [_one_file(run, folder)]
         if not paths:
             raise RunFileError(f"{run}: there is no saved run in this folder")
         for path in paths:
             first, named = found.get(path.resolve(), (path, False))
-            found[path.resolve()] = first, named or not is_folder
+            found[path.resolve()] = first, named or not is_folder(run)
     names = unique_names([path for path, _ in found.values()])
     return [RunFile(path, name, named) for (path, named), name in zip(found.values(), names, strict=True)]
+
+
+def is_folder(run: str) -> bool:
+    return os.path.isdir(run)  # noqa: PTH112 - Path's raises where the text is too long for a path
 
 
 def _one_file(run: str, folder: Path) -> Path:

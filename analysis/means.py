@@ -75,7 +75,7 @@ def _mean_speedups(rows: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
 
 def means_tables(found: pd.DataFrame, by: Sequence[str], metric: str = "speedup") -> list[Table]:
     """`found` is of `means`. A table for each scenario, device and so on; in it a column per mode, or if there are many, a row."""
-    ranks = [pd.factorize(found[name])[0] for name in by]
+    ranks = [pd.factorize(found[name], sort=name == "date")[0] for name in by]
     found = found.iloc[np.lexsort(ranks[::-1])] if ranks else found
     figures = found[["ratio", "low", "high"]].itertuples(index=False, name=None)
     cells = found.assign(text=[_speedup_text(*row) if metric == "speedup" else ratio_text(row[0]) for row in figures])

@@ -94,9 +94,10 @@ def read(path: Path, name: str = "") -> Run:
 def read_all(files: Iterable[RunFile], columns: Iterable[str], left_out: Callable[[RunFileError], None]) -> pd.DataFrame:
     """The `columns` (names of COLUMNS) and IDENTITY of many runs, one run at a time in memory.
 
-    Raises RunFileError for a file that was named; of one that was only found in a folder `left_out` is told.
+    A run that is there twice, such as one that was shared, counts once. Raises RunFileError for a file that was named; of one that was only found in a folder `left_out` is told.
     """
     cells: dict[str, list[Any]] = {name: [] for name in (*IDENTITY, *columns)}
+    seen = set()
     for file in files:
         try:
             run = read(file.path, file.name)
@@ -105,6 +106,10 @@ def read_all(files: Iterable[RunFile], columns: Iterable[str], left_out: Callabl
                 raise
             left_out(error)
             continue
+        content = (run.saved_at, *(result.seconds for result in run.results))
+        if content in seen:
+            continue
+        seen.add(content)
         identities = {device: run.identity(device) for device in {result.case.device for result in run.results}}
         for column, values in cells.items():
             if column in IDENTITY:

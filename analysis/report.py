@@ -62,14 +62,11 @@ def write(run: Run, path: Path, pictures: Path | None = None) -> list[Path]:
 
 
 def page(run: Run) -> str:
-    """One HTML page. Nothing is fetched, and no script runs but the one that sorts the table of all cases."""
+    """The run as one HTML page."""
     from analysis import charts  # what draws is an extra, which a measuring machine can do without
 
-    environment = render.templates().overlay()
-    environment.filters |= {"digest": digest, "html": render.html}
     sentences, (all_cases, values) = answer(run), cases(run.frame)
-    return environment.get_template("page.html.jinja").render(
-        title=TITLE,
+    return filled(
         name=run.name,
         identity=machine.identity(run),
         answer=sentences,
@@ -79,6 +76,16 @@ def page(run: Run) -> str:
         tables=_tables(run),
         cases=all_cases,
         values=values,
+    )
+
+
+def filled(**parts: object) -> str:
+    """The page's template. Nothing is fetched, and no script runs but the one that sorts the table of all cases."""
+    environment = render.templates().overlay()
+    environment.filters |= {"digest": digest, "html": render.html}
+    return environment.get_template("page.html.jinja").render(
+        **parts,
+        title=TITLE,
         style=(_HERE / "page.css").read_text(encoding="utf-8"),
         script=(_HERE / "page.js").read_text(encoding="utf-8"),
     )

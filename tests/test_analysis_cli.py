@@ -74,7 +74,7 @@ def test_the_newest_run_is_summarised_unless_told_otherwise(capsys: Shown) -> No
 
 def test_few_runs_stand_side_by_side_and_more_are_averaged(capsys: Shown) -> None:
     for number in range(6):
-        saved(Path(f"runs/000{number}_x.json"), run(*group({"no_grad": 1.2})))
+        saved(Path(f"runs/000{number}_x.json"), run(*group({"no_grad": 1.2}), saved_at=f"2026-11-2{number}"))
     assert main(["summarise", "runs/0000_x.json", "runs/0001_x.json"]) == 0
     assert "mlp    tiny  0000  1.20 ±0.01" in capsys.readouterr().out
     assert main(["summarise", "runs"]) == 0

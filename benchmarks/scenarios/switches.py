@@ -61,5 +61,6 @@ SCENARIO = Scenario(
     ),
     families=(Family(CONTEXT, "entering and leaving", {"tiny": {}}, partial(build, "elementwise")),),
     steps=CALLS,
+    runs_model=False,
     budget_share=0.15,
 )
