@@ -44,8 +44,8 @@ def _by_place(run: Run) -> dict[str, pd.DataFrame]:
     forward = run.frame[run.frame["scenario"].eq(FORWARD)]
     parts = {}
     for (device, execution), rows in forward.groupby(["device", "execution"], sort=False):
-        words = [f"on the {_DEVICES.get(device, device)}"] if len(set(forward["device"])) > 1 else []
-        words += [execution] if set(forward["execution"]) != {EAGER} else []
+        words = [f"on the {_DEVICES.get(str(device), device)}"] if len(set(forward["device"])) > 1 else []
+        words += [str(execution)] if set(forward["execution"]) != {EAGER} else []
         place = ", ".join(words)
         parts[f"{place[0].upper()}{place[1:]}: " if place else ""] = rows
     return parts

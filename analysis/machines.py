@@ -13,6 +13,7 @@ from analysis.means import means, means_tables, needed_columns
 from analysis.read import AnalysisError
 from analysis.render import Table
 from benchmarks.record import FORWARD
+from benchmarks.saving import write_whole
 
 COLUMNS = list(dict.fromkeys([*needed_columns("speedup"), *needed_columns("peak_tensor_bytes")]))
 """What the page needs of a frame, beside the columns that tell runs apart."""
@@ -25,7 +26,7 @@ def write(frame: pd.DataFrame, path: Path) -> None:
     if frame.empty:
         raise AnalysisError(f"{path}: there is nothing to show; name a folder of runs that have results")
     try:
-        report.write_whole(path, page(frame).encode())
+        write_whole(path, page(frame).encode())
     except OSError as error:
         raise AnalysisError(f"{path}: cannot be written: {error.strerror}; name another place with -o") from error
 

@@ -13,8 +13,8 @@ from analysis.cases import is_context
 from analysis.figures import percent_text
 from analysis.find import RESULTS
 from analysis.read import AnalysisError, Run, read
-from analysis.report import write_whole
 from benchmarks.record import GROUP, PAGES_KEPT, SCHEMA, to_json
+from benchmarks.saving import write_whole
 
 MOST_NOISE = 0.05
 """The control tells apart what differs by this fraction in the median group, and has failed in at most this fraction of groups."""

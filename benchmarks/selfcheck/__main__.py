@@ -22,7 +22,7 @@ from benchmarks.selfcheck.findings import Findings
 from benchmarks.workers import Launches
 
 CHECKS = {
-    "trueness": "the default measurement against long loops, and planted ratios (about twenty minutes)",
+    "trueness": "the default measurement against long loops, and planted ratios (about half an hour)",
     "accuracy": "identical code and planted effects, by the suite and by other harnesses (about eight minutes)",
     "faults": "kills, full disks, misbehaving models and mutated files (about an hour)",
     "coverage": "how often the intervals hold the truth on a simulated machine (about two minutes)",

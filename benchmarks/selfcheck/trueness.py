@@ -17,10 +17,11 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import torch
 
 from benchmarks import allocator
-from benchmarks.intervals import across, half_width, median_ratio
+from benchmarks.intervals import across, half_width, median_ratio, quotient
 from benchmarks.modes import TRACKED, Step
 from benchmarks.plan import Job
 from benchmarks.record import Interval
@@ -35,7 +36,8 @@ PLANTED = {name: arms for name, arms in TRUTHS.items() if arms[0] in PLANTED_ARM
 CALLS, UNTIMED, LONGEST_SECONDS = 100, 20, 0.5
 """Calls of a block, after so many untimed ones; fewer where they would take longer, which is where one takes more than 5 ms."""
 
-_FEWEST_ROUNDS = 3
+_FEWEST_ROUNDS = 20
+"""Fewer leave a process of small models so much noise that nothing can be told from it."""
 
 
 @dataclass(slots=True)
@@ -61,7 +63,7 @@ def trueness(
     planted = replace(planted_job(PLANTED_ARMS), effort=jobs[0].effort)
     planted_ratios: dict[str, list[float]] = defaultdict(list)
     steps = repeats * (len(jobs) + 1)
-    with progress(steps, steps * (9 + processes * seconds)) as begin:
+    with progress(steps, steps * (20.0 + 5 * processes)) as begin:
         for repeat in range(repeats):
             for job, own in cases.items():
                 begin(str(job))
@@ -78,8 +80,9 @@ def trueness(
     notes = (
         f"reference: {repeats * processes} processes from {repeats} launches; suite: the mean of {repeats} default measurements",
         "held: intervals of the suite with the reference in them; spread: the suite's highest reading over its lowest",
+        f"the reference scatters too: were there no bias, it would lie {_expected(measured):.2%} away in the mean",
     )
-    shown, goals = _judged(measured, planted_ratios)
+    shown, goals = _judged(measured, planted_ratios, jobs[0].effort.processes)
     return Findings([shown], notes, goals, {"cases": measured, "planted": planted_ratios})
 
 
@@ -122,16 +125,31 @@ def _loop(step: Step, calls: int) -> float:
     return (time.perf_counter() - start) / calls
 
 
-def _judged(cases: Sequence[Case], planted_ratios: Mapping[str, Sequence[float]]) -> tuple[str, list[Goal]]:
+def _expected(cases: Sequence[Case]) -> float:
+    """The mean distance of an unbiased reading from the reference: sqrt(2 / pi) standard errors, were both normal."""
+    errors = [
+        math.hypot(float(np.std(logs, ddof=1)) / math.sqrt(len(logs)), float(np.std(read, ddof=1)) / math.sqrt(len(read)))
+        for case in cases
+        for logs, read in [(np.log(case.reference), np.log([one.estimate for one in case.suite]))]
+        if len(read) > 1
+    ]
+    return math.sqrt(2 / math.pi) * statistics.fmean(errors) if errors else math.nan
+
+
+def _judged(cases: Sequence[Case], planted_ratios: Mapping[str, Sequence[float]], rests_on: int) -> tuple[str, list[Goal]]:
+    """`rests_on` are the processes of a default measurement."""
     rows: list[tuple[str, ...]] = []
     distances: list[float] = []
     held: list[bool] = []
+    apart: list[bool] = []
     half_widths = [half_width(interval) for case in cases for interval in case.suite]
     for case in cases:
         truth, estimates = across(case.reference), [interval.estimate for interval in case.suite]
         mean, width = statistics.geometric_mean(estimates), statistics.median(map(half_width, case.suite))
         bias, spread = mean / truth.estimate - 1, max(estimates) / min(estimates) - 1
         holding = [interval.low <= truth.estimate <= interval.high for interval in case.suite]
+        over = [quotient(interval, truth, (rests_on, len(case.reference))) for interval in case.suite]
+        apart += [not ratio.low <= 1 <= ratio.high for ratio in over]
         reference = (f"{truth.estimate:.3f}", f"{truth.low:.3f} to {truth.high:.3f}")
         suite = (f"{mean:.3f}", f"{bias:+.2%}", f"{sum(holding)} of {len(holding)}", f"{width:.2%}", f"{spread:.2%}")
         rows.append((case.name, *reference, *suite))
@@ -141,6 +159,11 @@ def _judged(cases: Sequence[Case], planted_ratios: Mapping[str, Sequence[float]]
         Goal("distance from the reference, mean of all cases", statistics.fmean(distances), BIAS),
         Goal("distance from the reference, worst case", max(distances), WORST_BIAS),
         Goal(f"99 % intervals that hold the reference, of {len(held)}", statistics.fmean(held), COVERAGE, at_least=True),
+        Goal(
+            f"readings told apart from the reference, whose own interval counts too, of {len(apart)}",
+            statistics.fmean(apart),
+            1 - COVERAGE,
+        ),
         Goal("half-width of an interval, median", statistics.median(half_widths), HALF_WIDTH),
         Goal("half-width of an interval, worst", max(half_widths), WORST_HALF_WIDTH),
     ]
