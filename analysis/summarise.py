@@ -249,4 +249,8 @@ def _operators(frame: pd.DataFrame) -> Iterator[Table]:
             shown = cells.droplevel("size").rename_axis(index=None, columns=None).reset_index(names="operator")
             yield Table(shown, [], f"operators, time of one call ({where})")
         if around := switching(rows):
-            yield Table(pd.DataFrame([around]), [], f"entering and leaving, bare loop taken off ({where})")
+            yield Table(
+                pd.DataFrame(list(around.items()), columns=["mode", "time"]),
+                [],
+                f"entering and leaving, bare loop taken off ({where})",
+            )
