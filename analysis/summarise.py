@@ -80,9 +80,12 @@ def _texts(frame: pd.DataFrame, name: str) -> pd.Series[str]:
 
 def _saved_texts(frame: pd.DataFrame) -> pd.Series[str]:
     """With the inputs that are kept beside, where they are more, as where a frozen layer keeps nothing else."""
-    saved, inputs = frame["saved_bytes"].map(bytes_text), frame["input_saved_bytes"].map(bytes_text)
     hidden = frame["input_saved_bytes"].gt(frame["saved_bytes"]).fillna(value=False)
-    return saved.where(~hidden, saved + " (+ input " + inputs + ")")
+    texts = [
+        f"{bytes_text(saved)} (+ input {bytes_text(inputs)})" if more else bytes_text(saved)
+        for saved, inputs, more in zip(frame["saved_bytes"], frame["input_saved_bytes"], hidden, strict=True)
+    ]
+    return pd.Series(texts, index=frame.index, dtype="str")
 
 
 def speedup_texts(frame: pd.DataFrame) -> pd.Series[str]:
@@ -248,4 +251,8 @@ def _operators(frame: pd.DataFrame) -> Iterator[Table]:
             shown = cells.droplevel("size").rename_axis(index=None, columns=None).reset_index(names="operator")
             yield Table(shown, [], f"operators, time of one call ({where})")
         if around := switching(rows):
-            yield Table(pd.DataFrame([around]), [], f"entering and leaving, bare loop taken off ({where})")
+            yield Table(
+                pd.DataFrame(list(around.items()), columns=["mode", "time"]),
+                [],
+                f"entering and leaving, bare loop taken off ({where})",
+            )

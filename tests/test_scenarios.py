@@ -380,7 +380,7 @@ def test_a_checkpointed_decoder_keeps_the_input_of_each_block_and_has_the_same_g
 
 
 def test_without_tracking_a_checkpoint_keeps_a_copy_of_the_random_state_and_changes_nothing() -> None:
-    plain, checkpoint = (Bound("checkpointing", mode) for mode in ("forward_alone", "checkpoint_forward_alone"))
+    plain, checkpoint = (Bound("checkpointing", mode) for mode in ("forward_alone", "checkpoint_alone"))
     assert (plain.saved_bytes(), checkpoint.saved_bytes()) == (0, 0)
     assert checkpoint.peak_bytes() - plain.peak_bytes() == torch.get_rng_state().nbytes
     assert equal_bits(checkpoint.observed().output, plain.observed().output)

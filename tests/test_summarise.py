@@ -175,7 +175,7 @@ def test_entering_and_leaving_is_a_table_of_its_own_with_the_bare_loop_taken_off
     )
     (table,) = tables(run(*contexts))
     assert table.title == "entering and leaving, bare loop taken off (cpu, float32, eager, pages_kept)"
-    assert rows(table) == [{"no_grad": "3.600 ±0.004 us"}]
+    assert rows(table) == [{"mode": "no_grad", "time": "3.600 ±0.004 us"}]
 
 
 def test_an_accelerator_shows_its_other_clocks_and_what_it_reserved() -> None:

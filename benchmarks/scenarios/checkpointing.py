@@ -56,7 +56,12 @@ SCENARIO = Scenario(
         replace(TRACKED, summary="forward and backward", history=False, records=True),
         Mode("checkpoint", "the same with torch.utils.checkpoint around each block", _checkpointed(TRACKED), records=True),
         replace(NO_GRAD, name=f"forward{ALONE}", summary="the forward pass alone, under no_grad", same_output=False),
-        Mode(f"checkpoint_forward{ALONE}", "the same with torch.utils.checkpoint", _checkpointed(NO_GRAD), same_output=False),
+        Mode(
+            f"checkpoint{ALONE}",
+            "the forward pass alone with torch.utils.checkpoint, under no_grad",
+            _checkpointed(NO_GRAD),
+            same_output=False,
+        ),
     ),
     families=(Family("decoder", "four blocks, of which activations are most", {"small": SIZE}, build),),
     same_work=False,
