@@ -55,7 +55,9 @@ def test_memory_that_the_driver_was_asked_for_while_timing_is_told_and_none_is_n
 
 def test_models_that_were_compiled_again_while_timing_are_named() -> None:
     steady, again = (group(model=model, execution="compiled", recompilations=n) for model, n in (("lstm", 0), ("mlp", 3)))
-    assert "compiled again while modes took turns, so times may hold compilation: mlp tiny (tracked, no_grad)" in notes(run(*steady, *again))
+    assert "compiled again while modes took turns, so times may hold compilation: mlp tiny (tracked, no_grad)" in notes(
+        run(*steady, *again)
+    )
     assert notes(run(*steady)) == [CONTROL]
 
 
