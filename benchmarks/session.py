@@ -44,7 +44,7 @@ class Session:
         workers = InProcess() if chosen.in_process else launches()
         sources, imports = plan.own_sources(chosen, workers)
         imports += COMPILER if COMPILED in chosen.execution else ()
-        if imports:
+        if imports and not chosen.in_process:
             workers = launches(imports)
         self.options, self.workers = chosen, workers
         self.jobs = plan.plan(chosen, sources)

@@ -20,9 +20,10 @@ from benchmarks.measure.timing import Limits
 from benchmarks.models import Source
 from benchmarks.models.workload import Family
 from benchmarks.modes import DEFAULT_MODES, MODES
-from benchmarks.options import Effort
+from benchmarks.options import Effort, RunOptions
 from benchmarks.plan import Job
 from benchmarks.record import COMPILED, EAGER, Kernels
+from benchmarks.session import Session
 from benchmarks.workers import InProcess
 
 LIMITS = Limits(rounds=4, seconds=0.0, warm_seconds=0.0, longest_warm_seconds=0.0, washout=2, calls=3)
@@ -191,6 +192,11 @@ def test_torchs_own_compiler_compiles_each_mode_and_does_not_compile_again_when_
     assert tracked.memory.peak_tensor_bytes is not None
     assert no_grad.memory.peak_tensor_bytes is not None
     assert tracked.memory.peak_tensor_bytes > no_grad.memory.peak_tensor_bytes > 0
+
+
+def test_compiling_for_a_debugger_stays_in_this_process() -> None:
+    chosen = RunOptions(models=("mlp",), sizes=("tiny",), device=("cpu",), execution=(COMPILED,), in_process=True)
+    assert isinstance(Session(chosen).workers, InProcess)
 
 
 # Autocast.
