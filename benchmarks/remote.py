@@ -198,7 +198,7 @@ class Machines:
 
         for host in dict.fromkeys(machine.host for machine in self.machines):
             lease = Semaphore(1, f"gradtax {host}")  # type: ignore[no-untyped-call]
-            if not lease.acquire(timeout=_LEASE_SECONDS):
+            if not lease.acquire(timeout=_LEASE_SECONDS):  # type: ignore[no-untyped-call]
                 names = ", ".join(machine.name for machine in self.machines if machine.host == host)
                 raise OptionError(f"--machines: another run is measuring on {names}; wait until it has ended")
             yield lease

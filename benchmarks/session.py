@@ -111,8 +111,9 @@ class Session:
                 common["unfinished"] = f"{self.journal.done} are measured; go on with: {self._command()}"
         met = self.site.met()
         self.findings = [finding for _, findings in met.values() for finding in findings]
-        earlier = {name: {"machine": name, **common} for name in (self.journal.machine_infos if self.journal else ())}
-        self._conditions = earlier | {machine: common | conditions for machine, (conditions, _) in met.items()}
+        if self.journal is not None:  # machines that are gone
+            self._conditions = {name: {"machine": name, **common} for name in self.journal.machine_infos}
+        self._conditions |= {machine: common | conditions for machine, (conditions, _) in met.items()}
         return self.run.top_level(next(iter(self._conditions.values())))
 
     def parts(self, run: dict[str, Any]) -> Iterator[dict[str, Any]]:
