@@ -13,14 +13,17 @@ from textwrap import shorten
 from typing import Any
 
 import pytest
+import pytest_benchmark.plugin
 from pytest_benchmark.storage.file import FileStorage
 from pytest_benchmark.utils import get_tag, safe_dumps
 
 from benchmarks import options, plan
+from benchmarks.environment import steady
 from benchmarks.failure import Failure
 from benchmarks.journal import JournalError
 from benchmarks.models.own import ModelError
 from benchmarks.record import Case, GroupResult, Timed, Unmeasured, clean
+from benchmarks.replicate import replicate
 from benchmarks.session import RESUME, Session
 
 ROOT = Path(__file__).parent
@@ -60,6 +63,18 @@ def _refusing(flag: str, kind: Callable[[str], Any]) -> Callable[[str], Any]:
 
 
 @pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> int | None:
+    """Where the whole plan is measured on several machines, a run for each takes the place of this one."""
+    if not (config.option.benchmark and config.option.machines):
+        return None
+    try:
+        return replicate(options.parsed(config.option), config.invocation_params.args)
+    except options.OptionError as error:
+        print(f"ERROR: {error}", file=sys.stderr)  # noqa: T201 - there is no terminal reporter yet
+        return 2
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     """Before pytest-benchmark reads its options: runs are saved, with their rounds, under results/ without being asked."""
     if not config.option.benchmark:
@@ -70,7 +85,7 @@ def pytest_configure(config: pytest.Config) -> None:
         if chosen.own_models and sys.stderr.isatty():  # one that hangs is silent until it is given up
             limit = f"each for {chosen.effort.worker_timeout:g} s at most (--worker-timeout)"
             print(clean(f"trying {', '.join(chosen.own_models)}, {limit}"), file=sys.stderr)  # noqa: T201 - as above
-        config.stash[SESSION] = Session(chosen)
+        config.stash[SESSION] = Session(chosen, pytest_benchmark.plugin.pytest_benchmark_generate_machine_info)
     except (options.OptionError, ModelError) as error:
         pytest.exit(clean(str(error)), returncode=2)
 
@@ -80,6 +95,8 @@ def _choose_storage(config: pytest.Config) -> None:
     chosen = config.option
     if getattr(chosen, "dist", "no") != "no":
         raise options.OptionError("-n: measurements side by side disturb each other; run --benchmark without pytest-xdist")
+    if chosen.benchmark_json and chosen.split:
+        raise options.OptionError("--benchmark-json: --split saves a file for each machine; leave one of them out")
     if chosen.benchmark_storage == PLUGIN_STORAGE:
         chosen.benchmark_storage = f"file://{RESULTS}"
     if chosen.benchmark_disable or chosen.collectonly:
@@ -148,7 +165,7 @@ def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
     """What harms the measurement that is about to begin."""
     if SESSION not in config.stash or _times_nothing(config):
         return []
-    return [f"warning: {finding}" for finding in config.stash[SESSION].conditions.before]
+    return [f"warning: {finding}" for finding in config.stash[SESSION].site.before]
 
 
 def _times_nothing(config: pytest.Config) -> bool:
@@ -166,6 +183,8 @@ def result_of(request: pytest.FixtureRequest) -> Callable[[Case], Timed | Unmeas
             return measuring.run.result_of(case)
         except JournalError as error:
             pytest.exit(clean(str(error)), returncode=2)
+        except Failure as failure:  # nothing is left to measure on
+            pytest.exit(clean(f"{failure.status}: {failure.reason}"), returncode=2)
 
     return result_of
 
@@ -220,10 +239,9 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 
 def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: dict[str, Any]) -> None:
-    for name in ("hz_actual", "hz_actual_friendly"):  # they change from second to second
-        machine_info.get("cpu", {}).pop(name, None)
+    machine_info.update(steady(machine_info))
     if SESSION in config.stash:
-        machine_info["gradtax"] = config.stash[SESSION].machine
+        machine_info.update(config.stash[SESSION].machine_info)
 
 
 def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, Any]) -> None:
@@ -253,7 +271,7 @@ def pytest_sessionfinish(session: pytest.Session) -> Iterator[None]:
     measuring.signals.ignore()
     folder = _folder(config)
     if folder is not None:
-        plugin.storage.save = lambda run, name: measuring.save(folder, name, _json(run))
+        plugin.storage.save = lambda run, name: measuring.save(folder, name, map(_json, measuring.parts(run)))
     plugin.save_json = lambda run: measuring.save_json(plugin.json, _json(run))
     plugin.handle_saving = measuring.telling("the run could not be saved")(plugin.handle_saving)
     if not plugin.disabled and not plugin.benchmarks:
@@ -263,7 +281,7 @@ def pytest_sessionfinish(session: pytest.Session) -> Iterator[None]:
         plugin.save = plugin.autosave = plugin.json = None  # it would warn that nothing was run
     yield
     run = measuring.run
-    in_vain = (folder is not None and measuring.saved is None) if run.results else bool(run.unmeasured)
+    in_vain = (folder is not None and not measuring.saved) if run.results else bool(run.unmeasured)
     if in_vain and session.exitstatus == pytest.ExitCode.OK and not _times_nothing(config):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED  # what cannot be measured is skipped, but a run is for measuring
     measuring.end()
@@ -294,7 +312,7 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     measuring.end()
     if measuring.run.results or measuring.run.unmeasured:
         terminalreporter.section("what gradient tracking costs")
-        with measuring.telling(f"the summary could not be made; the run is {measuring.saved or 'not saved'}"):
+        with measuring.telling(f"the summary could not be made; the run is {next(iter(measuring.saved), 'not saved')}"):
             _show_ending(terminalreporter, measuring)
     for line in measuring.told:
         terminalreporter.write_line(clean(f"warning: {line}"))

@@ -18,10 +18,10 @@ SCREEN = 50
 """Lines of a terminal, into which a default run's end goes."""
 
 
-def lines(run: Run, findings: Sequence[str], saved: Path | None) -> Iterator[str]:
+def lines(run: Run, findings: Sequence[str], saved: Sequence[Path]) -> Iterator[str]:
     """What the terminal shows at the end of `run`, in lines of at most WIDTH columns; `findings` harmed it while it went on.
 
-    Where it was saved, the whole table (.md) and the page (.html) are written beside it.
+    Where it was saved, in a file for each machine, the whole table (.md) and the page (.html) are written beside the first.
     """
     said = (*(f"warning: {finding}" for finding in findings), *answer(run))
     closing = [line for text in said for line in wrap(text, WIDTH)]
@@ -29,19 +29,20 @@ def lines(run: Run, findings: Sequence[str], saved: Path | None) -> Iterator[str
         yield from _overview(run, SCREEN - len(closing) - 6)
         yield ""
     yield from closing
-    if saved is None:
+    if not saved:
         return
     yield ""
-    yield f"run    {_short(saved)}"
+    for path in saved:
+        yield f"run    {_short(path)}"
     for name, ending in (("table", ".md"), ("page", ".html")):
-        path = saved.with_suffix(ending)
+        path = saved[0].with_suffix(ending)
         try:
             text = report.page(run) if name == "page" else f"{rendered(summary(run), run.frame, 'markdown')}\n"
             write_whole(path, text.encode())
             yield f"{name:<6} {_short(path)}"
         except Exception as error:  # noqa: BLE001 - the run is saved, and a page can be made of it at any time
             yield f"no {name}: {error!r}"
-    yield f"next   python -m analysis summarise|advise|claims|explain {saved.name[:4]}, or compare with another run"
+    yield f"next   python -m analysis summarise|advise|claims|explain {saved[0].name[:4]}, or compare with another run"
 
 
 def _overview(run: Run, room: int) -> list[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import platform
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,8 +87,9 @@ def _gpu_handle(nvml: Any, index: int) -> Any:
 def machine_facts(devices: Iterable[str]) -> dict[str, Any]:
     """What identifies the machine and the build, the same in every run on it. Opens the devices: ask for it in a worker."""
     return {
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),  # which is a class of torch's own
         "torch_parallel": [line.strip() for line in torch.__config__.parallel_info().splitlines() if "backend" in line],
+        "microcode": _microcode(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
         "libc": " ".join(platform.libc_ver()),
@@ -96,6 +97,21 @@ def machine_facts(devices: Iterable[str]) -> dict[str, Any]:
         "affinity": sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
         "devices": {name: device_named(name).facts() for name in devices},
     }
+
+
+def _microcode() -> str | None:
+    """None where the processor does not tell it (all but x86), or the system does not."""
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("microcode"):
+                return line.partition(":")[2].strip()
+    return None
+
+
+def steady(machine_info: Mapping[str, Any]) -> dict[str, Any]:
+    """pytest-benchmark's facts of a machine, without the clock rate, which changes from second to second."""
+    cpu = {name: value for name, value in machine_info["cpu"].items() if not name.startswith("hz_actual")}
+    return {**machine_info, "cpu": cpu}
 
 
 class Conditions:

@@ -11,11 +11,16 @@ from benchmarks.group import measure
 from benchmarks.measure.known_blocks import distrusted, try_meters
 from benchmarks.measure.memory import METERS, withheld
 from benchmarks.plan import Job
-from benchmarks.record import GroupResult, Unmeasured
+from benchmarks.record import Group, GroupResult, Unmeasured
 from benchmarks.workers import Workers
+
+Measure = Callable[[Job, Workers], Iterator[GroupResult]]
 
 
 class Executor(Protocol):
+    measure: Measure
+    """What is done with a job: group.measure, or group.check, which times nothing."""
+
     def results(self, jobs: Iterable[Job]) -> Iterator[GroupResult]: ...
 
 
@@ -25,7 +30,7 @@ class Here:
     meter is off are withheld from what it yields."""
 
     workers: Workers
-    measure: Callable[[Job, Workers], Iterator[GroupResult]] = measure
+    measure: Measure = measure
     _reasons: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def results(self, jobs: Iterable[Job]) -> Iterator[GroupResult]:
@@ -45,8 +50,7 @@ class Here:
         except Exception as error:  # noqa: BLE001 - a run of hours goes on
             failure = Failure.of(error)
             for group in left:
-                lost = [Unmeasured(group.case(mode), failure.status, failure.reason) for mode in job.modes]
-                yield GroupResult(group, unmeasured=lost)
+                yield failed(job, group, failure)
 
     def _try_meters(self, job: Job) -> dict[str, str]:
         """The figures not to be trusted on the job's device, each with the reason."""
@@ -55,6 +59,11 @@ class Here:
         except Failure as failure:
             return dict.fromkeys(METERS, f"its meter could not be tried: {failure.status}: {failure.reason}")
         return distrusted(readings)
+
+
+def failed(job: Job, group: Group, failure: Failure) -> GroupResult:
+    """No mode of the group gave figures."""
+    return GroupResult(group, unmeasured=[Unmeasured(group.case(mode), failure.status, failure.reason) for mode in job.modes])
 
 
 def _without(group: GroupResult, reasons: dict[str, str]) -> GroupResult:

@@ -44,7 +44,7 @@ def identity(jobs: Sequence[Job], options: Mapping[str, Any], machine: Mapping[s
     own_files = {spec.rpartition(":")[0] for *_, spec in described if spec}
     facts = {
         "jobs and options": _digest(msgspec.json.encode([described, options])),
-        "code of the suite": _digest_of(Path(__file__).parent.rglob("*.py")),
+        "code of the suite": code_of_the_suite(),
         "models' files": _digest_of(path for path in map(Path, own_files) if path.is_file()),
         "python": platform.python_version(),
         "computer": platform.node(),
@@ -52,6 +52,11 @@ def identity(jobs: Sequence[Job], options: Mapping[str, Any], machine: Mapping[s
     }
     same: dict[str, Any] = json.loads(json.dumps(facts))  # as it will be read back
     return same
+
+
+def code_of_the_suite() -> str:
+    """A digest of everything that measures."""
+    return _digest_of(Path(__file__).parent.rglob("*.py"))
 
 
 def _digest_of(paths: Iterable[Path]) -> str:
@@ -86,6 +91,7 @@ def resumable(folder: Path) -> str:
 
 class Journal:
     """One run's journal, open for writing. `groups` are the results that were there when it was opened; `told` is what its opening changed.
+    `machine_infos` are the machines that it was measured on, where they are others.
 
     Raises JournalError wherever it cannot be written.
     """
@@ -94,6 +100,7 @@ class Journal:
         self.path, self._descriptor, self._jobs = path, descriptor, jobs
         self.groups: list[GroupResult] = []
         self.segments: list[dict[str, Any]] = []
+        self.machine_infos: dict[str, dict[str, Any]] = {}
         self.told: list[str] = []
         self._number = 0
         self._begun: Counter[int] = Counter()
@@ -209,6 +216,10 @@ class Journal:
             if failed is not None:
                 raise failed
 
+    def note_machines(self, machine_infos: Mapping[str, Any]) -> None:
+        """Those that jobs are measured on from now on: one that is gone when the run is gone on with is saved with what it was."""
+        self._write("machines", infos=machine_infos)
+
     def remove(self) -> None:
         """The run is saved."""
         with suppress(OSError):
@@ -245,6 +256,8 @@ class Journal:
         self._number = line.number
         if line.kind == "segment":
             self.segments.append({"started": line.at, "ended": line.at, "jobs": 0})
+        elif line.kind == "machines":
+            self.machine_infos |= line.payload["infos"]
         elif line.kind == "begun":
             self._begun[line.payload["job"]] += 1
         elif line.kind == "left":

@@ -79,6 +79,9 @@ class RunOptions:
     execution: tuple[str, ...] = (EAGER,)
     allocator: tuple[str, ...] | None = None
     in_process: bool = False
+    machines: tuple[str, ...] | None = None
+    """The address of a scheduler of Dask's, and names of its workers; all where none is named."""
+    split: bool = False
     processes: int | None = None
     """None: those of `effort`, or ACCELERATOR_PROCESSES."""
     effort: Effort = field(default_factory=Effort)
@@ -151,6 +154,9 @@ def add_options(add: Callable[..., Any]) -> None:
     add("--worker-timeout", metavar="SECONDS", type=NUMBERS["worker_timeout"], default=effort.worker_timeout,
         help="give a worker up after this long (default: %(default)g)")  # fmt: skip
     add("--memory-limit", metavar="BYTES", type=size_in_bytes, help="let no worker have more memory than this, such as 4GiB")
+    add("--machines", metavar="ADDRESS[,NAMES]", type=names, help="measure on other machines, the whole plan on each: those of the workers "
+        "at this scheduler of Dask's, or of the named ones (docs/machines.md)")  # fmt: skip
+    add("--split", action="store_true", help="with --machines: one plan over all of them, which have to be equal")
     add("--in-process", action="store_true", help="no workers: everything in this process, for debuggers and profilers")
 
 

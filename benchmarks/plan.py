@@ -238,6 +238,8 @@ def _require_fit(registered: Sequence[Source], options: RunOptions, workers: Wor
 def _check(options: RunOptions, devices: Sequence[str]) -> None:
     if not options.in_process and "forkserver" not in multiprocessing.get_all_start_methods():
         raise OptionError("workers need a fork server, which this system lacks; --in-process measures without them")
+    if options.split and not options.machines:
+        raise OptionError("--split: spreads a plan over the machines of --machines; name their scheduler, or leave it out")
     if options.in_process and AS_SHIPPED in (options.allocator or ()):
         raise OptionError(f"--allocator {AS_SHIPPED}: needs a process per arm; leave out --in-process, or choose {PAGES_KEPT}")
     if options.allocator == (AS_SHIPPED,) and any(name != "cpu" for name in devices):

@@ -273,6 +273,8 @@ class GroupResult:
     group: Group
     timed: list[Timed] = field(default_factory=list)
     unmeasured: list[Unmeasured] = field(default_factory=list)
+    machine: str | None = None
+    """Where it was measured, by the name of the worker there; None for the machine that keeps the run."""
 
 
 def clean(value: Any) -> Any:
@@ -299,12 +301,12 @@ def from_json(value: Any, kind: type[T]) -> T:
 class Line:
     """A line of the journal of a run that is not finished. `number` counts from 1; `at` is when it was written, in ISO 8601.
 
-    `run` is the first: what run it is. `segment`: a process began to write. `begun`, `left`, `done`: a job was begun, given up by an orderly
+    `run` is the first: what run it is. `segment`: a process began to write. `machines`: where it measures, if not here. `begun`, `left`, `done`: a job was begun, given up by an orderly
     end, measured.
     """
 
     number: int
-    kind: Literal["run", "segment", "begun", "left", "done"]
+    kind: Literal["run", "segment", "machines", "begun", "left", "done"]
     at: str
     payload: dict[str, Any]
 

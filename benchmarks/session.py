@@ -10,20 +10,19 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
-from functools import cached_property, partial
 from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol
 
-from benchmarks import executors, group, plan, saving
-from benchmarks.environment import Conditions, Finding, Place, machine_facts
-from benchmarks.execution import COMPILER
+from benchmarks import group, plan, saving
+from benchmarks.environment import Finding
 from benchmarks.failure import describe
 from benchmarks.journal import Journal, JournalError, identity, resumable
+from benchmarks.local import Local
 from benchmarks.options import RunOptions
-from benchmarks.record import COMPILED, GroupResult
+from benchmarks.record import GroupResult
+from benchmarks.remote import Machines
 from benchmarks.run import Run
-from benchmarks.workers import InProcess, Launches
 
 RESUME = "--resume"
 
@@ -37,57 +36,54 @@ class Progress(Protocol):
 
 
 class Session:
-    """`saved` is where the run was saved; `told` are lines for its end: what could not be written, and how to go on."""
+    """`saved` is where the run was saved, a file for each machine; `told` are lines for its end: what could not be written, and how to go on.
 
-    def __init__(self, chosen: RunOptions) -> None:
-        launches = partial(Launches, chosen.effort.worker_timeout, memory_limit=chosen.effort.memory_limit)
-        workers = InProcess() if chosen.in_process else launches()
-        sources, imports = plan.own_sources(chosen, workers)
-        imports += COMPILER if COMPILED in chosen.execution else ()
-        if imports and not chosen.in_process:
-            workers = launches(imports)
-        self.options, self.workers = chosen, workers
-        self.jobs = plan.plan(chosen, sources)
-        self.devices = list(dict.fromkeys(job.device for job in self.jobs))
-        self.conditions = Conditions(Place.of(chosen.effort.threads, self.devices))
+    `describe_machine` is pytest-benchmark's. Raises OptionError and own.ModelError.
+    """
+
+    def __init__(self, chosen: RunOptions, describe_machine: Callable[[], dict[str, Any]]) -> None:
+        self.options = chosen
+        self.site: Local | Machines = Machines(chosen, describe_machine) if chosen.machines else Local(chosen)
+        self.jobs = self.site.jobs
         self.findings: list[Finding] = []
-        self.executor = executors.Here(workers)
         self.run = Run(iter(()))
         self.started = time.monotonic()
         self.journal: Journal | None = None
-        self.saved: Path | None = None
+        self.saved: list[Path] = []
         self.told: list[str] = []
         self.signals = Signals()
+        self._conditions: dict[str | None, dict[str, Any]] = {}
 
-    @cached_property
-    def machine(self) -> dict[str, Any]:
-        """What it is, asked once: before the first job, or earlier where pytest-benchmark compares it with a saved run's."""
-        return self.workers.run(machine_facts, self.devices)
+    @property
+    def machine_info(self) -> dict[str, Any]:
+        """What a saved run says of the machine beside what pytest-benchmark knows of this one."""
+        return next(iter(self.site.machine_infos.values()), None) or {"gradtax": self.site.facts}
 
     def check(self, progress: Progress) -> None:
         """Each mode is run and its contract checked when it is asked for; nothing is timed and nothing saved."""
-        self.executor.measure = group.check
-        self.run = Run(progress.shown(self.executor.results(progress.announced(self.jobs))))
+        self.site.executor.measure = group.check
+        self.run = Run(progress.shown(self.site.executor.results(progress.announced(self.jobs))))
 
     def begin(self, progress: Callable[[Sequence[plan.Job]], Progress], folder: Path | None, *, resume: bool) -> list[str]:
         """Everything is measured when it is asked for, and kept in a journal in `folder`. Returns lines to be told before.
 
         The machine is asked first what it is, which also shows that its devices open. Raises Failure and JournalError.
         """
-        if isinstance(self.workers, Launches):
-            self.workers.prepare(self.options.effort.processes)
-        facts = identity(self.jobs, {"in_process": self.options.in_process}, self.machine)
+        facts = identity(self.jobs, {"in_process": self.options.in_process}, self.site.facts)
         self.signals.catch()
+        executor = self.site.executor
         if folder is None:
             if resume:
                 raise JournalError(f"{RESUME}: only runs that are saved in a folder can be gone on with; leave it out")
             shown = progress(self.jobs)
-            self.run = Run(shown.shown(self.executor.results(shown.announced(self.jobs))))
+            self.run = Run(shown.shown(executor.results(shown.announced(self.jobs))))
             return []
         self.journal, told = self._opened_journal(folder, facts, resume=resume)
+        if self.site.machine_infos:
+            self.journal.note_machines(self.site.machine_infos)
         shown = progress(self.journal.missing)
         jobs = self.journal.begun(shown.announced(self.journal.missing))
-        self.run = Run(chain(self.journal.groups, shown.shown(self.journal.kept(self.executor.results(jobs)))))
+        self.run = Run(chain(self.journal.groups, shown.shown(self.journal.kept(executor.results(jobs)))))
         return told
 
     def _opened_journal(self, folder: Path, facts: dict[str, Any], *, resume: bool) -> tuple[Journal, list[str]]:
@@ -102,30 +98,52 @@ class Session:
         return shlex.join(["pytest", *(argument for argument in sys.argv[1:] if argument != RESUME), RESUME])
 
     def top_level(self) -> dict[str, Any]:
-        met, self.findings = self.conditions.end()
-        conditions = {
+        """The saved run's key `gradtax`. The run ends with this."""
+        common = {
             "command": ["pytest", *sys.argv[1:]],
             "in_process": self.options.in_process,
             **asdict(self.options.effort),
-            **met,
             "wall_seconds": time.monotonic() - self.started,
         }
         if self.journal is not None:
-            conditions |= {"journal": self.journal.path.stem, "segments": self.journal.segments}
+            common |= {"journal": self.journal.path.stem, "segments": self.journal.segments}
             if missing := self._missing:
                 done = f"{len(self.jobs) - missing} of {len(self.jobs)} jobs are measured"
-                conditions["unfinished"] = f"{done}; go on with: {self._command()}"
-        return self.run.top_level(conditions)
+                common["unfinished"] = f"{done}; go on with: {self._command()}"
+        met = self.site.met()
+        self.findings = [finding for _, findings in met.values() for finding in findings]
+        if self.journal is not None:  # machines that are gone
+            self._conditions = {name: {"machine": name, **common} for name in self.journal.machine_infos}
+        self._conditions |= {machine: common | conditions for machine, (conditions, _) in met.items()}
+        return self.run.top_level(next(iter(self._conditions.values())))
 
     @property
     def _missing(self) -> int:
         """How many jobs have groups of which nothing is known."""
         return sum(any(job.group(name) not in self.run.groups for name in job.allocators) for job in self.jobs)
 
-    def save(self, folder: Path, name: str, content: bytes) -> None:
-        """Into a new file of `folder`, whole."""
+    def parts(self, run: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        """The run as it is saved: where other machines measured it, a run of each. A job that was given up belongs to the first."""
+        infos = {**(self.journal.machine_infos if self.journal else {}), **self.site.machine_infos}
+        if not infos:
+            yield run
+            return
+        by_machine: dict[str, list[GroupResult]] = {}
+        for result in self.run.groups.values():
+            by_machine.setdefault(result.machine or next(iter(infos)), []).append(result)
+        for machine, results in by_machine.items():
+            part = Run(iter(results))
+            part.take_all()
+            cases = {str(timed.case) for timed in part.results}
+            benchmarks = [benchmark for benchmark in run["benchmarks"] if benchmark["param"] in cases]
+            gradtax = part.top_level(self._conditions[machine])
+            yield run | {"machine_info": infos[machine], "benchmarks": benchmarks, "gradtax": gradtax}
+
+    def save(self, folder: Path, name: str, contents: Iterable[bytes]) -> None:
+        """Into new files of `folder`, whole."""
         with self.telling(f"the run could not be saved in {folder}"):
-            self.saved = saving.save_numbered(folder, name, content)
+            for content in contents:
+                self.saved.append(saving.save_numbered(folder, name, content))
 
     def save_json(self, path: Path, content: bytes) -> None:
         """What the user asked for besides; its loss is not the run's."""
@@ -134,10 +152,11 @@ class Session:
 
     def end(self) -> None:
         """After saving. The journal goes once all that it holds is in a saved run; if not, `told` says how to go on."""
+        self.site.close()
         journal = self.journal
         if journal is None:
             return
-        if self.saved is not None and not self._missing:
+        if self.saved and not self._missing:
             journal.remove()
         elif journal.path.exists():
             self.told.append(f"{journal.done} are kept in {journal.path}; go on with: {self._command()}")

@@ -18,7 +18,7 @@ REFERENCE = Path(__file__).parent.parent / "results" / "reference" / "cpu.json"
 
 def test_table_and_page_lie_beside_the_run_whole(tmp_path: Path) -> None:
     saved = builders.saved(tmp_path)
-    shown = list(ending.lines(builders.run(), ["it was hot"], saved))
+    shown = list(ending.lines(builders.run(), ["it was hot"], [saved]))
     assert "warning: it was hot" in shown
     assert sorted(path.name for path in tmp_path.iterdir()) == ["0001_run.html", "0001_run.json", "0001_run.md"]
     assert [line.split()[0] for line in shown[-4:]] == ["run", "table", "page", "next"]
@@ -31,7 +31,7 @@ def test_a_default_run_ends_on_one_screen(tmp_path: Path) -> None:
     there = {result.case.scenario for result in measured.results}
     new = [("forward", model) for model in BY_DEFAULT] + [(name, "decoder") for name in SCENARIOS if name not in there]
     more = [result for scenario, model in new for result in builders.group(scenario=scenario, model=model)]
-    shown = list(ending.lines(Run([*measured.results, *more], machine=measured.machine), [], saved))
+    shown = list(ending.lines(Run([*measured.results, *more], machine=measured.machine), [], [saved]))
     assert len(shown) <= 50
     assert max(len(line) for line in shown if not line.startswith(("run ", "table ", "page "))) <= 100
 
@@ -46,7 +46,7 @@ def test_what_cannot_be_written_or_made_is_a_line_and_leaves_nothing(tmp_path: P
     saved = builders.saved(tmp_path)
     monkeypatch.setattr(os, "fsync", full)
     monkeypatch.setattr(report, "page", broken)
-    shown = list(ending.lines(builders.run(), [], saved))
+    shown = list(ending.lines(builders.run(), [], [saved]))
     assert any(line.startswith("no table: ") and "No space left" in line for line in shown)
     assert "no page: KeyError('a mistake of ours')" in shown
     assert [path.name for path in tmp_path.iterdir()] == ["0001_run.json"]

@@ -1,106 +1,154 @@
-"""Runs of many machines are one page: a row per machine, and for a machine with a history a row per day."""
+"""What answers on another machine: a child without the engine's settings, which ends when nobody waits for it; and a run on two real workers."""
 
 from __future__ import annotations
 
+import asyncio
+import os
+import pickle
 import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
-import builders
+import psutil
 import pytest
-from builders import Page
-from test_charts import marks, texts
-from test_report import HOSTILE
+from builders import environment
 
-from analysis.__main__ import main
+from analysis.read import read
+from benchmarks import machines
 
-Shown = pytest.CaptureFixture[str]
-
-
-@pytest.fixture(autouse=True)
-def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+ROOT = Path(__file__).parent.parent
+COMMAND = [sys.executable, "-m", "benchmarks.machines"]
 
 
-def save(machine: str, date: str, speedup: float = 1.25, torch: str = "2.13.0", **fields: str) -> None:
-    facts = {"cpu": {"brand_raw": machine, "count": 8}, "gradtax": {"torch": torch}}
-    made = builders.run(*builders.group({"no_grad": speedup}, **fields), machine=facts, saved_at=f"{date}T10:00:00")
-    builders.saved(Path(f"results/{date}/{len(list(Path().rglob('*.json')))}.json"), made)
+def asked(*requests: tuple[Any, ...], worker: Any = None) -> list[Any]:
+    """What a new child of `worker` answers to functions with their arguments."""
+    worker = worker or SimpleNamespace(id="one", nanny=None)
+
+    async def ask() -> list[Any]:
+        await machines.begin(worker)
+        try:
+            return [pickle.loads(await machines.ask(pickle.dumps((function, args)), worker)) for function, *args in requests]
+        finally:
+            machines.end(worker)
+
+    return asyncio.run(ask())
 
 
-def svgs(text: str) -> list[str]:
-    return re.findall(r"<svg.*?</svg>", text, re.DOTALL)
+def test_a_child_answers_with_what_functions_return_or_raise() -> None:
+    (there, pid), (_, again), (returned, error) = asked((os.getpid,), (os.getpid,), (int, "x"))
+    assert there
+    assert pid == again != os.getpid()
+    assert not returned
+    assert isinstance(error, ValueError)
 
 
-def test_each_machine_is_a_row_and_each_of_its_days() -> None:
-    save("Fast CPU", "2026-11-20", 1.1)
-    save("Fast CPU", "2026-11-22", 1.3)
-    save("Slow CPU", "2026-11-21", 1.5)
-    assert main(["report", "results"]) == 0
-    text = Path("results/machines.html").read_text(encoding="utf-8")
-    found = Page(text)
-    assert "3 runs of 2 machines, 2026-11-20 to 2026-11-22" in found.texts["p"]
-    charts = svgs(text)
-    assert len(charts) == 2
-    assert {"Fast CPU, 8 cores", "Slow CPU, 8 cores", "no_grad"} <= set(texts(charts[0]))
-    days = [label for label in texts(charts[1]) if label.startswith("2026")]
-    assert days == ["2026-11-22", "2026-11-20"]
-    newest, oldest = (mark.x for mark in marks(charts[1]))
-    assert newest > oldest
-    assert "Fast CPU, 8 cores by date: speedup, forward, cpu, float32, eager, pages_kept" in found.texts["h2"]
+def test_an_error_that_cannot_be_sent_is_told() -> None:
+    ((returned, error),) = asked((exec, "class Odd(Exception): ...\nraise Odd('here')"))
+    assert not returned
+    assert str(error) == "Odd: here"
 
 
-def test_builds_of_torch_are_rows_of_their_own() -> None:
-    save("Some CPU", "2026-11-20", 1.1, torch="2.12.0")
-    save("Some CPU", "2026-11-20", 1.3, torch="2.13.0")
-    assert main(["report", "results", "-o", "page.html"]) == 0
-    (chart,) = svgs(Path("page.html").read_text(encoding="utf-8"))
-    assert {"Some CPU, 8 cores, 2.12.0", "Some CPU, 8 cores, 2.13.0"} <= set(texts(chart))
+def test_what_the_engine_has_set_is_not_there_and_what_the_user_has_set_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("distributed")
+    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "65536")
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    names = [(os.getenv, name) for name in ("MALLOC_TRIM_THRESHOLD_", "OMP_NUM_THREADS")]
+    nannied, plain = SimpleNamespace(id="one", nanny=object()), SimpleNamespace(id="two", nanny=None)
+    assert [value for _, value in asked(*names, worker=nannied)] == [None, "7"]
+    assert [value for _, value in asked(*names, worker=plain)] == ["65536", "7"]
 
 
-def test_means_of_other_cases_are_not_drawn_together() -> None:
-    save("Some CPU", "2026-11-20", 1.1)
-    save("Some CPU", "2026-11-20", 1.3, allocator="as_shipped")
-    save("Some CPU", "2026-11-20", 1.5, scenario="evaluation")
-    assert main(["report", "results"]) == 0
-    found = Page(Path("results/machines.html").read_text(encoding="utf-8"))
-    assert [label for label in found.attributes["aria-label"] if "figures are in a table" in label] == [
-        "all machines: forward, pages_kept; its figures are in a table below",
-        "all machines: forward, as_shipped; its figures are in a table below",
-    ]
+def test_a_child_that_is_lost_or_was_never_begun_is_an_error() -> None:
+    with pytest.raises(EOFError):
+        asked((os._exit, 3))
+    with pytest.raises(LookupError, match="nothing is measured twice"):
+        asyncio.run(machines.ask(b"", SimpleNamespace(id="unknown")))
 
 
-def test_names_of_machines_are_text_and_nothing_else() -> None:
-    save(HOSTILE, "2026-11-20")
-    save(HOSTILE, "2026-11-21", torch=HOSTILE)
-    assert main(["report", "results"]) == 0
-    found = Page(Path("results/machines.html").read_text(encoding="utf-8"))
-    assert f"{HOSTILE}, 8 cores" in found.texts["td"]
-    assert ("img" in found.texts, len(found.texts["script"])) == (False, 1)
-
-
-def test_runs_without_a_speedup_have_no_chart_and_without_results_no_page(capsys: Shown) -> None:
-    builders.saved(Path("results/a.json"), builders.run(*builders.group({})))
-    assert main(["report", "results"]) == 0
-    assert svgs(Path("results/machines.html").read_text(encoding="utf-8")) == []
-    Path("torn").mkdir()
-    Path("torn/a.json").write_text("{")
-    capsys.readouterr()
-    assert main(["report", "torn"]) == 2
-    out, err = capsys.readouterr()
-    assert (out, [line.split(":")[0] for line in err.splitlines()]) == ("", ["left out", "error"])
+def test_a_child_ends_with_its_worker_in_the_middle_of_a_job() -> None:
+    program = """
+import asyncio, pickle, sys, time
+from types import SimpleNamespace
+from benchmarks import machines
+async def main():
+    worker = SimpleNamespace(id="one", nanny=None)
+    await machines.begin(worker)
+    print(machines._children["one"]._process.pid, flush=True)
+    await machines.ask(pickle.dumps((time.sleep, (100,))), worker)
+asyncio.run(main())
+"""
+    worker = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert worker.stdout is not None
+    child = psutil.Process(int(worker.stdout.readline()))
+    worker.kill()
+    worker.communicate()
+    assert psutil.wait_procs([child], timeout=30)[1] == []
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("arguments", "told"),
     [
-        (["-o", "page.md"], "many runs make a .html page"),
-        (["-o", "nowhere/page.html"], "nowhere/page.html: cannot be written"),
-        (["--charts", "pictures"], "only of one run"),
+        (("worker", "10.0.0.1:8786"), "--host: a scheduler at 10.0.0.1:8786 does not reach a worker on 127.0.0.1"),
+        (("scheduler", "--host", "192.0.2.1"), "192.0.2.1|assign"),
     ],
 )
-def test_what_the_page_cannot_be_is_refused(arguments: list[str], words: str, capsys: Shown) -> None:
-    save("Some CPU", "2026-11-20")
-    assert main(["report", "results", *arguments]) == 2
-    out, err = capsys.readouterr()
-    assert (out, words in err) == ("", True)
-    assert main(["report", str(Path.cwd() / "empty")]) == 2
+def test_what_cannot_be_started_is_one_line(arguments: tuple[str, ...], told: str, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("distributed")
+    with pytest.raises(SystemExit) as ended:
+        machines.main(arguments)
+    assert ended.value.code == 2
+    assert re.search(told, capsys.readouterr().err.splitlines()[-1])
+
+
+def test_without_the_library_the_extra_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(SystemExit):
+        machines.main(["scheduler"])
+    assert "pip install -e '.[machines]'" in capsys.readouterr().err
+
+
+@pytest.fixture
+def address() -> Iterator[str]:
+    """Of a scheduler with two workers, as a user starts them."""
+    pytest.importorskip("distributed")
+
+    def started(*arguments: str) -> str:
+        process = subprocess.Popen(
+            [*COMMAND, *arguments], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment()
+        )
+        ending.callback(process.wait)
+        ending.callback(process.send_signal, signal.SIGTERM)
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        assert "whoever reaches this port can run code here, by design" in line
+        where = re.search(r"tcp://127\.0\.0\.1:\d+", line)
+        assert where
+        return where[0]
+
+    with ExitStack() as ending:
+        scheduler = started("scheduler", "--port", "0")
+        for name in ("first", "second"):
+            started("worker", scheduler, "--name", name)
+        yield scheduler
+
+
+def test_the_whole_plan_is_measured_on_each_machine_and_saved_as_a_run_of_its_own(address: str, tmp_path: Path) -> None:
+    options = (
+        "--models", "mlp", "--sizes", "tiny", "--modes", "tracked,no_grad", "--device", "cpu", "--allocator", "pages_kept",
+        "--budget", "0.1", "--processes", "1", "-p", "no:cacheprovider", f"--benchmark-storage=file://{tmp_path}",
+    )  # fmt: skip
+    command = [sys.executable, "-m", "pytest", "--benchmark", "--machines", address, *options]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=300, env=environment())
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "first | [1/1] forward mlp tiny cpu float32" in done.stdout
+    runs = [read(path) for path in sorted(tmp_path.glob("*/*.json"))]
+    assert [run.conditions["machine"] for run in runs] == ["first", "second"]
+    assert [[result.case.mode for result in run.results] for run in runs] == [["tracked", "no_grad"]] * 2
+    assert all(run.machine["gradtax"]["torch"] and run.machine["cpu"] for run in runs)
+    assert not list(tmp_path.rglob(".*"))

@@ -53,12 +53,12 @@ def test_every_option_comes_back_as_it_was_typed() -> None:
         "--freeze", "encoder.*", "--scenarios", "forward,operators", "--device", "cpu,cuda:1", "--dtype", "bfloat16",
         "--execution", "eager", "--allocator", "as_shipped", "--in-process", "--threads", "2", "--budget", "0.5",
         "--precision", "0.1", "--processes", "3", "--retries", "0", "--worker-timeout", "7.5",
-        "--memory-limit", "1.5GiB",
+        "--memory-limit", "1.5GiB", "--machines", "127.0.0.1:8786,node1", "--split",
     )  # fmt: skip
     assert typed_in == RunOptions(
         models=("mlp", "lstm"), own_models=("a.py:one", "b.py:two"), sizes=("tiny",), modes=("no_grad", "item"),
         freeze=("encoder.*",), scenarios=("forward", "operators"), device=("cpu", "cuda:1"), dtype=("bfloat16",),
-        execution=("eager",), allocator=("as_shipped",), in_process=True, processes=3,
+        execution=("eager",), allocator=("as_shipped",), in_process=True, machines=("127.0.0.1:8786", "node1"), split=True, processes=3,
         effort=Effort(2, 0.5, 0.1, 3, 0, 7.5, 3 * 2**29),
     )  # fmt: skip
 

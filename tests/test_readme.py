@@ -93,10 +93,10 @@ def test_the_tree_is_the_tree() -> None:
 
 
 def test_options_that_are_named_exist() -> None:
-    helps = [
-        printed_by(f"python -m {program} --help") for program in ("pytest", "benchmarks.guide", "benchmarks.selfcheck trueness")
-    ]
-    options = set(re.findall(r"--[a-z][\w-]*", " ".join(helps))) | {"--storage"}  # the last is of the program pytest-benchmark
+    programs = ("pytest", "benchmarks.guide", "benchmarks.selfcheck trueness", "benchmarks.machines worker")
+    helps = [printed_by(f"python -m {program} --help") for program in programs]
+    others = {"--storage", "--array", "--exclusive", "--time", "--wrap"}  # of the programs pytest-benchmark and sbatch
+    options = set(re.findall(r"--[a-z][\w-]*", " ".join(helps))) | others
     options |= {name for command in _commands().values() for parameter in command.params for name in parameter.opts}
     for page, text in GUIDES.items():
         named = set(re.findall(r"(?<![\w-])--[a-z][\w-]*", re.sub(r"<!--.*?-->", "", text)))

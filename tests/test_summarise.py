@@ -119,7 +119,7 @@ def test_a_machine_without_the_extras_ends_its_run_with_the_table(tmp_path: Path
     monkeypatch.delitem(sys.modules, "analysis.charts", raising=False)
     monkeypatch.delattr("analysis.charts", raising=False)
     monkeypatch.setitem(sys.modules, "altair", None)  # as if it were not there
-    told = list(ending.lines(run(*group({"no_grad": 1.2})), [], tmp_path / "0001_run.json"))
+    told = list(ending.lines(run(*group({"no_grad": 1.2})), [], [tmp_path / "0001_run.json"]))
     assert any(line.startswith("table  ") for line in told)
     assert [line for line in told if line.startswith("no page: ")]
 
