@@ -148,7 +148,7 @@ def plan(options: RunOptions, own_sources: Sequence[Source] = ()) -> list[Job]:
         chosen = [
             f"--{name} {','.join(value)}"
             for name in ("scenarios", "sizes", "modes", "execution")
-            if (value := getattr(options, name))
+            if (value := getattr(options, name)) and value != (EAGER,)
         ]
         raise OptionError(f"nothing to measure: {' '.join(chosen)} have nothing in common; leave one of them out")
     return jobs

@@ -243,7 +243,7 @@ def test_trueness_reads_reference_suite_and_planted_ratios(folder: Path, capsys:
     assert list(saved["planted"]) == ["+2 %", "+5 %", "x 2"]
     assert all(read > 0 for several in saved["planted"].values() for read in several)
     assert "mlp tiny no_grad" in said
-    assert len(saved["goals"]) == said.count("(at most") + said.count("(at least") == 8
+    assert len(saved["goals"]) == said.count("(at most") + said.count("(at least") == 9
 
 
 def test_accuracy_reads_every_ratio_by_every_method_in_both_conditions(

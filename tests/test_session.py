@@ -30,6 +30,17 @@ OPTIONS = (
 )  # fmt: skip
 
 
+def as_from_a_shell() -> None:
+    """Signals that are ignored here, as under nohup, are ignored by what is started, and rightly by a run."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
+def in_terminal(descriptor: int) -> None:
+    as_from_a_shell()
+    os.login_tty(descriptor)
+
+
 def command(storage: Path, *more: str, options: Sequence[str] = OPTIONS) -> list[str]:
     return [sys.executable, "-m", "pytest", "--benchmark", *options, f"--benchmark-storage=file://{storage}", *more]
 
@@ -119,7 +130,7 @@ def waiting(tmp_path: Path) -> Iterator[Waiting]:
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
         command(tmp_path / "store", options=(*own(tmp_path), *OPTIONS[4:])), cwd=ROOT, stdin=theirs, stdout=theirs,
-        stderr=theirs, env=environment(COLUMNS="300"), preexec_fn=partial(os.login_tty, theirs),  # noqa: PLW1509 - no threads
+        stderr=theirs, env=environment(COLUMNS="300"), preexec_fn=partial(in_terminal, theirs),  # noqa: PLW1509 - no threads
     )  # fmt: skip
     os.close(theirs)
     with process, os.fdopen(ours, "rb", buffering=0) as terminal:
@@ -182,7 +193,14 @@ def test_a_folder_that_vanishes_is_made_again_and_where_it_cannot_be_the_run_is_
 
 
 def test_ctrl_c_twice_saves_what_is_there_leaves_no_process_and_can_be_gone_on_with(tmp_path: Path) -> None:
-    started = subprocess.Popen(command(tmp_path), cwd=ROOT, stdout=subprocess.PIPE, text=True, env=environment())
+    started = subprocess.Popen(
+        command(tmp_path),
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment(),
+        preexec_fn=as_from_a_shell,  # noqa: PLW1509 - no threads
+    )
     assert started.stdout is not None
     shown = ""
     while "[2/2]" not in shown:
