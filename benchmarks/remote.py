@@ -111,7 +111,7 @@ def connected(spec: Sequence[str]) -> tuple[Client, list[Machine]]:
     with ExitStack() as closing:
         closing.callback(client.close)
         workers = client.scheduler_info()["workers"]
-        found = {str(worker["name"]): worker_address for worker_address, worker in workers.items()}
+        found = dict(sorted((str(worker["name"]), worker_address) for worker_address, worker in workers.items()))
         start = f"start one there, in the checkout: python -m benchmarks.machines worker {address}"
         missing = [name for name in names if name not in found]
         if missing or not found:

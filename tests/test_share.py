@@ -198,7 +198,7 @@ def test_a_run_and_what_was_shared_of_it_count_once(capsys: Shown) -> None:
     assert main(["share", "0002"]) == 0
     capsys.readouterr()
     assert main(["summarise", "results", "--by", "machine"]) == 0
-    assert "Some CPU, 2 cores  1.250 ±0.010      1     2" in capsys.readouterr().out
+    assert "Some CPU, 2 cores  1.250 ±0.009      1     2" in capsys.readouterr().out
 
 
 def test_no_name_of_a_machine_leaves_the_folder() -> None:
