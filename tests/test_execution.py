@@ -14,6 +14,7 @@ from torch._inductor.exc import InvalidCxxCompiler
 from benchmarks.execution import NO_COMPILER, compiling
 from benchmarks.failure import Failure
 from benchmarks.group import measure
+from benchmarks.local import Local
 from benchmarks.measure.alternating import PLACEBO, time_together
 from benchmarks.measure.examine import Examination, examine
 from benchmarks.measure.timing import Limits
@@ -23,7 +24,6 @@ from benchmarks.modes import DEFAULT_MODES, MODES
 from benchmarks.options import Effort, RunOptions
 from benchmarks.plan import Job
 from benchmarks.record import COMPILED, EAGER, Kernels
-from benchmarks.session import Session
 from benchmarks.workers import InProcess
 
 LIMITS = Limits(rounds=4, seconds=0.0, warm_seconds=0.0, longest_warm_seconds=0.0, washout=2, calls=3)
@@ -196,7 +196,7 @@ def test_torchs_own_compiler_compiles_each_mode_and_does_not_compile_again_when_
 
 def test_compiling_for_a_debugger_stays_in_this_process() -> None:
     chosen = RunOptions(models=("mlp",), sizes=("tiny",), device=("cpu",), execution=(COMPILED,), in_process=True)
-    assert isinstance(Session(chosen).workers, InProcess)
+    assert isinstance(Local(chosen).executor.workers, InProcess)
 
 
 # Autocast.

@@ -23,7 +23,7 @@ from benchmarks.workers import Launches
 
 CHECKS = {
     "trueness": "the default measurement against long loops, and planted ratios (about half an hour)",
-    "accuracy": "identical code and planted effects, by the suite and by other harnesses (about eight minutes)",
+    "accuracy": "identical code and planted effects, by the suite and by other harnesses (about a quarter of an hour)",
     "faults": "kills, full disks, misbehaving models and mutated files (about an hour)",
     "coverage": "how often the intervals hold the truth on a simulated machine (about two minutes)",
     "device": "an accelerator's bytes and clocks against what is known (a few minutes)",
