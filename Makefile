@@ -16,7 +16,7 @@ share: setup
 	@$(RUN) analysis share $(ARGS)
 
 test: check
-	$(RUN) pytest -n logical $(ARGS)
+	$(RUN) pytest -n logical --dist worksteal $(ARGS)
 
 check: setup
 	$(RUN) ruff check .

@@ -112,10 +112,10 @@ class Launches:
             with suppress(OSError):
                 server.ensure_running()
 
-    def wait(self) -> None:
-        """Starts all servers, and returns when none imports any more."""
-        self.prepare()
-        for launch in range(LAUNCHES):
+    def wait(self, launches: int = LAUNCHES) -> None:
+        """Starts so many servers, and returns when none of them imports any more."""
+        self.prepare(launches)
+        for launch in range(min(launches, LAUNCHES)):
             self.run(os.getpid, launch=launch)
 
     def close(self) -> None:

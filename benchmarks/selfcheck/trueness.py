@@ -89,7 +89,7 @@ def trueness(
 def _read(job: Job, ratios: Mapping[str, Sequence[Any]], preload: Sequence[str] = ()) -> dict[str, Interval]:
     """In launches that are started for this, and ready before it begins so that none imports meanwhile."""
     with closing(Launches(job.effort.worker_timeout, preload)) as launches:
-        launches.wait()
+        launches.wait(job.effort.processes)
         return read(job, launches, ratios)
 
 
