@@ -60,6 +60,7 @@ def type_in(storage: Path, *arguments: str, program: tuple[str, ...] = ("pytest"
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a compiler")
+@pytest.mark.slow
 def test_a_model_is_measured_eager_and_compiled_side_by_side(tmp_path: Path) -> None:
     finished = type_in(tmp_path, *TINY, "--processes", "1", "--modes", "no_grad", "--execution", "eager,compiled")
     assert finished.status == 0, finished.output

@@ -32,6 +32,7 @@ def test_a_model_that(workers: Launches, name: str, monkeypatch: pytest.MonkeyPa
     assert broken_promise(name, outcome(name, workers)) == ""
 
 
+@pytest.mark.slow
 def test_mutated_files_give_an_answer_or_a_line() -> None:
     mutated = mutated_files(50, seed=1)
     assert (mutated.files, mutated.faults) == (50, [])

@@ -138,6 +138,7 @@ def address() -> Iterator[str]:
         yield scheduler
 
 
+@pytest.mark.slow
 def test_the_whole_plan_is_measured_on_each_machine_and_saved_as_a_run_of_its_own(address: str, tmp_path: Path) -> None:
     options = (
         "--models", "mlp", "--sizes", "tiny", "--modes", "tracked,no_grad", "--device", "cpu", "--allocator", "pages_kept",

@@ -236,6 +236,7 @@ def quick(check: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> tuple
     return capsys.readouterr().out, json.loads((folder / f"{check}-quick.json").read_text())
 
 
+@pytest.mark.slow
 def test_trueness_reads_reference_suite_and_planted_ratios(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     said, saved = quick("trueness", folder, capsys)
     assert [case["name"] for case in saved["cases"]] == [f"mlp tiny {mode}" for mode in ("no_grad", "inference_mode", "detach")]
@@ -246,6 +247,7 @@ def test_trueness_reads_reference_suite_and_planted_ratios(folder: Path, capsys:
     assert len(saved["goals"]) == said.count("(at most") + said.count("(at least") == 9
 
 
+@pytest.mark.slow
 def test_accuracy_reads_every_ratio_by_every_method_in_both_conditions(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
