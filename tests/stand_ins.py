@@ -1,4 +1,4 @@
-"""What stands in for a step with threads, and for a GPU: an object of the shape of torch.cuda whose work, clock and memory a test sets in numbers.
+"""What stands in for a model, for a step with threads, and for a GPU: an object of the shape of torch.cuda whose work, clock and memory a test sets in numbers.
 
 It is as unkind as a real one: waiting costs time, the queue ends, errors come late and stay, and memory comes in blocks.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import deque
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
@@ -15,12 +16,39 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
+from torch import nn
+
+from benchmarks.models import Source
+from benchmarks.models.workload import Family
+from benchmarks.modes import DEFAULT_MODES
+from benchmarks.plan import Job
+from benchmarks.record import EAGER
 
 MIB = 2**20
 WAIT_SECONDS = 2.0**-16
 """What a synchronisation costs beyond the work that it waits for: 15 us."""
 QUEUE = 1024
 """Pieces of work that may wait; whoever sends another waits for the first."""
+
+
+class Net(nn.Module):
+    """A linear layer and what the test does with it; `calls` is the test's to count."""
+
+    def __init__(self, forward: Callable[[Net, torch.Tensor], Any]) -> None:
+        super().__init__()
+        self.linear = nn.Linear(8, 8)
+        self.calls = 0
+        self._forward = forward
+
+    def forward(self, x: torch.Tensor) -> Any:
+        return self._forward(self, x)
+
+
+def job_of(forward: Callable[[Net, torch.Tensor], Any], execution: str = EAGER, dtype: str = "float32") -> Job:
+    """Forward passes of a Net with four samples."""
+    family = Family("net", "a test's", {"tiny": {}}, lambda: (Net(forward), torch.ones(4, 8)))
+    source = Source("net", "tiny", family=family)
+    return Job(scenario="forward", source=source, device="cpu", dtype=dtype, execution=execution, modes=DEFAULT_MODES)
 
 
 def threaded() -> torch.Tensor:

@@ -9,12 +9,11 @@ from typing import Any, cast
 
 import pytest
 import torch
-from torch import nn
+from stand_ins import Net, job_of
 
 from benchmarks.failure import Failure
 from benchmarks.measure.examine import Examination, examine, faults_per_call
 from benchmarks.models import Source
-from benchmarks.models.workload import Family
 from benchmarks.modes import DEFAULT_MODES
 from benchmarks.plan import Job
 from benchmarks.record import Kernels, ModelFacts
@@ -22,33 +21,9 @@ from benchmarks.scenarios import SCENARIOS
 from benchmarks.workers import Launches
 
 
-class Net(nn.Module):
-    """A linear layer and what the test does with it; `calls` counts."""
-
-    def __init__(self, forward: Callable[[Net, torch.Tensor], Any]) -> None:
-        super().__init__()
-        self.linear = nn.Linear(8, 8)
-        self.calls = 0
-        self._forward = forward
-
-    def forward(self, x: torch.Tensor) -> Any:
-        self.calls += 1
-        return self._forward(self, x)
-
-
 def linear(net: Net, x: torch.Tensor) -> torch.Tensor:
     output: torch.Tensor = net.linear(x)
     return output
-
-
-def job_of(forward: Callable[[Net, torch.Tensor], Any] = linear) -> Job:
-    def build() -> tuple[nn.Module, torch.Tensor]:
-        return Net(forward), torch.ones(4, 8)
-
-    family = Family("net", "a test's", {"tiny": {}}, build)
-    return Job(
-        scenario="forward", source=Source("net", "tiny", family=family), device="cpu", dtype="float32", modes=DEFAULT_MODES
-    )
 
 
 def examined(forward: Callable[[Net, torch.Tensor], Any] = linear, mode: str = "no_grad", **how: Any) -> Examination:
@@ -84,6 +59,7 @@ def test_a_broken_contract_is_told_and_nothing_is_measured() -> None:
 
 def test_what_a_mode_leaves_behind_for_a_tracked_call_breaks_its_contract() -> None:
     def caching(net: Net, x: torch.Tensor) -> torch.Tensor:
+        net.calls += 1
         if net.calls == 1:
             net.cache = x * 2
         return linear(net, x) * cast("torch.Tensor", net.cache)
@@ -126,6 +102,7 @@ def test_other_bits_from_the_same_operators_are_other_kernels() -> None:
 
 def test_bits_that_differ_from_one_tracked_call_to_the_next_say_nothing() -> None:
     def unsteady(net: Net, x: torch.Tensor) -> torch.Tensor:
+        net.calls += 1
         return linear(net, x) + net.calls * 1e-7
 
     assert examined(unsteady).kernels == Kernels(same_as_tracked=True)

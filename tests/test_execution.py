@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from stand_ins import Net, job_of
 from torch._inductor.exc import InvalidCxxCompiler
 
 from benchmarks.execution import NO_COMPILER, compiling
@@ -19,8 +19,7 @@ from benchmarks.measure.alternating import PLACEBO, time_together
 from benchmarks.measure.examine import Examination, examine
 from benchmarks.measure.timing import Limits
 from benchmarks.models import Source
-from benchmarks.models.workload import Family
-from benchmarks.modes import DEFAULT_MODES, MODES
+from benchmarks.modes import MODES
 from benchmarks.options import Effort, RunOptions
 from benchmarks.plan import Job
 from benchmarks.record import COMPILED, EAGER, Kernels
@@ -29,28 +28,9 @@ from benchmarks.workers import InProcess
 LIMITS = Limits(rounds=4, seconds=0.0, warm_seconds=0.0, longest_warm_seconds=0.0, washout=2, calls=3)
 
 
-class Net(nn.Module):
-    """A linear layer and what the test does with it."""
-
-    def __init__(self, forward: Callable[[Net, torch.Tensor], Any]) -> None:
-        super().__init__()
-        self.linear = nn.Linear(8, 8)
-        self.calls = 0
-        self._forward = forward
-
-    def forward(self, x: torch.Tensor) -> Any:
-        return self._forward(self, x)
-
-
 def linear(net: Net, x: torch.Tensor) -> torch.Tensor:
     output: torch.Tensor = net.linear(x)
     return output.exp()
-
-
-def job_of(forward: Callable[[Net, torch.Tensor], Any] = linear, execution: str = COMPILED, dtype: str = "float32") -> Job:
-    family = Family("net", "a test's", {"tiny": {}}, lambda: (Net(forward), torch.ones(4, 8)))
-    source = Source("net", "tiny", family=family)
-    return Job(scenario="forward", source=source, device="cpu", dtype=dtype, execution=execution, modes=DEFAULT_MODES)
 
 
 def examined(job: Job, mode: str = "no_grad") -> Examination:
@@ -75,7 +55,7 @@ def graphs(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[bool]]:
 
 
 def test_each_mode_is_around_a_model_that_was_compiled_for_it_once(graphs: list[bool]) -> None:
-    job = job_of()
+    job = job_of(linear, COMPILED)
     workload = job.build()
     with compiling(COMPILED, arms=2):
         steps = [job.step(workload, mode) for mode in ("tracked", "no_grad")]
@@ -87,7 +67,7 @@ def test_each_mode_is_around_a_model_that_was_compiled_for_it_once(graphs: list[
 @pytest.mark.usefixtures("graphs")
 @pytest.mark.parametrize("mode", MODES)
 def test_a_compiled_mode_keeps_its_promises_and_what_only_eager_steps_tell_is_withheld(mode: str) -> None:
-    found = examined(job_of(), mode)
+    found = examined(job_of(linear, COMPILED), mode)
     assert found.contract.holds
     assert found.kernels == Kernels(same_as_tracked=None)
     assert found.compile_seconds is not None
@@ -96,20 +76,20 @@ def test_a_compiled_mode_keeps_its_promises_and_what_only_eager_steps_tell_is_wi
     assert found.memory.peak_tensor_bytes == 256, "the linear layer's output and its exponential"
     assert found.memory.saved_bytes is None
     assert "torch.compile chooses" in found.memory.unavailable["saved_bytes"]
-    assert examined(job_of(execution=EAGER), mode).compile_seconds is None
+    assert examined(job_of(linear), mode).compile_seconds is None
 
 
 def test_arms_are_compiled_before_they_are_timed_and_what_is_compiled_later_is_counted(graphs: list[bool]) -> None:
-    timings = time_together(job_of(), ("tracked", "no_grad"), LIMITS, 0, own_process=False)
+    timings = time_together(job_of(linear, COMPILED), ("tracked", "no_grad"), LIMITS, 0, own_process=False)
     assert (timings.recompilations, graphs) == (0, [True, False]), "the placebo is tracked's code"
     assert set(timings.seconds) == {"tracked", "no_grad", PLACEBO}
-    assert time_together(job_of(execution=EAGER), ("tracked",), LIMITS, 0, own_process=False).recompilations is None
+    assert time_together(job_of(linear), ("tracked",), LIMITS, 0, own_process=False).recompilations is None
 
     def changing(net: Net, x: torch.Tensor) -> torch.Tensor:
         net.calls = min(net.calls + 1, 3)
         return linear(net, x)
 
-    assert time_together(job_of(changing), ("no_grad",), LIMITS, 0, own_process=False).recompilations == 3
+    assert time_together(job_of(changing, COMPILED), ("no_grad",), LIMITS, 0, own_process=False).recompilations == 3
 
 
 @pytest.mark.usefixtures("graphs")
@@ -119,14 +99,14 @@ def test_a_model_that_is_compiled_anew_in_every_call_is_not_run_eagerly_in_the_e
         return linear(net, x)
 
     with pytest.raises(Failure, match=r"torch\.compile: FailOnRecompileLimitHit") as caught:
-        time_together(job_of(counting), ("no_grad",), LIMITS, 0, own_process=False)
+        time_together(job_of(counting, COMPILED), ("no_grad",), LIMITS, 0, own_process=False)
     assert (caught.value.arm, caught.value.status) == ("no_grad", "unsupported")
 
 
 @pytest.mark.usefixtures("graphs")
 def test_arms_that_share_a_models_code_do_not_use_up_each_others_compilations() -> None:
     modes = ("tracked", "no_grad", "inference_mode", "frozen", "detached_parameters")
-    job = job_of(lambda net, x: linear(net, x) * net.calls)
+    job = job_of(lambda net, x: linear(net, x) * net.calls, COMPILED)
     workload = job.build()
     with compiling(COMPILED, len(modes)):
         for calls in range(4):
@@ -153,13 +133,13 @@ def test_what_cannot_be_compiled_here_is_unsupported_in_words(
         raise error
 
     monkeypatch.setattr("benchmarks.execution.BACKEND", backend)
-    assert refused(job_of()).reason.startswith(reason)
+    assert refused(job_of(linear, COMPILED)).reason.startswith(reason)
 
 
 @pytest.mark.usefixtures("graphs")
 def test_a_model_of_which_nothing_is_compiled_is_not_passed_off_as_compiled() -> None:
     disabled = torch.compiler.disable(linear)  # type: ignore[no-untyped-call]
-    assert refused(job_of(disabled)).reason == "torch.compile finds nothing in it to compile"
+    assert refused(job_of(disabled, COMPILED)).reason == "torch.compile finds nothing in it to compile"
 
 
 def test_an_arm_that_cannot_be_compiled_for_timing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -170,7 +150,7 @@ def test_an_arm_that_cannot_be_compiled_for_timing_is_named(monkeypatch: pytest.
 
     monkeypatch.setattr("benchmarks.execution.BACKEND", backend)
     with pytest.raises(Failure, match="only with gradients") as caught:
-        time_together(job_of(), ("tracked", "no_grad"), LIMITS, 0, own_process=False)
+        time_together(job_of(linear, COMPILED), ("tracked", "no_grad"), LIMITS, 0, own_process=False)
     assert (caught.value.arm, caught.value.status) == ("no_grad", "unsupported")
 
 
@@ -224,12 +204,12 @@ def test_a_step_runs_under_autocast_of_its_own_and_the_model_stays_float32(
 
 
 def test_copies_of_weights_that_autocast_made_are_told_apart_and_kept_only_where_they_are_needed() -> None:
-    tracked, no_grad = (examined(job_of(execution=EAGER, dtype="amp_bfloat16"), mode).memory for mode in ("tracked", "no_grad"))
+    tracked, no_grad = (examined(job_of(linear, dtype="amp_bfloat16"), mode).memory for mode in ("tracked", "no_grad"))
     assert tracked is not None
     assert no_grad is not None
     assert (tracked.cast_saved_bytes, no_grad.cast_saved_bytes) == (0, 0), (
         "the input needs no gradient, so nothing asks for the weight"
     )
-    deep = examined(job_of(lambda net, x: net.linear(net.linear(x)), EAGER, "amp_bfloat16"), "tracked").memory
+    deep = examined(job_of(lambda net, x: net.linear(net.linear(x)), dtype="amp_bfloat16"), "tracked").memory
     assert deep is not None
     assert deep.cast_saved_bytes == 8 * 8 * 2

@@ -34,8 +34,8 @@ def test_a_model_that(workers: Launches, name: str, monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.slow
 def test_mutated_files_give_an_answer_or_a_line() -> None:
-    mutated = mutated_files(50, seed=1)
-    assert (mutated.files, mutated.faults) == (50, [])
+    mutated = mutated_files(100, seed=1)
+    assert (mutated.files, mutated.faults) == (100, [])
 
 
 def test_a_mutated_file_that_takes_too_much_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
