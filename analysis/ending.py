@@ -9,24 +9,25 @@ from textwrap import wrap
 from analysis import report
 from analysis.advise import answer
 from analysis.notes import MOST
-from analysis.read import Run
+from analysis.read import Run, read
 from analysis.render import WIDTH, rendered
 from analysis.summarise import overview, summary
 from benchmarks.saving import write_whole
 
 SCREEN = 50
-"""Lines of a terminal, into which a default run's end goes."""
+"""Lines of a terminal, into which a default run's end goes, its heading included."""
 
 
 def lines(run: Run, findings: Sequence[str], saved: Sequence[Path]) -> Iterator[str]:
     """What the terminal shows at the end of `run`, in lines of at most WIDTH columns; `findings` harmed it while it went on.
 
-    Where it was saved, in a file for each machine, the whole table (.md) and the page (.html) are written beside the first.
+    Where it was saved, in a file for each machine, the whole table (.md) and the page (.html) are written beside the first. Of a single file they
+    are made from that, which knows the machine and the hour.
     """
     said = (*(f"warning: {finding}" for finding in findings), *answer(run))
     closing = [line for text in said for line in wrap(text, WIDTH)]
     if run.results:
-        yield from _overview(run, SCREEN - len(closing) - 6)
+        yield from _overview(run, SCREEN - len(closing) - 7)
         yield ""
     yield from closing
     if not saved:
@@ -37,7 +38,8 @@ def lines(run: Run, findings: Sequence[str], saved: Sequence[Path]) -> Iterator[
     for name, ending in (("table", ".md"), ("page", ".html")):
         path = saved[0].with_suffix(ending)
         try:
-            text = report.page(run) if name == "page" else f"{rendered(summary(run), run.frame, 'markdown')}\n"
+            whole = read(path.with_suffix(".json")) if len(saved) == 1 else run
+            text = report.page(whole) if name == "page" else f"{rendered(summary(whole), whole.frame, 'markdown')}\n"
             write_whole(path, text.encode())
             yield f"{name:<6} {_short(path)}"
         except Exception as error:  # noqa: BLE001 - the run is saved, and a page can be made of it at any time

@@ -64,11 +64,15 @@ def ratio_text(ratio: float | None) -> str:
     return MISSING if pd.isna(ratio) else f"{ratio:.2f}" if ratio < 100 else f"{ratio:.3g}"
 
 
-def difference_text(estimate: float, low: float, high: float) -> str:
-    """`121 ±4 ns`: a difference of times and the wider half of its interval, in one unit, to the digit in which that half begins."""
+def difference_text(estimate: float, low: float, high: float, noise: float | None = None) -> str:
+    """`121 ±4 ns`: a difference of times and the wider half of its interval, in one unit, to the digit in which that half begins.
+
+    The interval is that of the times' ratio. `noise` is the relative half-width of the times themselves, which the difference has too.
+    """
     if not all(map(math.isfinite, (estimate, low, high))):
         return NOT_KNOWN
-    half = max(high - estimate, estimate - low, abs(estimate) * _FINEST)
+    scatter = 0.0 if pd.isna(noise) else abs(estimate) * noise
+    half = max(math.hypot(max(high - estimate, estimate - low), scatter), abs(estimate) * _FINEST)
     unit, factor = _second_unit(max(abs(estimate), half))
     return f"{_to_digit_of(estimate * factor, half * factor)} ±{_to_digit_of(half * factor, half * factor)} {unit}"
 

@@ -162,7 +162,7 @@ def _scenarios_overview(frame: pd.DataFrame) -> Iterator[Table]:
         if (
             scenario["mode"].eq(TRACKED) | is_part(scenario)
         ).all():  # all is tracked, as in a training step: one stands for all
-            lines.append(_scenario_line(jobs[0], f" (+ {len(jobs) - 1} more)" if len(jobs) > 1 else ""))
+            lines.append(_scenario_line(jobs[0], f" (1 of {len(jobs)})" if len(jobs) > 1 else ""))
         else:
             lines += [_scenario_line(job) for job in jobs]
     operators = evidence_of(rows[is_operator])
@@ -245,7 +245,7 @@ def _operators(frame: pd.DataFrame) -> Iterator[Table]:
             costs = {}
             for row in each(calls[calls["mode"].eq("no_grad")]):
                 ends = (row.seconds * (ratio - 1) for ratio in (row.speedup, row.speedup_low, row.speedup_high))
-                cost = difference_text(*ends)
+                cost = difference_text(*ends, row.seconds_noise)
                 costs[row.model] = f"{'' if row.trusted else '?'}{cost}{'*' if row.others else ''}"
             cells["tracking costs"] = [costs.get(model, MISSING) for model, _ in cells.index]
             shown = cells.droplevel("size").rename_axis(index=None, columns=None).reset_index(names="operator")

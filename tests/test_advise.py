@@ -217,7 +217,7 @@ def test_a_part_of_a_step_is_told_as_its_share_and_entering_a_mode_as_its_time()
     ) == [
         "training_step, forward_alone takes 25.0 ±0.3 % of a step.",
         "rollout, acting_alone takes 50.0 ±0.3 % of a step.",
-        "switches, entering and leaving takes 3.600 ±0.004 us with no_grad.",
+        "switches, entering and leaving takes 3.60 ±0.02 us with no_grad.",
     ]
 
 

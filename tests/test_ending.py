@@ -22,16 +22,17 @@ def test_table_and_page_lie_beside_the_run_whole(tmp_path: Path) -> None:
     assert "warning: it was hot" in shown
     assert sorted(path.name for path in tmp_path.iterdir()) == ["0001_run.html", "0001_run.json", "0001_run.md"]
     assert [line.split()[0] for line in shown[-4:]] == ["run", "table", "page", "next"]
+    assert "Some CPU" in saved.with_suffix(".html").read_text().partition("The answer")[0], "whose answer it is stands above it"
 
 
 def test_a_default_run_ends_on_one_screen(tmp_path: Path) -> None:
     saved = tmp_path / "results" / "Linux-CPython-3.11-64bit" / "0001_00000000_20261124_000000.json"
-    saved.parent.mkdir(parents=True)
     measured = read(REFERENCE)
     there = {result.case.scenario for result in measured.results}
     new = [("forward", model) for model in BY_DEFAULT] + [(name, "decoder") for name in SCENARIOS if name not in there]
     more = [result for scenario, model in new for result in builders.group(scenario=scenario, model=model)]
-    shown = list(ending.lines(Run([*measured.results, *more], machine=measured.machine), [], [saved]))
+    run = Run([*measured.results, *more], machine=measured.machine)
+    shown = list(ending.lines(run, [], [builders.saved(saved, run)]))
     assert len(shown) <= 50
     assert max(len(line) for line in shown if not line.startswith(("run ", "table ", "page "))) <= 100
 

@@ -109,6 +109,10 @@ def test_a_difference_of_times_shows_the_wider_half_of_its_interval(ends: tuple[
     assert difference_text(*ends) == text
 
 
+def test_a_difference_of_times_is_as_noisy_as_the_times_though_their_ratio_is_not() -> None:
+    assert difference_text(3e-6, 2.99e-6, 3.01e-6, 0.1) == "3.0 ±0.3 us"
+
+
 def test_ratios_counts_and_fractions_have_no_more_digits_than_they_mean() -> None:
     assert [ratio_text(ratio) for ratio in (0.4, 0.0, 123.4, None, math.nan)] == ["0.40", "0.00", "123", "-", "-"]
     counts = (0.0, 0.04, 0.34, 3.0, 9.97, 44.6, 8096.2, None, math.nan)
