@@ -87,7 +87,7 @@ def switching(rows: pd.DataFrame) -> dict[str, str]:
     times = {}
     for row in each(around_nothing):
         ends = (row.seconds * (1 - ratio) / row.steps for ratio in (row.speedup, row.speedup_high, row.speedup_low))
-        times[row.mode] = difference_text(*ends, row.seconds_noise)
+        times[row.mode] = difference_text(*ends, noise=row.seconds_noise)
     return times
 
 
