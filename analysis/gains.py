@@ -86,8 +86,8 @@ def switching(rows: pd.DataFrame) -> dict[str, str]:
     around_nothing = rows[is_context(rows) & rows["mode"].ne(TRACKED) & rows["speedup_low"].notna()]
     times = {}
     for row in each(around_nothing):
-        ends = (row.seconds * (1 - ratio) / row.steps for ratio in (row.speedup, row.speedup_high, row.speedup_low))
-        times[row.mode] = difference_text(*ends, noise=row.seconds_noise)
+        taken, low, high = (row.seconds * (1 - ratio) / row.steps for ratio in (row.speedup, row.speedup_high, row.speedup_low))
+        times[row.mode] = difference_text(taken, low, high, row.seconds_noise)
     return times
 
 

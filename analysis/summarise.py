@@ -244,9 +244,9 @@ def _operators(frame: pd.DataFrame) -> Iterator[Table]:
             cells = times.unstack("mode", fill_value=MISSING, sort=False)  # noqa: PD010 - pivot would sort
             costs = {}
             for row in each(calls[calls["mode"].eq("no_grad")]):
-                ends = (row.seconds * (ratio - 1) for ratio in (row.speedup, row.speedup_low, row.speedup_high))
-                cost = difference_text(*ends, noise=row.seconds_noise)
-                costs[row.model] = f"{'' if row.trusted else '?'}{cost}{'*' if row.others else ''}"
+                cost, low, high = (row.seconds * (ratio - 1) for ratio in (row.speedup, row.speedup_low, row.speedup_high))
+                text = difference_text(cost, low, high, row.seconds_noise)
+                costs[row.model] = f"{'' if row.trusted else '?'}{text}{'*' if row.others else ''}"
             cells["tracking costs"] = [costs.get(model, MISSING) for model, _ in cells.index]
             shown = cells.droplevel("size").rename_axis(index=None, columns=None).reset_index(names="operator")
             yield Table(shown, [], f"operators, time of one call ({where})")
