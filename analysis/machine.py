@@ -30,7 +30,7 @@ def identity(run: Run) -> str:
     """Machine, build, threads, time, run and commit in one line, without what is not known."""
     facts = run.machine.get("gradtax", {})
     devices = dict.fromkeys(device_name(run.machine, result.case.device) for result in run.results)
-    threads = facts.get("threads")
+    threads = run.conditions.get("threads") or facts.get("threads")
     known = (
         " and ".join(filter(None, devices)),
         f"torch {facts['torch']}" if facts.get("torch") else "",

@@ -19,9 +19,9 @@ from torch import nn
 from benchmarks.executors import Here
 from benchmarks.models import DTYPES, OWN_SIZE, SIZES, Workload
 from benchmarks.models.workload import Inputs
-from benchmarks.options import ALL_MODES, Effort, OptionError, RunOptions, names_of
+from benchmarks.options import ALL_MODES, EXECUTIONS, Effort, OptionError, RunOptions, names_of
 from benchmarks.plan import Job, modes_of, own_sources, plan
-from benchmarks.record import FORWARD, Result, Unmeasured
+from benchmarks.record import EAGER, FORWARD, Result, Unmeasured
 from benchmarks.run import Run
 from benchmarks.scenarios import SCENARIOS
 from benchmarks.workers import InProcess, Launches, Workers
@@ -69,6 +69,7 @@ def measure_model(
     sizes: str | Sequence[str] | None = None,
     device: str | None = None,
     dtype: str | None = None,
+    execution: str | Sequence[str] = EAGER,
     **effort: Any,
 ) -> Measurement:
     """What tracking costs `model`, measured as `pytest --benchmark` does; `effort` are fields of options.Effort (budget, processes, ...).
@@ -76,7 +77,7 @@ def measure_model(
     A module with its `inputs` (a tensor, a tuple of positional arguments or a dict of keyword arguments) is measured as it is, where it is, in
     this process: `peak_rss_bytes` needs a process of its own and is None, the interval is that of one process, which the next may miss, and
     from then on this process keeps freed pages (glibc). A SPEC (`path.py:function` or `package.module:function`) is measured
-    in workers, with all figures. `modes` and `sizes` are names, in a sequence or separated by commas.
+    in workers, with all figures. `modes`, `sizes` and `execution` (eager, compiled) are names, in a sequence or separated by commas.
 
     Raises OptionError or argparse.ArgumentTypeError for a value that cannot be had, own.ModelError for a SPEC that does not suit, and
     TypeError for inputs of another kind.
@@ -87,6 +88,7 @@ def measure_model(
         sizes=_names(sizes, SIZES),
         device=(device,) if device else None,
         dtype=names_of(DTYPES)(dtype) if dtype else None,
+        execution=_names(execution, EXECUTIONS) or (EAGER,),
         processes=effort.get("processes"),
         effort=Effort(**effort),
     )
@@ -97,7 +99,7 @@ def measure_model(
     if inputs is None:
         raise TypeError("measure_model(module, inputs): inputs are missing; a tensor, a tuple or a dict")
     effort_here = replace(options.effort, processes=1)
-    return _measured([_live_job(model, inputs, name, replace(options, effort=effort_here))], InProcess())
+    return _measured(_live_jobs(model, inputs, name, replace(options, effort=effort_here)), InProcess())
 
 
 def _names(chosen: str | Sequence[str] | None, choices: Sequence[str]) -> tuple[str, ...] | None:
@@ -112,7 +114,7 @@ def _measured(jobs: Sequence[Job], workers: Workers) -> Measurement:
     return Measurement(run.results, run.unmeasured)
 
 
-def _live_job(module: nn.Module, inputs: Inputs, name: str | None, options: RunOptions) -> Job:
+def _live_jobs(module: nn.Module, inputs: Inputs, name: str | None, options: RunOptions) -> list[Job]:
     workload = Workload.of(module, inputs)
     devices = {str(tensor.device) for tensor in (*module.parameters(), *module.buffers(), *workload.input_tensors())}
     if len(devices) > 1:
@@ -122,7 +124,7 @@ def _live_job(module: nn.Module, inputs: Inputs, name: str | None, options: RunO
     trackable = [*module.parameters(), *(tensor for tensor in workload.input_tensors() if tensor.requires_grad)]
     if not trackable:
         raise TypeError(f"{type(module).__name__} has no parameters and no input requires grad, so there is nothing to track")
-    return Job(
+    job = Job(
         scenario=FORWARD,
         source=_Live(name or type(module).__name__, OWN_SIZE, workload),
         device=devices.pop(),
@@ -130,3 +132,4 @@ def _live_job(module: nn.Module, inputs: Inputs, name: str | None, options: RunO
         modes=modes_of(SCENARIOS[FORWARD], options),
         effort=options.effort,
     )
+    return [replace(job, execution=execution) for execution in options.execution]

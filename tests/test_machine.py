@@ -16,6 +16,9 @@ MACHINE = {
 def test_a_line_names_devices_build_time_run_and_commit() -> None:
     both = run(result("tracked"), result("tracked", device="cuda"), machine=MACHINE)
     assert identity(both) == "Some CPU, 8 cores and H200, torch 2.13.0, 2 threads, 2026-11-22 19:08, run 0001, commit abcdef12"
+    assert ", 1 thread, " in identity(run(result("tracked"), machine=MACHINE, conditions={"threads": 1})), (
+        "those that were used"
+    )
     assert identity(run(machine={}, name="", saved_at="", commit="")) == ""
 
 

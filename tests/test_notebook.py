@@ -34,6 +34,13 @@ def test_a_live_module_is_measured_in_three_lines() -> None:
         result["detach"]
 
 
+def test_a_live_module_is_measured_compiled_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("benchmarks.execution.BACKEND", "eager")  # graphs as they are, without a compiler
+    result = measured(nn.Linear(8, 8), torch.randn(4, 8), modes="tracked,no_grad", execution="eager,compiled")
+    assert [one.case.execution for one in result.results] == ["eager"] * 2 + ["compiled"] * 2
+    assert [one.compile_seconds is None for one in result.results] == [True, True, False, False]
+
+
 def test_a_live_module_is_left_as_it_was() -> None:
     module = nn.Sequential(nn.Linear(8, 8), nn.BatchNorm1d(8), nn.Dropout(0.5)).train()
     before = {name: value.clone() for name, value in module.state_dict().items()}

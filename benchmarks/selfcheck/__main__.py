@@ -23,7 +23,7 @@ from benchmarks.workers import Launches
 
 CHECKS = {
     "trueness": "the default measurement against long loops, and planted ratios (about half an hour)",
-    "accuracy": "identical code and planted effects, by the suite and by other harnesses (about a quarter of an hour)",
+    "accuracy": "identical code and planted effects, by the suite and by other harnesses (about 20 minutes)",
     "faults": "kills, full disks, misbehaving models and mutated files (about an hour)",
     "coverage": "how often the intervals hold the truth on a simulated machine (about two minutes)",
     "device": "an accelerator's bytes and clocks against what is known (a few minutes)",
@@ -31,7 +31,7 @@ CHECKS = {
 
 QUICK: dict[str, dict[str, Any]] = {
     "trueness": {"repeats": 1, "processes": 2, "seconds": 0.02},
-    "accuracy": {"repeats": 1, "seconds": 0.01, "null_groups": 1, "twins": 2},
+    "accuracy": {"repeats": 1, "seconds": 0.01, "null_turns": 1, "twins": 2},
     "faults": {"quick": True},
     "coverage": {"draws": 2},
 }

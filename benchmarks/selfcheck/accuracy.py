@@ -1,7 +1,8 @@
 """`selfcheck accuracy`: how far identical code reads apart, and how small an effect is found, here and by other harnesses.
 
 The harnesses take turns, repeat by repeat, alone and beside a neighbour on the same core that computes for 0.3 to 1 s and
-rests as long: how calm a machine is depends on the hour, and a disturbance that one controls does not.
+rests as long: how calm a machine is depends on the hour, and a disturbance that one controls does not. The suite alone also
+takes turns with itself beside a worker of the engine (benchmarks/machines.py) that waits on the same core.
 """
 
 from __future__ import annotations
@@ -10,15 +11,17 @@ import math
 import statistics
 import subprocess
 import sys
-from collections import Counter
-from collections.abc import Iterator
-from contextlib import closing, contextmanager, nullcontext
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager, nullcontext
 from dataclasses import replace
+from importlib.util import find_spec
 from typing import Any
 
 import pandas as pd
 
 from benchmarks.intervals import resolution, verdict
+from benchmarks.machines import INSTALL, LOOPBACK, ROOT
 from benchmarks.measure.alternating import PLACEBO, core_of, on_core
 from benchmarks.modes import NO_GRAD, TRACKED
 from benchmarks.options import Effort
@@ -30,7 +33,7 @@ from benchmarks.selfcheck.planted import BASE, IDENTICAL, SHARES, TRUTHS, plante
 from benchmarks.workers import Launches, Workers
 
 SUITE, MEDIAN, MIN, TIMER = "this suite", "pytest-benchmark, median", "pytest-benchmark, min", "torch Timer"
-ALONE, BESIDE = "alone", "beside a neighbour"
+ALONE, BESIDE, IDLE = "alone", "beside a neighbour", "beside an idle worker"
 IDENTICAL_CODE, COST = "identical code", "tracked / no_grad"
 RATIOS = {IDENTICAL_CODE: (TRACKED.name, IDENTICAL), COST: (TRACKED.name, NO_GRAD.name)} | {
     name: TRUTHS[name][:2] for name in SHARES
@@ -40,7 +43,9 @@ RATIOS = {IDENTICAL_CODE: (TRACKED.name, IDENTICAL), COST: (TRACKED.name, NO_GRA
 ARMS = (TRACKED.name, IDENTICAL, NO_GRAD.name, BASE, *SHARES)
 TIMES_BETTER = {MEDIAN: 20.0, TIMER: 20.0, MIN: 3.0}
 SIGNS_FOUND = {"+2 %": 0.95, "+1 %": 0.75}
-SAME_OF_NULLS, STAYS_TRUE = 0.6, 0.01
+SAME_OF_NULLS, STAYS_TRUE, WORKER_COSTS = 0.6, 0.01, 1.2
+NULL_GROUPS = 5
+"""So many follow one another in one condition: to start an engine takes seconds."""
 
 _NEIGHBOUR = """
 import os, random, time
@@ -56,32 +61,37 @@ Null = tuple[Interval, str]
 """The ratio of two identical arms, and how a run would judge it."""
 
 
-def accuracy(effort: Effort, *, repeats: int = 10, seconds: float = 0.35, null_groups: int = 40, twins: int = 5) -> Findings:
-    """Repeats of all methods in both conditions, for so many `seconds` an arm; then comparisons of tracked with its `twins`."""
+def accuracy(effort: Effort, *, repeats: int = 10, seconds: float = 0.35, null_turns: int = 8, twins: int = 5) -> Findings:
+    """Repeats of all methods in two conditions, for so many `seconds` an arm; then turns of comparisons of tracked with its `twins`."""
     job = replace(planted_job(ARMS), effort=replace(effort, precision=0.99))
     null_job = replace(planted_job((TRACKED.name, *(f"{IDENTICAL} {number}" for number in range(twins)))), effort=effort)
     readings: list[dict[str, Any]] = []
-    nulls: list[Null] = []
+    nulls: dict[str, list[Null]] = defaultdict(list)
+    conditions = (ALONE, IDLE) if find_spec("distributed") else (ALONE,)
+    steps = 2 * repeats + null_turns * len(conditions)
     with (
         on_core(core_of(job, 0)),
         closing(Launches(effort.worker_timeout)) as workers,
-        progress(2 * repeats + null_groups, repeats * 26 + null_groups * 5) as begin,
+        progress(steps, repeats * 26 + null_turns * len(conditions) * 28) as begin,
     ):
         for condition in (ALONE, BESIDE) * repeats:
             begin(condition)
             with neighbour() if condition == BESIDE else nullcontext():
                 readings += [{"condition": condition, **one} for one in _repeat(job, workers, seconds)]
-        for _ in range(null_groups):
-            begin("null comparisons, alone")
-            nulls += _compare_identical(null_job, workers)
+        for condition in conditions * null_turns:
+            begin(f"null comparisons, {condition}")
+            with idle_worker() if condition == IDLE else nullcontext():
+                for _ in range(NULL_GROUPS):
+                    nulls[condition] += _compare_identical(null_job, workers)
     notes = (
         f"tracked mlp tiny, one thread on one core; {len(ARMS)} arms for about {seconds:g} s each; methods in turn",
         f"{SUITE}: {effort.processes} processes, however wide its intervals are; the others as shipped",
         "identical: how far the ratio of two identical arms is from 1",
         "+1 %, +2 %, +5 %: repeats that read an arm with so much work added as slower",
-        f"null comparisons: default measurements, alone, each of {twins} identical arms against one tracked arm",
+        f"null comparisons: default measurements, each of {twins} identical arms against one tracked arm",
+        *([] if IDLE in conditions else [f"no idle worker, because Dask distributed is not installed; {INSTALL} installs it"]),
     )
-    shown, goals = _judged(pd.DataFrame(readings), Counter(word for _, word in nulls))
+    shown, goals = _judged(pd.DataFrame(readings), nulls)
     return Findings([shown], notes, goals, {"ratios": readings, "nulls": nulls})
 
 
@@ -111,8 +121,27 @@ def neighbour() -> Iterator[None]:
         process.wait()
 
 
-def _judged(readings: pd.DataFrame, verdicts: Counter[str]) -> tuple[str, list[Goal]]:
-    """`readings` has a row for each condition, method and repeat, with a column for each ratio."""
+@contextmanager
+def idle_worker() -> Iterator[None]:
+    """A scheduler and a worker on this process's cores that wait for a run."""
+    with ExitStack() as ending:
+
+        def started(*arguments: str) -> str:
+            """Its address, which it tells once it waits."""
+            command = [sys.executable, "-m", "benchmarks.machines", *arguments, "--host", LOOPBACK, "--port", "0"]
+            process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)  # noqa: S603 - our own
+            ending.callback(process.wait)
+            ending.callback(process.kill)
+            assert process.stdout is not None
+            ending.callback(process.stdout.close)
+            return process.stdout.readline().partition(" at ")[2].partition(";")[0]
+
+        started("worker", started("scheduler"))
+        yield
+
+
+def _judged(readings: pd.DataFrame, nulls: Mapping[str, Sequence[Null]]) -> tuple[str, list[Goal]]:
+    """`readings` has a row for each condition, method and repeat, with a column for each ratio; `nulls` are by condition."""
     signs = list(SHARES)
     readings = readings.assign(error=(readings[IDENTICAL_CODE] - 1).abs(), **{name: readings[name] > 1 for name in signs})
     rows: list[tuple[str, ...]] = []
@@ -135,8 +164,13 @@ def _judged(readings: pd.DataFrame, verdicts: Counter[str]) -> tuple[str, list[G
     both = readings[readings["method"] == SUITE]
     for name, share in SIGNS_FOUND.items():
         goals.append(Goal(f"sign of {name} found, of {len(both)}", both[name].mean(), share, at_least=True, form=".0%"))
+    verdicts = Counter(word for _, word in nulls[ALONE])
     number = verdicts.total()
     wrong, same = verdicts["faster"] + verdicts["slower"], verdicts["same"] / number
     goals.append(Goal(f"wrong verdicts, of {number} null comparisons", wrong, 0, form="g"))
     goals.append(Goal(f"`same`, of {number} null comparisons", same, SAME_OF_NULLS, at_least=True, form=".0%"))
+    if IDLE in nulls:
+        idle, none = (statistics.fmean(abs(ratio.estimate - 1) for ratio, _ in nulls[name]) for name in (IDLE, ALONE))
+        what = f"identical code {IDLE} of --machines: {idle:.2%} over {none:.2%} {ALONE}, {number} null comparisons each"
+        goals.append(Goal(what, idle / none if none else math.inf, WORKER_COSTS, form=".2f"))
     return table("Identical code and planted effects", ("method", "identical: mean", "worst", COST, *signs), rows), goals
