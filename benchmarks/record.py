@@ -122,6 +122,8 @@ class Memory:
     """What autograd keeps for backward: unique storages, without parameters, buffers and inputs."""
     peak_rss_bytes: Bytes | None = None
     """What the process's resident memory rose by, in a fresh process; None below the meter's own noise."""
+    kept_rss_bytes: Bytes | None = None
+    """What stays resident of that when the output is gone too: freed pages that the allocator as shipped keeps."""
     peak_reserved_bytes: Bytes | None = None
     """What a device's caching allocator reserved more (CUDA)."""
     opaque_saved_bytes: Bytes | None = None

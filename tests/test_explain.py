@@ -89,6 +89,13 @@ def test_growth_with_each_step_and_figures_that_were_withheld_are_told() -> None
     assert "each step" not in explained()
 
 
+def test_what_stays_resident_after_a_call_is_told_where_resident_memory_was_measured() -> None:
+    kept = explained(memory={"peak_rss_bytes": 2**24, "kept_rss_bytes": 2**23})
+    assert "resident memory: rises by 16.0 MiB; after the call 8.00 MiB more than before stays (as_shipped)" in kept
+    assert "after the call no more than before stays" in explained(memory={"peak_rss_bytes": 2**24})
+    assert "resident" not in explained()
+
+
 def test_an_evaluation_step_between_training_steps_pays_its_own_ratio_in_each_mode() -> None:
     results = [
         result("tracked", after_switch_seconds=300e-6, washout_calls=0),

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gc
 import os
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,7 @@ from torch import nn
 from benchmarks import allocator
 from benchmarks.device import Cpu, Cuda, Device
 from benchmarks.measure import memory
-from benchmarks.measure.memory import measure_memory, peak_rss_bytes, with_growth, withheld
+from benchmarks.measure.memory import kept_rss_bytes, measure_memory, peak_rss_bytes, with_growth, withheld
 from benchmarks.measure.profile import operators
 from benchmarks.models import Workload
 from benchmarks.modes import TRACKED, Step
@@ -107,6 +109,21 @@ def test_64_mib_in_a_worker_that_returns_its_pages_read_as_64_mib_again_and_agai
     """glibc keeps the pages of small blocks that are freed: they count as well, although they were there before."""
     for size in Launches(60).run(rises, blocks, values):
         assert size == pytest.approx(64 * MIB, abs=2 * MIB)
+
+
+def kept(set_allocator: Callable[[], None]) -> int | None:
+    set_allocator()
+    ones = partial(torch.ones, 4 * MIB)
+    ones()
+    return kept_rss_bytes(ones)
+
+
+@needs_the_kernels_mark
+@pytest.mark.skipif(allocator.unavailable() is not None, reason="only glibc is told to keep pages or to give them back")
+def test_what_stays_resident_after_a_call_is_what_the_allocator_keeps() -> None:
+    run = Launches(60).run
+    assert run(kept, allocator.return_pages) is None
+    assert run(kept, allocator.keep_pages) == pytest.approx(16 * MIB, abs=MIB)
 
 
 def test_on_a_gpu_what_tensors_asked_for_is_told_and_not_the_allocators_blocks() -> None:

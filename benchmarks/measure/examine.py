@@ -19,7 +19,7 @@ from benchmarks.execution import compile_anew, compiling
 from benchmarks.failure import Failure, lacks_kernel
 from benchmarks.measure.alternating import settings
 from benchmarks.measure.contract import Observation, check_contract, equal_bits, observe, preserved, tracked_after
-from benchmarks.measure.memory import measure_memory, with_growth
+from benchmarks.measure.memory import kept_rss_bytes, measure_memory, with_growth
 from benchmarks.measure.profile import Operators, operators
 from benchmarks.measure.timing import garbage_collector_off, minor_page_faults
 from benchmarks.modes import TRACKED, Step
@@ -61,9 +61,9 @@ def examine(job: Job, mode_name: str, with_tracked: bool, own_process: bool, cal
     with settings(job.effort.threads), compiling(job.execution, arms=2):
         subject = _Subject(job, mode_name)
         compile_seconds = subject.compile_seconds()
-        page_faults = None
+        page_faults = kept = None
         if may_set_allocator:
-            page_faults = None if calls_only else subject.page_faults()
+            page_faults, kept = (None, None) if calls_only else subject.as_shipped()
             allocator.return_pages()
         seen = subject.observed()
         reference = subject.tracked_after() if with_tracked else None
@@ -79,7 +79,7 @@ def examine(job: Job, mode_name: str, with_tracked: bool, own_process: bool, cal
             if isinstance(reference, Observation) and subject.scenario.same_work and not subject.compiled:
                 kernels = subject.compare_kernels(ran, seen, reference)
             del seen, reference
-            memory = subject.memory(ran, own_process=own_process)
+            memory = replace(subject.memory(ran, own_process=own_process), kept_rss_bytes=kept)
     return Examination(contract, kernels, memory, subject.workload.facts(), page_faults, compile_seconds)
 
 
@@ -113,9 +113,10 @@ class _Subject:
         with self._preserved(), self._refusals():
             return compile_anew(self._step)
 
-    def page_faults(self) -> float:
+    def as_shipped(self) -> tuple[float, int | None]:
+        """Page faults of a call, and the bytes that stay resident after it."""
         with self._preserved(), self._refusals():
-            return faults_per_call(self._step)
+            return faults_per_call(self._step), kept_rss_bytes(self._step)
 
     def observed(self) -> Observation:
         with self._refusals():

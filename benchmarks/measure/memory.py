@@ -55,7 +55,7 @@ _BESIDE_SAVED: dict[str, Any] = {
     "saved_by_module": [],
 }
 
-PEAK_RSS = Meter("peak_rss_bytes", 8, fraction=0.02, bytes=256 * KIB)
+PEAK_RSS = Meter("peak_rss_bytes", 8, fraction=0.02, bytes=256 * KIB, beside={"kept_rss_bytes": None})
 """The kernel counts pages per core and sums them late, and a call runs through some of the program for the first time."""
 
 METERS = {
@@ -184,16 +184,40 @@ def peak_rss_bytes(step: Step) -> int | None:
 
     None where that cannot be reset (Linux can, by /proc/self/clear_refs), and where it rose by no more than the meter may be off.
     """
+
+    def risen(before: int) -> int:
+        output = step()
+        rise = _high_water_bytes() - before
+        del output
+        return rise
+
+    return _rise(risen)
+
+
+def kept_rss_bytes(step: Step) -> int | None:
+    """How much more is resident after one call whose output is gone, by the same mark, which begins at what is resident; None as above."""
+
+    def risen(before: int) -> int:
+        step()
+        return _resident_bytes() - before
+
+    return _rise(risen)
+
+
+def _rise(risen: Callable[[int], int]) -> int | None:
+    """What `risen` says of what is resident before it, with no free pages left over from earlier."""
     allocator.release_free_pages()
     try:
-        _CLEAR_REFS.write_text(_RESET_PEAK)
-        before = _high_water_bytes()  # the same counter as at the end: the kernel's others differ from it by 0.2 MiB
+        rise = risen(_resident_bytes())
     except OSError:
         return None
-    output = step()
-    rise = _high_water_bytes() - before
-    del output
     return None if PEAK_RSS.allows(rise, rise) else rise
+
+
+def _resident_bytes() -> int:
+    """By the counter that tells the peak: the kernel's others differ from it by 0.2 MiB."""
+    _CLEAR_REFS.write_text(_RESET_PEAK)
+    return _high_water_bytes()
 
 
 def _high_water_bytes() -> int:
