@@ -167,14 +167,14 @@ def _time_until_trusted(
 def time_group(job: Job, allocator_: str, modes: Sequence[str], workers: Workers) -> list[Timings]:
     """Processes one after the other, from launches in turn; all with the washout and the calls per block that the first one found."""
     effort, share = job.effort, SCENARIOS[job.scenario].budget_share
-    budget = effort.budget * share
     part = _SHARE_AS_SHIPPED if allocator_ == AS_SHIPPED else 1.0
+    budget = effort.budget * share * part
     short, usual = min(1.0, 4 * share) * part, Limits()
     limits = replace(
         usual,
         rounds=round(usual.rounds * short),
         seconds=usual.seconds * short,
-        longest_seconds=budget / effort.processes * part,
+        longest_seconds=budget / effort.processes,
         fewest_rounds=usual.fewest_rounds if effort.processes > 1 else MIN_ROUNDS,
         survey_seconds=usual.survey_seconds * short,
         timeout_seconds=effort.worker_timeout * 0.9,

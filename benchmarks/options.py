@@ -119,7 +119,8 @@ def add_options(add: Callable[..., Any]) -> None:
         help=f"{', '.join(MODES)}, or those of a scenario, or all (default: {','.join(DEFAULT_MODES)}; a scenario's own)")  # fmt: skip
     add("--freeze", metavar="PATTERN", action="append", default=[], type=_pattern,
         help="one more mode: tracked, but parameters whose name matches, such as encoder.*, do not require grad. Repeatable")  # fmt: skip
-    add("--scenarios", metavar="NAMES", type=names_of(SCENARIOS), help=f"how models are run: {', '.join(SCENARIOS)} (default: all, each with "
+    slow = ", ".join(name for name, scenario in SCENARIOS.items() if not scenario.by_default)
+    add("--scenarios", metavar="NAMES", type=names_of(SCENARIOS), help=f"how models are run: {', '.join(SCENARIOS)} (default: all but {slow}, each with "
         "small models of its own, and more where it is named; forward alone where --models, --model or --sizes are given)")  # fmt: skip
     add(
         "--device", metavar="NAMES", type=names, help="cpu, cuda or cuda:N (default: the accelerator if there is one, else cpu)"

@@ -249,10 +249,11 @@ def _check(options: RunOptions, devices: Sequence[str]) -> None:
 
 
 def _scenarios(options: RunOptions) -> tuple[str, ...]:
-    """All; but a choice of models or sizes is meant for forward passes where no scenario is named."""
+    """All that are run by default; but a choice of models or sizes is meant for forward passes where no scenario is named."""
     chosen_models = options.models or options.own_models
     if options.scenarios is None:
-        return (FORWARD,) if chosen_models or options.sizes else tuple(SCENARIOS)
+        usual = tuple(name for name, scenario in SCENARIOS.items() if scenario.by_default)
+        return (FORWARD,) if chosen_models or options.sizes else usual
     own = [name for name in options.scenarios if SCENARIOS[name].families and not SCENARIOS[name].any_model]
     closed = own if chosen_models else []
     if closed:

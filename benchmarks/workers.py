@@ -36,7 +36,7 @@ LAUNCHES = 8
 """Fork servers whose workers take turns. Workers of one share its address-space layout and agree with each other more than launches do."""
 
 _START_SECONDS = 120.0
-_PRELOADED = ("benchmarks.launch", "torch", "benchmarks.measure.examine", "benchmarks.measure.known_blocks")
+_PRELOADED = ("benchmarks.launch", "torch", "numpy.random", "benchmarks.measure.examine", "benchmarks.measure.known_blocks")
 _PR_SET_PDEATHSIG = 1
 _LAST_WORDS_BYTES = 64 * 1024
 _READY = ("ready", None)

@@ -224,6 +224,18 @@ def test_processes_are_added_while_intervals_are_wide_and_the_budget_lasts(
     assert len(workers.timed) == len(results["no_grad"].processes) == number
 
 
+def test_as_shipped_a_group_has_half_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+    def together(workers: StandIn, job: Job, modes: Sequence[str], limits: Limits, process: int) -> Timings:
+        timings: Timings = workers.run(time_together, job, modes, limits, process, True, arms=(*modes, PLACEBO))
+        return timings
+
+    monkeypatch.setattr("benchmarks.group.time_apart", together)
+    workers = StandIn(later=[*APART, *APART])
+    measured(workers, replace(JOB, allocators=(AS_SHIPPED,)), processes=4, budget=9.0)
+    assert len(workers.timed) == 5
+    assert {limits.longest_seconds for limits in workers.limits} == {4.5 / 4}
+
+
 def test_a_scenario_that_needs_less_gets_its_share_of_the_budget() -> None:
     workers = StandIn()
     job = replace(JOB, scenario="operators", source=Source("add", "tiny"), modes=("tracked", "no_grad"))

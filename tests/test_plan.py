@@ -45,7 +45,7 @@ def modes(scenario: str, **chosen: Any) -> tuple[str, ...]:
 
 def test_by_default_every_scenario_runs_what_it_brings_and_forward_all_models_in_three_sizes() -> None:
     found = rows()
-    assert {scenario for scenario, *_ in found} == set(SCENARIOS)
+    assert {scenario for scenario, *_ in found} == set(SCENARIOS) - {"checkpointing"}
     assert {size for scenario, _, size in found if scenario == "forward"} == set(DEFAULT_SIZES)
     assert {row for row in found if row[0] == "evaluation"} == {("evaluation", "convnet", "tiny")}
 

@@ -63,6 +63,7 @@ SCENARIO = Scenario(
             same_output=False,
         ),
     ),
+    by_default=False,  # torch.utils.checkpoint imports the compiler on first use, two seconds in every process
     families=(Family("decoder", "four blocks, of which activations are most", {"small": SIZE}, build),),
     same_work=False,
     budget_share=0.1,

@@ -27,6 +27,8 @@ class Scenario:
     """What it runs instead of `models` where it is named itself, and time is the user's own; of transformers only what is installed."""
     families: tuple[Family, ...] = ()
     """Models of its own."""
+    by_default: bool = True
+    """False for what takes more than a few seconds, and is not run unless it is named."""
     any_model: bool = False
     """Whether it runs others beside `families` where they are chosen."""
     steps: int = 1
