@@ -25,7 +25,7 @@ from benchmarks.intervals import (
     t_quantile,
     verdict,
 )
-from benchmarks.record import Interval
+from benchmarks.record import Interval, from_json, to_json
 
 QUICK = settings(deadline=None, derandomize=True, database=None)
 
@@ -156,6 +156,14 @@ def test_combining_scales_with_the_ratio_swaps_with_the_series_and_knows_no_orde
     assert ends(scaled) == pytest.approx([factor * end for end in ends(expected)])
     assert swapped(combined_ratio([(other, baseline) for baseline, other in rounds])) == pytest.approx(ends(expected))
     assert ends(combined_ratio(random.sample(rounds, len(rounds)))) == pytest.approx(ends(expected))
+
+
+def test_processes_that_have_nothing_in_common_give_an_interval_that_a_file_holds() -> None:
+    """The ends by Student's t with one degree of freedom would be beyond what a float holds."""
+    apart = combined_ratio([([1e-6] * 3, [1.0] * 3), ([1.0] * 3, [1e-6] * 3)])
+    assert resolution(from_json(to_json(apart), Interval)) < 1e18
+    assert apart.low < 1e-15
+    assert verdict(apart) == "unclear"
 
 
 def test_no_process_at_all_is_refused() -> None:
