@@ -38,7 +38,7 @@ QUIET = {
     "distributed.admin.tick.limit": "1h",
     "distributed.admin.system-monitor.interval": "10s",
     "distributed.diagnostics.nvml": False,
-    "logging.distributed": "warning",
+    "logging": {"distributed": "warning", "distributed.worker": "critical"},
 }
 """Off, or seldom: what a worker does beside its work, up to a hundred times a second."""
 

@@ -153,3 +153,11 @@ def test_the_whole_plan_is_measured_on_each_machine_and_saved_as_a_run_of_its_ow
     assert [[result.case.mode for result in run.results] for run in runs] == [["tracked", "no_grad"]] * 2
     assert all(run.machine["gradtax"]["torch"] and run.machine["cpu"] for run in runs)
     assert not list(tmp_path.rglob(".*"))
+
+
+@pytest.mark.slow
+def test_a_port_that_is_taken_is_one_line(address: str) -> None:
+    command = [*COMMAND, "worker", address, "--port", address.rpartition(":")[2]]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60, env=environment())
+    assert done.returncode == 2
+    assert [line for line in done.stderr.splitlines() if "usage" not in line] == [done.stderr.splitlines()[-1]]
