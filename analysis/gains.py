@@ -12,7 +12,7 @@ from analysis.cases import (
     against,
     each,
     ends_of,
-    interval_of,
+    intervals_of,
     is_context,
     is_part,
     labels,
@@ -76,7 +76,7 @@ def pooled(rows: pd.DataFrame, column: str = "speedup") -> Gain | None:
     """The mean over the rows that have the interval `column`; None where none has, or a mean is beyond what a float holds."""
     known = rows[rows[f"{column}_low"].notna() & rows["placebo_low"].notna()]
     try:
-        ratio, control = (geometric_mean([interval_of(row, name) for row in each(known)]) for name in (column, "placebo"))
+        ratio, control = (geometric_mean(intervals_of(known, name)) for name in (column, "placebo"))
         return Gain(ratio, resolution(control), len(known))
     except (ValueError, OverflowError):
         return None

@@ -113,6 +113,23 @@ def test_wrong_options_are_refused_with_the_right_ones(arguments: str, words: st
 
 
 @pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        ("a.json b.json", 0, []),
+        ("a.json a.json --gate", 0, ["gate: nothing regressed (2 cases compared)"]),
+        ("a.json b.json --gate", cli.REGRESSED, ["gate: 1 regression (2 cases compared)"]),
+    ],
+)
+def test_the_gate_alone_makes_a_regression_an_exit_status(arguments: str, status: int, said: list[str], capsys: Shown) -> None:
+    saved(Path("a.json"))
+    saved(Path("b.json"), run(*group({"no_grad": 1.0})))
+    assert main(["compare", *arguments.split()]) == status
+    out, err = capsys.readouterr()
+    assert "2 cases compared; speedups: " in out
+    assert err.splitlines()[-1:] == said
+
+
+@pytest.mark.parametrize(
     ("raised", "status"), [(KeyError("ours"), cli.CRASHED), (KeyboardInterrupt(), cli.INTERRUPTED), (BrokenPipeError(), 0)]
 )
 def test_a_crash_of_ours_and_an_interruption_are_told_apart_from_a_regression(

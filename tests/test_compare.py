@@ -184,7 +184,7 @@ def simulated(draws: np.random.Generator, spreads: Sequence[float] | np.ndarray[
 def test_two_runs_of_one_commit_do_not_fail_the_gate_and_a_true_loss_of_10_percent_does_alone() -> None:
     """Noise of 1 to 3 % between processes; the second of three runs of one commit is ten times quieter than the others."""
     draws = np.random.default_rng(7)
-    for _ in range(8):
+    for _ in range(4):
         spreads = draws.uniform(0.01, 0.03, CASES)
         before, quiet, after = simulated(draws, spreads), simulated(draws, spreads / 10), simulated(draws, spreads)
         assert regressions(compare(before, quiet)).empty

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from html import escape
+from subprocess import CalledProcessError
 from typing import Any
 
 import pytest
@@ -37,6 +38,8 @@ def test_a_transcript_is_filled_in_with_what_its_command_prints_and_a_command_al
     assert refreshed(stale) == stale.replace("none\n\n", "one\n")
     alone = "```console\n$ false\n$ false\n```\n\nWords.\n\n```console\n$ false\n```\n"
     assert refreshed(alone) == alone
+    with pytest.raises(CalledProcessError):
+        refreshed(stale.replace("echo 1 2", "python -m analysis advise no_such_run.json"))
 
 
 def test_every_command_that_is_quoted_is_named_beside_the_quotation() -> None:
@@ -50,7 +53,7 @@ def test_every_command_that_is_quoted_is_named_beside_the_quotation() -> None:
 def test_at_least_twenty_questions_are_answered_each_with_its_address_one_command_what_that_prints_and_one_paragraph() -> None:
     _, *questions = TEXTS["docs/questions.md"].split("\n## ")
     assert len(questions) >= 20
-    addresses = set()
+    addresses: set[str] = set()
     for question in questions:
         _, asked, transcript, answer = question.rstrip("\n").split("\n\n")
         addresses.add(*re.findall(r"<(https://\S+)>", asked))
