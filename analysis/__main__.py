@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from analysis.read import Run, RunFile, RunFileError
+    from analysis.read import AnalysisError, Run, RunFile
     from analysis.render import Table
 
 FEW_RUNS = 5
@@ -88,7 +88,7 @@ def _print_means(files: Sequence[RunFile], by: Sequence[str], metric: str, forma
     _print(means_tables(found, by, metric), found, format_)
 
 
-def _left_out(error: RunFileError) -> None:
+def _left_out(error: AnalysisError) -> None:
     _say(f"left out: {error}")
 
 

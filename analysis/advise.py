@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import pandas as pd
 
@@ -21,15 +21,20 @@ _DEVICES = {"cpu": "CPU", "cuda": "GPU"}
 
 def advise(run: Run) -> list[str]:
     """`answer`, then a sentence per further question that the run answers."""
-    sentences = answer(run)
-    for place, rows in _by_place(run).items():
-        sentences += [f"{place}{sentence}" for sentence in (*_answer(rows), *_further(rows))]
+    places = _by_place(run)
+    answers = {place: _answer(rows) for place, rows in places.items()}
+    sentences = _opening(run, answers)
+    for place, rows in places.items():
+        sentences += [f"{place}{sentence}" for sentence in (*answers[place], *_further(rows))]
     return list(dict.fromkeys([*sentences, *_scenarios(run)]))
 
 
 def answer(run: Run) -> list[str]:
     """What to use, what it gives in time and what in memory, in at most three sentences; of several devices or executions each has one."""
-    answers = {place: _answer(rows) for place, rows in _by_place(run).items()}
+    return _opening(run, {place: _answer(rows) for place, rows in _by_place(run).items()})
+
+
+def _opening(run: Run, answers: Mapping[str, list[str]]) -> list[str]:
     if len(answers) == 1:
         return [f"{place}{sentence}" for place, sentences in answers.items() for sentence in sentences]
     found = [f"{place}{sentences[0]}" for place, sentences in answers.items()] or _scenarios(run)

@@ -129,10 +129,10 @@ def memory(frame: pd.DataFrame) -> pd.DataFrame:
     return known_first.drop_duplicates([*_run(frame), *JOB, "mode"]).sort_index()
 
 
-def against(frame: pd.DataFrame, mode: str = TRACKED, on: Sequence[str] = GROUP) -> pd.DataFrame:
-    """Every row with the columns of `mode` in the same group (and run) beside its own, with the suffix `_base`; missing where it is not there."""
+def against(frame: pd.DataFrame, on: Sequence[str] = GROUP) -> pd.DataFrame:
+    """Every row with the columns of tracked in the same group (and run) beside its own, with the suffix `_base`; missing where it is not there."""
     keys = [*_run(frame), *on]
-    base = frame[frame["mode"].eq(mode)]
+    base = frame[frame["mode"].eq(TRACKED)]
     joined = frame.merge(base, on=keys, how="left", suffixes=("", "_base"), validate="many_to_one")
     return joined.set_index(frame.index)
 
@@ -147,16 +147,22 @@ def labels(frame: pd.DataFrame, fields: Sequence[str] = GROUP) -> pd.Series[str]
     return pd.Series([" ".join(filter(None, row)) for row in words.itertuples(index=False)], index=frame.index, dtype="str")
 
 
-def interval_of(row: Any, name: str = "speedup", side: str = "") -> Interval:
-    """Of a row of `each`; `side` is what a merge appended to the columns' names."""
-    return Interval(*(float(getattr(row, f"{name}{end}{side}")) for end in ("", "_low", "_high")))
+def ends_of(row: Any, name: str = "speedup", side: str = "") -> list[float]:
+    """The estimate, the low and the high end of an interval in a row of `each`; `side` is what a merge appended to the columns' names."""
+    return [float(getattr(row, f"{name}{end}{side}")) for end in ("", "_low", "_high")]
+
+
+def intervals_of(frame: pd.DataFrame, name: str = "speedup") -> list[Interval]:
+    """One for each row, all of which have it."""
+    return [Interval(*ends) for ends in frame[[name, f"{name}_low", f"{name}_high"]].to_numpy(dtype=float).tolist()]
 
 
 def speedup_change(row: Any, one: str, other: str, comparisons: int) -> Interval | None:
     """The speedup of side `one` over that of side `other`; None beyond what a float holds, as files can say anything."""
-    processes = tuple(int(getattr(row, f"processes{side}")) for side in (one, other))
+    ours, others = (int(getattr(row, f"processes{side}")) for side in (one, other))
     try:
-        return quotient(interval_of(row, side=one), interval_of(row, side=other), (processes[0], processes[1]), comparisons)
+        ratio, base = (Interval(*ends_of(row, side=side)) for side in (one, other))
+        return quotient(ratio, base, (ours, others), comparisons)
     except (OverflowError, ValueError):
         return None
 

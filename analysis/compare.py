@@ -14,7 +14,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.cases import JOB, TRACKED, each, labels, speedup_change, timed
+from analysis.cases import JOB, TRACKED, each, ends_of, labels, speedup_change, timed
 from analysis.figures import bytes_text, percent_text, speedup_text
 from analysis.machine import differs
 from analysis.read import AnalysisError, Run
@@ -123,8 +123,7 @@ def differences(changes: pd.DataFrame) -> pd.DataFrame:
         if row.lost:
             missing.append((row.case, row.mode, row.lost, "", "", UNMEASURED, VANISHED, math.inf, 1.0, True))
         if pd.notna(row.change):
-            ratios = ([getattr(row, f"{name}{end}{side}") for end in ("", "_low", "_high")] for name, side in _TOLD)
-            texts = [speedup_text(*ends) for ends in ratios]
+            texts = [speedup_text(*ends_of(row, name, side)) for name, side in _TOLD]
             shown = row.changed in ("slower", "faster")
             speedups.append((row.case, row.mode, "speedup", *texts, "speedup", 1 - row.change_high, 1.0, shown))
         for name in BYTES:
@@ -186,8 +185,8 @@ def tables(base: Run, head: Run, changes: pd.DataFrame) -> list[Table]:
     """The headline and what differs between the runs; then what is missing, the speedups and the bytes that changed,
     the worst first.
     """
-    notes = [f"{base.name} -> {head.name}: {headline(changes)}", *differs(base, head), *_remarks(changes)]
     found = differences(changes)
+    notes = [f"{base.name} -> {head.name}: {_headline(changes, found)}", *differs(base, head), *_remarks(changes)]
     parts = {
         "No longer there": ([VANISHED], ["metric", "change"]),
         "Speedups that changed, the worst first": (["speedup"], ["base", "head", "change"]),
@@ -200,9 +199,9 @@ def tables(base: Run, head: Run, changes: pd.DataFrame) -> list[Table]:
     return [Table(notes=notes), *(table for table in shown if table.rows)]
 
 
-def headline(changes: pd.DataFrame) -> str:
+def _headline(changes: pd.DataFrame, found: pd.DataFrame) -> str:
     """How many speedups and bytes changed and which way, and how many cases came and went."""
-    status, judged, found = changes["status"].value_counts(), changes["change"].count(), differences(changes)
+    status, judged = changes["status"].value_counts(), changes["change"].count()
     parts = [f"{_count(status.get(COMPARED, 0), 'case')} compared"]
     if judged:
         lower, higher = (changes["changed"].eq(word).sum() for word in ("slower", "faster"))

@@ -48,7 +48,7 @@ def speedup_text(estimate: float | None, low: float | None, high: float | None) 
     if max(high / estimate - 1, 1 - low / estimate) > _WIDE:
         return f"{_two_digits(low)} to {_two_digits(high)}"
     half = max(high - estimate, estimate - low, _FINEST)
-    return f"{_to_digit_of(estimate, half)} ±{_to_digit_of(half, half)}"
+    return _with_half(estimate, half)
 
 
 def share_text(ratio: float | None, low: float | None, high: float | None) -> str:
@@ -56,7 +56,7 @@ def share_text(ratio: float | None, low: float | None, high: float | None) -> st
     if pd.isna(ratio) or pd.isna(low) or pd.isna(high) or high / low > _HOPELESS:
         return NOT_KNOWN
     share, half = 1 / ratio, max(1 / low - 1 / ratio, 1 / ratio - 1 / high, _FINEST)
-    return f"{_to_digit_of(100 * share, 100 * half)} ±{_to_digit_of(100 * half, 100 * half)} %"
+    return f"{_with_half(100 * share, 100 * half)} %"
 
 
 def ratio_text(ratio: float | None) -> str:
@@ -74,7 +74,7 @@ def difference_text(estimate: float, low: float, high: float, noise: float | Non
     scatter = 0.0 if pd.isna(noise) else abs(estimate) * noise
     half = max(math.hypot(max(high - estimate, estimate - low), scatter), abs(estimate) * _FINEST)
     unit, factor = _second_unit(max(abs(estimate), half))
-    return f"{_to_digit_of(estimate * factor, half * factor)} ±{_to_digit_of(half * factor, half * factor)} {unit}"
+    return f"{_with_half(estimate * factor, half * factor)} {unit}"
 
 
 def count_text(count: float | None) -> str:
@@ -110,6 +110,10 @@ def _to_digit_of(value: float, noise: float) -> str:
         return f"{value:.2g}"
     decimals = -math.floor(math.log10(noise))
     return f"{round(value, decimals):.{max(0, decimals)}f}"
+
+
+def _with_half(value: float, half: float) -> str:
+    return f"{_to_digit_of(value, half)} ±{_to_digit_of(half, half)}"
 
 
 def _two_digits(value: float) -> str:

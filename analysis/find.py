@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from analysis.read import JOURNAL, RunFile, RunFileError
+from analysis.read import JOURNAL, AnalysisError, RunFile
 
 RESULTS = Path("results")
 LATEST = "latest"
@@ -17,18 +17,18 @@ _STORED = "[0-9][0-9][0-9][0-9]_*.json"
 
 
 def find_run(run: str, folder: Path = RESULTS) -> RunFile:
-    """The one file of `run`: a path, a number such as `0007`, or `latest` (the newest under `folder`). Raises RunFileError."""
+    """The one file of `run`: a path, a number such as `0007`, or `latest` (the newest under `folder`). Raises AnalysisError."""
     path = _one_file(run, folder)
     return RunFile(path, name_of(path))
 
 
 def find_runs(runs: Sequence[str], folder: Path = RESULTS) -> list[RunFile]:
-    """The files of `runs`, each once: what find_run finds, or all JSON in a folder and below it. Raises RunFileError."""
+    """The files of `runs`, each once: what find_run finds, or all JSON in a folder and below it. Raises AnalysisError."""
     found: dict[Path, tuple[Path, bool]] = {}
     for run in runs:
         paths = sorted(filter(Path.is_file, Path(run).rglob("*.json"))) if is_folder(run) else [_one_file(run, folder)]
         if not paths:
-            raise RunFileError(f"{run}: there is no saved run in this folder")
+            raise AnalysisError(f"{run}: there is no saved run in this folder")
         for path in paths:
             first, named = found.get(path.resolve(), (path, False))
             found[path.resolve()] = first, named or not is_folder(run)
@@ -49,7 +49,7 @@ def _one_file(run: str, folder: Path) -> Path:
     except (OSError, ValueError) as error:  # too long, or with a null character
         problem = getattr(error, "strerror", None) or str(error)
     if problem is not None:
-        raise RunFileError(f"{run}: {problem}; a run is a file, a number such as 0007, or {LATEST}")
+        raise AnalysisError(f"{run}: {problem}; a run is a file, a number such as 0007, or {LATEST}")
     return path
 
 
@@ -58,11 +58,11 @@ def _stored_run(run: str, folder: Path) -> Path:
     if not stored and run == LATEST:
         stored = sorted(folder.glob(f"*/.*{JOURNAL}"))
     if not stored:
-        raise RunFileError(f"there is no saved run under {folder}/; `pytest --benchmark` makes one, or name a file")
+        raise AnalysisError(f"there is no saved run under {folder}/; `pytest --benchmark` makes one, or name a file")
     found = stored if run == LATEST else [path for path in stored if path.name.startswith(f"{int(run):04}_")]
     if not found:
         there = ", ".join(path.name[:4] for path in stored)
-        raise RunFileError(f"there is no run {int(run):04} under {folder}/ (there: {there})")
+        raise AnalysisError(f"there is no run {int(run):04} under {folder}/ (there: {there})")
     return found[-1]
 
 

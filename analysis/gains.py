@@ -6,7 +6,20 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from analysis.cases import JOB, TRACKED, against, each, interval_of, is_context, is_part, labels, memory, preferred, timed
+from analysis.cases import (
+    JOB,
+    TRACKED,
+    against,
+    each,
+    ends_of,
+    intervals_of,
+    is_context,
+    is_part,
+    labels,
+    memory,
+    preferred,
+    timed,
+)
 from analysis.figures import difference_text, percent_text, share_text, speedup_text
 from benchmarks.intervals import geometric_mean, resolution, verdict
 from benchmarks.record import Interval, Verdict
@@ -63,7 +76,7 @@ def pooled(rows: pd.DataFrame, column: str = "speedup") -> Gain | None:
     """The mean over the rows that have the interval `column`; None where none has, or a mean is beyond what a float holds."""
     known = rows[rows[f"{column}_low"].notna() & rows["placebo_low"].notna()]
     try:
-        ratio, control = (geometric_mean([interval_of(row, name) for row in each(known)]) for name in (column, "placebo"))
+        ratio, control = (geometric_mean(intervals_of(known, name)) for name in (column, "placebo"))
         return Gain(ratio, resolution(control), len(known))
     except (ValueError, OverflowError):
         return None
@@ -86,7 +99,7 @@ def switching(rows: pd.DataFrame) -> dict[str, str]:
     around_nothing = rows[is_context(rows) & rows["mode"].ne(TRACKED) & rows["speedup_low"].notna()]
     times = {}
     for row in each(around_nothing):
-        taken, low, high = (row.seconds * (1 - ratio) / row.steps for ratio in (row.speedup, row.speedup_high, row.speedup_low))
+        taken, high, low = (row.seconds * (1 - ratio) / row.steps for ratio in ends_of(row))
         times[row.mode] = difference_text(taken, low, high, row.seconds_noise)
     return times
 
@@ -100,7 +113,7 @@ def beside_tracked(rows: pd.DataFrame, mode: str, figure: str = PEAK) -> pd.Data
     """Columns `name own tracked`: bytes of `mode` and of tracked, a row per job where both are known, tracked's
     largest first.
     """
-    both = against(memory(rows), on=JOB)
+    both = against(memory(rows)[[*JOB, "mode", figure]], on=JOB)
     both = both[both["mode"].eq(mode) & both[figure].notna() & both[f"{figure}_base"].notna()]
     found = pd.DataFrame({"name": labels(rows, JOB)[both.index], "own": both[figure], "tracked": both[f"{figure}_base"]})
     return found.sort_values("tracked", ascending=False, kind="stable")

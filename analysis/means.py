@@ -14,8 +14,6 @@ from analysis.render import UNCLEAR, Table
 from benchmarks.intervals import t_quantile, verdict
 from benchmarks.record import CASE, Interval
 
-BYTE_METRICS = ("peak_tensor_bytes", "held_tensor_bytes", "saved_bytes")
-METRICS = ("speedup", *BYTE_METRICS)
 _MOST_COLUMNS = 4
 _APART = ("scenario", "device", "dtype", "execution", "allocator")
 """What is never averaged together, unless it is asked for by name."""

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 
 import pandas as pd
 
-from analysis.cases import JOB, TRACKED, against, each, is_context, labels, other_kernels, speedup_change, timed
+from analysis.cases import JOB, TRACKED, against, each, ends_of, is_context, labels, other_kernels, speedup_change, timed
 from analysis.figures import count_text, percent_text, short_text, speedup_text
 from analysis.read import Run
 from benchmarks.intervals import verdict
@@ -57,7 +57,7 @@ def _all(run: Run) -> Iterator[str]:
     yield from _not_measured(run)
     if warnings := [" ".join(text.split()) for text in run.conditions.get("warnings", [])]:
         yield f"the machine was not at its best: {few(warnings)}"
-    both = against(frame)
+    both = against(frame[[*CASE, "changed_buffers"]])
     changed = both["changed_buffers"].ne(both["changed_buffers_base"]) & both["mode_base"].eq(TRACKED)
     yield from _listed("a call changes other buffers than tracked's does", frame, changed)
     for what in filter(None, frame["changes"].unique()):
@@ -126,10 +126,9 @@ def _page_faults(frame: pd.DataFrame) -> Iterator[str]:
         tracked = pair.seconds_base_kept + PAGE_FAULT_SECONDS * pair.page_faults_base
         expected = tracked / (pair.seconds_base_kept / pair.speedup_kept + PAGE_FAULT_SECONDS * pair.page_faults)
         can_be = expected >= pair.speedup_low if change.estimate > 1 else expected <= pair.speedup_high
-        speedup = speedup_text(pair.speedup, pair.speedup_low, pair.speedup_high)
         faults = f"{count_text(pair.page_faults)} faults a call, tracked {count_text(pair.page_faults_base)}"
         reason = list(found)[0 if can_be else 1]
-        this = abs(math.log(change.estimate)), f"{pair.label} {pair.mode} {speedup} ({faults})"
+        this = abs(math.log(change.estimate)), f"{pair.label} {pair.mode} {speedup_text(*ends_of(pair))} ({faults})"
         found[reason][pair.label] = max(this, found[reason].get(pair.label, this))
     for reason, texts in found.items():
         if texts:
@@ -141,7 +140,7 @@ def _kept_pages(frame: pd.DataFrame) -> Iterator[str]:
     shipped = frame.assign(label=labels(frame, JOB))[frame["trusted"].astype(bool) & frame["kept_pages_low"].ge(_WORTH_KEEPING)]
     if len(shipped):
         worth = shipped.drop_duplicates(list(JOB)).sort_values("kept_pages", ascending=False)
-        texts = [f"{row.label} {speedup_text(row.kept_pages, row.kept_pages_low, row.kept_pages_high)}" for row in each(worth)]
+        texts = [f"{row.label} {speedup_text(*ends_of(row, 'kept_pages'))}" for row in each(worth)]
         yield f"an allocator that keeps its pages ({KEEP_PAGES}) makes tracked itself faster than {AS_SHIPPED}: {few(texts)}"
 
 

@@ -27,10 +27,6 @@ class AnalysisError(Exception):
     """What a command cannot do, in one line: the thing, what was expected, the next step."""
 
 
-class RunFileError(AnalysisError):
-    """What is wrong with a file: the file, the field, what was expected, the next step."""
-
-
 @dataclass(frozen=True, slots=True)
 class RunFile:
     """`named` is False for what was only found in a folder: there a file that cannot be read is left out, not refused."""
@@ -81,27 +77,27 @@ IDENTITY = ("run", "machine", "torch", "date")
 
 
 def read(path: Path, name: str = "") -> Run:
-    """Reads one run, or the journal of one that is not finished; benchmarks of other tests in a file are skipped. Raises RunFileError."""
+    """Reads one run, or the journal of one that is not finished; benchmarks of other tests in a file are skipped. Raises AnalysisError."""
     try:
         read_content = _unfinished if path.suffix == JOURNAL else _run
         return read_content(path.read_bytes(), path, name or path.stem)
     except OSError as error:
-        raise RunFileError(f"{path}: cannot be read: {error.strerror}") from error
+        raise AnalysisError(f"{path}: cannot be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors
-        raise RunFileError(f"{path}: {error}") from error
+        raise AnalysisError(f"{path}: {error}") from error
 
 
-def read_all(files: Iterable[RunFile], columns: Iterable[str], left_out: Callable[[RunFileError], None]) -> pd.DataFrame:
+def read_all(files: Iterable[RunFile], columns: Iterable[str], left_out: Callable[[AnalysisError], None]) -> pd.DataFrame:
     """The `columns` (names of COLUMNS) and IDENTITY of many runs, one run at a time in memory.
 
-    A run that is there twice, such as one that was shared, counts once. Raises RunFileError for a file that was named; of one that was only found in a folder `left_out` is told.
+    A run that is there twice, such as one that was shared, counts once. Raises AnalysisError for a file that was named; of one that was only found in a folder `left_out` is told.
     """
     cells: dict[str, list[Any]] = {name: [] for name in (*IDENTITY, *columns)}
     seen = set()
     for file in files:
         try:
             run = read(file.path, file.name)
-        except RunFileError as error:
+        except AnalysisError as error:
             if file.named:
                 raise
             left_out(error)

@@ -105,8 +105,8 @@ def _grid(table: Table) -> list[str]:
     grid = rich.table.Table(box=None, padding=0, pad_edge=False, header_style="", show_edge=False)
     columns = zip(*(row[table.labels :] for row in table.rows), strict=True)
     for title, texts, is_figure in zip(map(str, table.cells), columns, table.figures[table.labels :], strict=True):
-        longest = max(map(cell_len, title.split("\n")))
-        width = max(min(longest, WIDEST_TEXT), *map(cell_len, texts)) if is_figure else None
+        longest = max(map(cell_len, [*title.split("\n"), *texts]))
+        width = min(longest, WIDEST_TEXT) if is_figure else None
         justify: JustifyMethod = "right" if is_figure else "left"
         heading = Text(title, no_wrap=True, overflow="ellipsis")
         grid.add_column(heading, justify=justify, vertical="bottom", width=width, max_width=WIDEST_TEXT)

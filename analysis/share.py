@@ -93,7 +93,7 @@ def unfit(run: Run) -> list[str]:
 
 
 def refusals(path: Path) -> list[str]:
-    """Why a file is not fit to be shared, empty where it is. Raises RunFileError where it is no run."""
+    """Why a file is not fit to be shared, empty where it is. Raises AnalysisError where it is no run."""
     run = read(path)
     place = next(_beyond(json.loads(path.read_bytes()), shared(run)), None)
     advice = f"write the file with `python -m analysis share {path} -o {path}`"

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.cases import BYTES, JOB, TRACKED, each, is_context, is_part, labels, memory, other_kernels, preferred
+from analysis.cases import BYTES, JOB, TRACKED, each, ends_of, is_context, is_part, labels, memory, other_kernels, preferred
 from analysis.figures import MISSING, bytes_text, count_text, difference_text, seconds_text, share_text, speedup_text
 from analysis.gains import evidence_of, pooled, switch_of, switching
 from analysis.notes import MOST, notes
@@ -92,8 +92,7 @@ def speedup_texts(frame: pd.DataFrame) -> pd.Series[str]:
     """Each row's speedup, or its share of a step: `~` before what is unclear, `?` where the control failed, `*` behind where other kernels ran."""
     texts = []
     for row in each(frame.assign(others=other_kernels(frame), part=is_part(frame))):
-        ratio = (row.speedup, row.speedup_low, row.speedup_high)
-        text = "1" if row.mode == TRACKED else _share(row) if row.part else speedup_text(*ratio)
+        text = "1" if row.mode == TRACKED else _share(row) if row.part else speedup_text(*ends_of(row))
         mark = "" if text[0] not in "0123456789" else "?" if not row.trusted else "~" if row.verdict == "unclear" else ""
         texts.append(f"{mark}{text}{'*' if row.others else ''}")
     return pd.Series(texts, index=frame.index, dtype="str")
@@ -101,8 +100,7 @@ def speedup_texts(frame: pd.DataFrame) -> pd.Series[str]:
 
 def _share(row: Any) -> str:
     """Of the step under no_grad where there is one."""
-    base = "speedup" if pd.isna(row.over_no_grad) else "over_no_grad"
-    return share_text(*(getattr(row, f"{base}{end}") for end in ("", "_low", "_high")))
+    return share_text(*ends_of(row, "speedup" if pd.isna(row.over_no_grad) else "over_no_grad"))
 
 
 _GROWTH = "growth"
@@ -244,7 +242,7 @@ def _operators(frame: pd.DataFrame) -> Iterator[Table]:
             cells = times.unstack("mode", fill_value=MISSING, sort=False)  # noqa: PD010 - pivot would sort
             costs = {}
             for row in each(calls[calls["mode"].eq("no_grad")]):
-                cost, low, high = (row.seconds * (ratio - 1) for ratio in (row.speedup, row.speedup_low, row.speedup_high))
+                cost, low, high = (row.seconds * (ratio - 1) for ratio in ends_of(row))
                 text = difference_text(cost, low, high, row.seconds_noise)
                 costs[row.model] = f"{'' if row.trusted else '?'}{text}{'*' if row.others else ''}"
             cells["tracking costs"] = [costs.get(model, MISSING) for model, _ in cells.index]

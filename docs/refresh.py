@@ -6,13 +6,15 @@ its command and goes on with what it prints. tests/test_readme.py looks whether 
 
 from __future__ import annotations
 
-import os
+import io
 import re
 import shlex
 import subprocess
-import sys
+from contextlib import chdir, redirect_stdout
 from functools import cache
+from importlib import import_module
 from pathlib import Path
+from subprocess import CalledProcessError
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -30,19 +32,29 @@ TRANSCRIPT = re.compile(r"(```console\n\$ (.+)\n)((?:(?!\$ |```).*\n)+)(```\n)")
 """A console block of one command and its output."""
 
 
+@cache
 def printed_by(command: str) -> str:
     """What a shell prints in the checkout. Raises CalledProcessError. What stands before the first ` | ` is run once."""
     program, _, filters = command.partition(" | ")
-    printed = _run(tuple(shlex.split(program)))
-    return _run(("sh", "-c", filters), printed) if filters else printed
+    if filters:
+        return _printed("sh", "-c", filters, given=printed_by(program))
+    arguments = shlex.split(program)
+    if arguments[:2] != ["python", "-m"]:
+        return _printed(*arguments)
+    with redirect_stdout(io.StringIO()) as printed, chdir(ROOT):  # in this process, because another takes a second to begin
+        status = import_module(f"{arguments[2]}.__main__").main(arguments[3:])
+    if status:
+        raise CalledProcessError(status, command)
+    return _without_ends(printed.getvalue())
 
 
-@cache
-def _run(arguments: tuple[str, ...], given: str = "") -> str:
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    environment = os.environ | {"PATH": path, "COLUMNS": "100"}
-    done = subprocess.run(arguments, cwd=ROOT, env=environment, input=given, stdout=subprocess.PIPE, text=True, check=True)  # noqa: S603 - ours
-    return "".join(f"{line.rstrip()}\n" for line in done.stdout.splitlines())
+def _printed(*arguments: str, given: str = "") -> str:
+    done = subprocess.run(arguments, cwd=ROOT, input=given, stdout=subprocess.PIPE, text=True, check=True)  # noqa: S603 - ours
+    return _without_ends(done.stdout)
+
+
+def _without_ends(text: str) -> str:
+    return "".join(f"{line.rstrip()}\n" for line in text.splitlines())
 
 
 def refreshed(text: str) -> str:

@@ -8,17 +8,18 @@ from typing import Any
 import pytest
 from builders import group, result, run, unmeasured
 
-from analysis.cases import each
 from analysis.claims import BY_GUIDE, claims, tables
 from analysis.read import Run
-from analysis.render import VIEWS
+from analysis.render import terminal
 from benchmarks.record import Interval, Result, Unmeasured
+
+LEVEL = Interval(1.0, 0.996, 1.004)
 
 
 def claimed(*results: Result, unmeasured: list[Unmeasured] | None = None) -> dict[str, tuple[str, str]]:
     """Verdict and evidence by claim."""
     cells = claims(run(*results, unmeasured=unmeasured or []))
-    return {row.claim: (row.verdict, row.evidence) for row in each(cells)}
+    return {claim: (verdict, evidence) for claim, _, verdict, evidence in cells.to_numpy().tolist()}
 
 
 def measured(*speedups: float | Interval, **changes: Any) -> list[Result]:
@@ -34,11 +35,10 @@ def measured(*speedups: float | Interval, **changes: Any) -> list[Result]:
     ]
 
 
-def test_every_verdict_comes_from_what_the_run_measured() -> None:
+def test_every_verdict_comes_from_what_the_run_measured_and_its_evidence_fits_a_terminal() -> None:
     """What was found out once for both allocators counts once."""
-    evaluated = [replace(one, case=replace(one.case, scenario="evaluation")) for one in measured(1.1)]
-    shipped = [replace(one, case=replace(one.case, allocator="as_shipped")) for one in measured(1.2, 1.3)]
-    assert claimed(*measured(1.2, 1.3), *evaluated, *shipped) == {
+    made = [*measured(1.2, 1.3), *measured(1.1, scenario="evaluation"), *measured(1.2, 1.3, allocator="as_shipped")]
+    assert claimed(*made) == {
         "G1": ("holds (2)", "peak 10.0 KiB, no_grad 4.00 KiB"),
         "G2": ("holds (2)", "no_grad 1.249 ±0.009"),
         "G3": ("holds (4)", "no grad_fn, so nothing to go along"),
@@ -50,26 +50,22 @@ def test_every_verdict_comes_from_what_the_run_measured() -> None:
         "G9": ("holds (2)", "no grad_fn"),
         "G10": ("holds (2)", "peaks lowered: no_grad 2, detach 0"),
     }
+    (table,) = tables(run(*made))
+    assert "…" not in terminal(table)
 
 
 @pytest.mark.parametrize(
     ("speedups", "expected"),
-    [
-        ((1.2, Interval(1.0, 0.996, 1.004)), "holds in 1 of 2"),
-        ((Interval(1.0, 0.996, 1.004),), "does not hold (1)"),
-        ((0.8, 0.9), "does not hold (2)"),
-    ],
+    [((1.2, LEVEL), "holds in 1 of 2"), ((LEVEL,), "does not hold (1)"), ((0.8, 0.9), "does not hold (2)")],
 )
 def test_a_statement_on_time_holds_only_where_a_group_is_shown_to_be_faster(speedups: tuple[float, ...], expected: str) -> None:
     assert claimed(*measured(*speedups))["G2"][0] == expected
 
 
 def test_memory_that_no_grad_raises_is_a_reversal_with_its_figures() -> None:
-    reversed_ = group(model="attention", memory=None)
-    reversed_[1] = result("no_grad", model="attention", memory={"peak_tensor_bytes": 20480})
-    verdict, evidence = claimed(*measured(1.2), *reversed_)["G1"]
-    assert verdict == "holds in 1 of 2"
-    assert evidence == "peak 10.0 KiB, no_grad 20.0 KiB (reversed)"
+    raised = result("no_grad", model="attention", memory={"peak_tensor_bytes": 20480})
+    found = claimed(*measured(1.2), result("tracked", model="attention"), raised)
+    assert found["G1"] == ("holds in 1 of 2", "peak 10.0 KiB, no_grad 20.0 KiB (reversed)")
 
 
 def test_a_broken_promise_counts_against_the_statements_that_it_is_about_whatever_its_reason_says() -> None:
@@ -89,16 +85,9 @@ def test_a_broken_promise_counts_against_the_statements_that_it_is_about_whateve
     }
 
 
-def test_evidence_fits_a_terminal() -> None:
-    evaluated = [replace(one, case=replace(one.case, scenario="evaluation")) for one in measured(1.1)]
-    (table,) = tables(run(*measured(1.2, 1.3), *evaluated))
-    assert "…" not in VIEWS["terminal"](table)
-
-
-def test_what_was_not_measured_stands_behind_a_count() -> None:
-    for results in ([], [result("tracked")]):
-        (table,) = tables(Run(results, [unmeasured(reason="the output has a history")]))
-        assert table.cells["#"].tolist() == ["G6", "G7"]
-        assert table.notes[-1] == (
-            "8 not measured here (G1, G2, G3, G4, G5, G8, G9, G10): `pytest --benchmark --scenarios all` measures them"
-        )
+@pytest.mark.parametrize("results", [[], [result("tracked")]])
+def test_what_was_not_measured_stands_behind_a_count(results: list[Result]) -> None:
+    (table,) = tables(Run(results, [unmeasured(reason="the output has a history")]))
+    assert table.cells["#"].tolist() == ["G6", "G7"]
+    missing = "8 not measured here (G1, G2, G3, G4, G5, G8, G9, G10)"
+    assert table.notes[-1] == f"{missing}: `pytest --benchmark --scenarios all` measures them"

@@ -9,12 +9,12 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from builders import group, result, run, saved, saved_json, unmeasured
+from builders import changed, group, result, run, saved, saved_json, unmeasured
 
 from analysis.cases import COLUMNS
 from analysis.find import find_run
 from analysis.notes import notes
-from analysis.read import IDENTITY, Run, RunFile, RunFileError, read, read_all
+from analysis.read import IDENTITY, AnalysisError, Run, RunFile, read, read_all
 from benchmarks.record import Contract, Interval, Kernels, Memory, ProcessReading, SavedBy
 from benchmarks.selfcheck import stand_ins
 
@@ -56,9 +56,7 @@ def test_a_frame_has_a_row_per_case_with_every_figure() -> None:
 
 def test_seconds_are_as_noisy_as_processes_disagree() -> None:
     readings = [ProcessReading(0, 60, seconds, None, None) for seconds in (1e-4, 1.02e-4, 0.98e-4)]
-    noise = run(result("tracked", processes=readings), result("tracked", model="b", processes=readings[:1])).frame[
-        "seconds_noise"
-    ]
+    noise = run(*(result(model=str(number), processes=readings[:number]) for number in (3, 1))).frame["seconds_noise"]
     assert noise[0] == pytest.approx(math.expm1(9.925 * 0.02 / math.sqrt(3)), rel=0.01)  # Student's t of 2 degrees of freedom
     assert math.isnan(noise[1])
 
@@ -67,24 +65,19 @@ def test_bytes_are_exact_at_any_size_beside_missing_ones(path: Path) -> None:
     exact = 2**53 + 1
     memory = Memory(peak_tensor_bytes=exact, heap_bytes_per_step=-exact)
     frame = read(saved(path, run(result("tracked", memory=memory), result(memory=Memory())))).frame
-    assert frame["peak_tensor_bytes"].tolist() == [exact, pd.NA]
-    assert frame["heap_bytes_per_step"].tolist() == [-exact, pd.NA]
+    assert frame[["peak_tensor_bytes", "heap_bytes_per_step"]].to_numpy().tolist() == [[exact, -exact], [pd.NA, pd.NA]]
 
 
 def test_a_frame_without_rows_has_the_same_columns_and_types(path: Path) -> None:
     empty = read(saved(path, Run([], [unmeasured()]))).frame
-    full = run(*group()).frame
-    assert (len(empty), list(empty)) == (0, list(full))
-    assert empty.dtypes.equals(full.dtypes)
+    pd.testing.assert_frame_equal(empty, run(*group()).frame.iloc[:0])
 
 
 @pytest.mark.parametrize(
     "foreign", [{"schema": "public"}, {"schema": 2, "case": "upper"}, {"schema": True, "case": {}}, [1], 5, None]
 )
 def test_extra_info_of_another_test_is_none_of_ours_whatever_it_holds(path: Path, foreign: Any) -> None:
-    content = saved_json(run())
-    content["benchmarks"][0]["extra_info"] = foreign
-    path.write_text(json.dumps(content))
+    path.write_text(json.dumps(changed(saved_json(run()), FIRST, foreign)))
     assert [one.case.mode for one in read(path).results] == ["no_grad"]
 
 
@@ -97,54 +90,46 @@ def test_names_cannot_steer_a_terminal_or_break_a_line(path: Path, evil: str) ->
     clean = found.results[0].case.model
     assert clean.isprintable()
     assert (clean[0], clean[-1]) == (evil[0], evil[-1])
-    assert found.results[0].memory.unavailable == {clean: clean}
-    assert found.results[0].memory.saved_by_module == [SavedBy(clean, 5)]
+    assert found.results[0].memory == Memory(saved_by_module=[SavedBy(clean, 5)], unavailable={clean: clean})
     assert (found.unmeasured[0].reason, found.unmeasured[0].case.size) == (clean, clean)
     assert found.conditions == {"warnings": [clean], clean: clean}
 
 
-def with_change(keys: str, value: Any) -> str:
-    """A good run in which the value at `keys` (`benchmarks.0.extra_info`) is another."""
-    *outer, last = [int(key) if key.isdigit() else key for key in keys.split(".")]
-    content: Any = saved_json(run(unmeasured=[unmeasured("frozen")]))
-    inner = content
-    for key in outer:
-        inner = inner[key]
-    inner[last] = value
-    return json.dumps(content)
+def with_change(place: str, value: Any) -> str:
+    """A good run in which the value at `place` is another."""
+    return json.dumps(changed(saved_json(run(unmeasured=[unmeasured("frozen")])), place, value))
 
 
-def raw(keys: str, text: str) -> str:
+def raw(place: str, text: str) -> str:
     """The same with a text that `json` would not write."""
-    return with_change(keys, "@").replace('"@"', text)
+    return with_change(place, "@").replace('"@"', text)
 
 
-S0, S1 = "benchmarks.0.extra_info", "benchmarks.1.extra_info"
 WIDE = {"estimate": 1.0, "low": 5e-324, "high": 1.7e308}
 BAD: dict[str, tuple[str | bytes, str]] = {
     "empty": (b"", "not JSON: "),
     "not text": (b"\x80\x81\xff", "not JSON: "),
-    "NaN": (with_change(f"{S0}.seconds", math.nan), "not JSON: "),
-    "a number beyond all": (raw(f"{S0}.seconds", "1e999"), f"{FIRST}.seconds: number out of range"),
-    "a number of 5,000 digits": (raw(f"{S0}.memory.peak_tensor_bytes", "9" * 5000), f"{FIRST}.memory.peak_tensor_bytes: integer value out"),
+    "NaN": (with_change(f"{FIRST}.seconds", math.nan), "not JSON: "),
+    "a number beyond all": (raw(f"{FIRST}.seconds", "1e999"), f"{FIRST}.seconds: number out of range"),
+    "a number of 5,000 digits": (raw(f"{FIRST}.memory.saved_bytes", "9" * 5000), f"{FIRST}.memory.saved_bytes: integer value out"),
     "a list": ("[]", "not a file that pytest-benchmark saved: expected `object`"),
     "a machine that is a number": (with_change("machine_info.gradtax", 5), "machine_info.gradtax: expected `object`"),
     "threads that are a text": (with_change("machine_info.gradtax.threads", "two"), "machine_info.gradtax.threads: expected `int"),
     "warnings that are a text": (with_change("gradtax.conditions", {"warnings": "x"}), "gradtax.conditions.warnings: expected `array`"),
-    "a text for seconds": (with_change(f"{S1}.seconds", "1e-4"), f"{SECOND}.seconds: expected `float`"),
-    "a fraction of a byte": (with_change(f"{S1}.memory.saved_bytes", 1.5), f"{SECOND}.memory.saved_bytes: expected `int"),
-    "an unknown verdict": (with_change(f"{S1}.verdict", "quicker"), f"{SECOND}.verdict: invalid enum value"),
-    "an unknown allocator": (with_change(f"{S1}.case.allocator", "resident"), f"{SECOND}.case.allocator: expected `str` matching"),
-    "schema 1": (with_change(f"{S1}.schema", 1), "schema 1 cannot be read by this version, which reads 2; measure again with"),
-    "schema 1 with other fields": (with_change(S1, {"schema": 1, "case": {}}), "schema 1 cannot be read"),
+    "a text for seconds": (with_change(f"{SECOND}.seconds", "1e-4"), f"{SECOND}.seconds: expected `float`"),
+    "a fraction of a byte": (with_change(f"{SECOND}.memory.saved_bytes", 1.5), f"{SECOND}.memory.saved_bytes: expected `int"),
+    "an unknown verdict": (with_change(f"{SECOND}.verdict", "quicker"), f"{SECOND}.verdict: invalid enum value"),
+    "an unknown allocator": (with_change(f"{SECOND}.case.allocator", "resident"), f"{SECOND}.case.allocator: expected `str` matching"),
+    "schema 1": (with_change(f"{SECOND}.schema", 1), "schema 1 cannot be read by this version, which reads 2; measure again with"),
+    "schema 1 with other fields": (with_change(SECOND, {"schema": 1, "case": {}}), "schema 1 cannot be read"),
     "schema 1 of the whole run": (with_change("gradtax", {"schema": 1, "unmeasured": {}}), "schema 1 cannot be read"),
-    "the same case again": (with_change(f"{S1}.case.mode", "tracked"), f"{SECOND}.case: forward-mlp-tiny-cpu-float32-eager-pages_kept-tracked"),
-    "no time at all": (with_change(f"{S1}.seconds", 0), f"{SECOND}.seconds: expected `float` > 1e-15"),
-    "bytes that no machine has": (with_change(f"{S1}.memory.saved_bytes", 2**63), f"{SECOND}.memory.saved_bytes: expected `int"),
-    "an interval that is none": (with_change(f"{S1}.speedup.low", 2), f"{SECOND}.speedup: 0 < low <= estimate <= high is needed"),
-    "an interval of everything": (with_change(f"{S1}.speedup", WIDE), f"{SECOND}.speedup.low: expected `float` > 1e-100"),
+    "the same case again": (with_change(f"{SECOND}.case.mode", "tracked"), f"{SECOND}.case: forward-mlp-tiny-cpu-float32-eager-pages_kept-tracked"),
+    "no time at all": (with_change(f"{SECOND}.seconds", 0), f"{SECOND}.seconds: expected `float` > 1e-15"),
+    "bytes that no machine has": (with_change(f"{SECOND}.memory.saved_bytes", 2**63), f"{SECOND}.memory.saved_bytes: expected `int"),
+    "an interval that is none": (with_change(f"{SECOND}.speedup.low", 2), f"{SECOND}.speedup: 0 < low <= estimate <= high is needed"),
+    "an interval of everything": (with_change(f"{SECOND}.speedup", WIDE), f"{SECOND}.speedup.low: expected `float` > 1e-100"),
     "brackets without end": ('{"benchmarks": [], "machine_info": {"other": ' + "[" * 100_000, "maximum recursion depth"),
-    "results of other tests": (json.dumps(saved_json(Run([]), foreign=2)), "holds no results"),
+    "results of other tests": ('{"benchmarks": [{"extra_info": {"note": "not ours"}}]}', "holds no results"),
 }  # fmt: skip
 
 
@@ -152,7 +137,7 @@ BAD: dict[str, tuple[str | bytes, str]] = {
 def test_a_file_that_is_no_run_is_refused_by_file_and_field(name: str, path: Path) -> None:
     content, reason = BAD[name]
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    with pytest.raises(RunFileError) as raised:
+    with pytest.raises(AnalysisError) as raised:
         read(path)
     message = str(raised.value)
     assert message.removeprefix(f"{path}: ").startswith(reason)
@@ -161,15 +146,16 @@ def test_a_file_that_is_no_run_is_refused_by_file_and_field(name: str, path: Pat
 
 def test_a_folder_or_a_missing_file_is_refused_by_name(path: Path) -> None:
     for unreadable in (path.parent, path):
-        with pytest.raises(RunFileError, match=f"{unreadable}: cannot be read: "):
+        with pytest.raises(AnalysisError, match=f"{unreadable}: cannot be read: "):
             read(unreadable)
 
 
-def test_many_runs_become_the_rows_of_each_in_turn(tmp_path: Path) -> None:
+def test_many_runs_become_the_rows_of_each_in_turn_once(tmp_path: Path) -> None:
     devices = {"cpu": {"cores": 8}, "cuda": {"name": "H200"}}
     other = run(result("tracked"), result("tracked", device="cuda"), machine={"cpu": {}, "gradtax": {"torch": "2.12.0", "devices": devices}},
                 saved_at="2025-01-02T03:04:05+00:00")  # fmt: skip
     files = [RunFile(saved(tmp_path / "b.json"), "b"), RunFile(saved(tmp_path / "a.json", other), "a")]
+    files += [RunFile(saved(tmp_path / "copy.json"), "copy")]
     frame = read_all(files, ["mode", "saved_bytes", "speedup_low"], print)
     assert list(frame) == [*IDENTITY, "mode", "saved_bytes", "speedup_low"]
     assert frame.to_numpy().tolist() == [
@@ -180,36 +166,25 @@ def test_many_runs_become_the_rows_of_each_in_turn(tmp_path: Path) -> None:
     ]
 
 
-def journal_of(folder: Path, done: int) -> Path:
-    """Of a run that was left after so many of its three jobs."""
-    return stand_ins.left_after(folder / "machine", stand_ins.jobs(3), done)
-
-
-def test_an_unfinished_run_is_read_and_says_so(tmp_path: Path) -> None:
-    unfinished = read(journal_of(tmp_path, 2))
+def test_an_unfinished_run_is_read_says_so_and_is_latest_only_where_none_is_saved(tmp_path: Path) -> None:
+    path = stand_ins.left_after(tmp_path / "machine", stand_ins.jobs(3), 2)
+    assert find_run("latest", tmp_path).path == path
+    unfinished = read(path)
     tracked = [one.case for one in unfinished.results if one.case.mode == "tracked"]
     assert [(case.model, case.allocator) for case in tracked][1:3] == [("model_0", "as_shipped"), ("model_1", "pages_kept")]
-    assert len(unfinished.unmeasured) == 4
-    assert unfinished.machine["gradtax"]["torch"] == "2.13.0"
+    assert (len(unfinished.unmeasured), unfinished.machine["gradtax"]["torch"]) == (4, "2.13.0")
     assert notes(unfinished)[0] == "unfinished: 2 of 3 jobs are measured; go on with: pytest --resume"
-
-
-def test_an_unfinished_run_is_latest_only_where_none_is_saved(tmp_path: Path) -> None:
-    path = journal_of(tmp_path, 1)
-    assert find_run("latest", tmp_path).path == path
     newest = saved(tmp_path / "machine" / "0001_run.json")
     assert find_run("latest", tmp_path).path == newest
 
 
 def test_a_journal_with_a_torn_end_is_read_without_it_and_one_that_is_wrong_before_is_refused(tmp_path: Path) -> None:
-    path = journal_of(tmp_path, 2)
+    path = stand_ins.left_after(tmp_path / "machine", stand_ins.jobs(3), 2)
     content = path.read_bytes()
     path.write_bytes(content[:-9])
     assert {one.case.model for one in read(path).results} == {"model_0"}
-    path.write_bytes(content.replace(b"model_0", b"model_9"))
-    with pytest.raises(RunFileError, match="line 4 is not what was written"):
-        read(path)
-    path.write_bytes(b"[]\n")
-    with pytest.raises(RunFileError, match="line 1 is not what was written"):
-        read(path)
-    assert path.read_bytes() == b"[]\n"
+    for wrong, line in ((content.replace(b"model_0", b"model_9"), 4), (b"[]\n", 1)):
+        path.write_bytes(wrong)
+        with pytest.raises(AnalysisError, match=f"line {line} is not what was written"):
+            read(path)
+        assert path.read_bytes() == wrong

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from html import escape
-from pathlib import Path
+from subprocess import CalledProcessError
 from typing import Any
 
 import pytest
@@ -13,19 +13,24 @@ import typer.main
 
 from analysis.__main__ import app
 from analysis.read import read
-from docs.refresh import COMMANDS, PAGES, PICTURE, REFERENCE, ROOT, printed_by, refreshed
+from benchmarks.guide.__main__ import main as guide
+from benchmarks.machines import main as machines
+from benchmarks.selfcheck.__main__ import main as selfcheck
+from docs.refresh import COMMANDS, PAGES, PICTURE, REFERENCE, ROOT, TRANSCRIPT, refreshed
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 TEXTS = {page.relative_to(ROOT).as_posix(): page.read_text(encoding="utf-8") for page in PAGES}
 GUIDES = TEXTS | {"CONTRIBUTING.md": (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")}
 ALL = GUIDES | {"CHANGELOG.md": (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")}
+ANALYSIS: dict[str, Any] = vars(typer.main.get_command(app))["commands"]
 NOT_OURS = re.compile(r"my_|groups\.jsonl|NNNN|\.\.\.")
 """Files of the reader's own."""
 
 
-@pytest.mark.parametrize("page", TEXTS)
-def test_what_a_page_quotes_is_what_its_commands_print(page: str) -> None:
-    assert TEXTS[page] == refreshed(TEXTS[page]), "`make readme` writes it anew"
+def test_what_a_page_quotes_is_what_its_commands_print() -> None:
+    """Of all pages in one test, because most commands are quoted by several."""
+    for text in TEXTS.values():
+        assert text == refreshed(text), "`make readme` writes it anew"
 
 
 def test_a_transcript_is_filled_in_with_what_its_command_prints_and_a_command_alone_is_not_run() -> None:
@@ -33,6 +38,8 @@ def test_a_transcript_is_filled_in_with_what_its_command_prints_and_a_command_al
     assert refreshed(stale) == stale.replace("none\n\n", "one\n")
     alone = "```console\n$ false\n$ false\n```\n\nWords.\n\n```console\n$ false\n```\n"
     assert refreshed(alone) == alone
+    with pytest.raises(CalledProcessError):
+        refreshed(stale.replace("echo 1 2", "python -m analysis advise no_such_run.json"))
 
 
 def test_every_command_that_is_quoted_is_named_beside_the_quotation() -> None:
@@ -41,6 +48,20 @@ def test_every_command_that_is_quoted_is_named_beside_the_quotation() -> None:
     assert sorted(blocks) == sorted(COMMANDS)
     for command in (PICTURE, *COMMANDS.values()):
         assert f"`{command.partition(' | ')[0]}`" in text
+
+
+def test_at_least_twenty_questions_are_answered_each_with_its_address_one_command_what_that_prints_and_one_paragraph() -> None:
+    _, *questions = TEXTS["docs/questions.md"].split("\n## ")
+    assert len(questions) >= 20
+    addresses: set[str] = set()
+    for question in questions:
+        _, asked, transcript, answer = question.rstrip("\n").split("\n\n")
+        addresses.add(*re.findall(r"<(https://\S+)>", asked))
+        answered = TRANSCRIPT.fullmatch(f"{transcript}\n")
+        assert answered is not None, question
+        assert len(answered[3].splitlines()) <= 6, question
+        assert "\n" not in answer, question
+    assert len(addresses) == len(questions), "each is asked in a place of its own"
 
 
 def test_the_picture_is_of_the_reference_run() -> None:
@@ -66,14 +87,9 @@ def test_links_lead_somewhere(page: str) -> None:
             continue
         target = (ROOT / page).parent / path if path else ROOT / page
         assert target.exists(), link
-        headings = {re.sub(r"[^\w -]", "", line.lstrip("# ").lower()).replace(" ", "-") for line in _headings(target)}
-        assert not anchor or anchor in headings, link
-
-
-def _headings(page: Path) -> list[str]:
-    return (
-        [line for line in page.read_text(encoding="utf-8").splitlines() if line.startswith("#")] if page.suffix == ".md" else []
-    )
+        if anchor:
+            headings = re.findall(r"^#+ (.*)$", target.read_text(encoding="utf-8"), re.MULTILINE)
+            assert anchor in [re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings], link
 
 
 @pytest.mark.parametrize("page", GUIDES)
@@ -92,24 +108,21 @@ def test_the_tree_is_the_tree() -> None:
         assert (ROOT / (folder if folder == name else folder + name)).exists(), line
 
 
-def test_options_that_are_named_exist() -> None:
-    programs = ("pytest", "benchmarks.guide", "benchmarks.selfcheck trueness", "benchmarks.machines worker")
-    helps = [printed_by(f"python -m {program} --help") for program in programs]
+def test_options_that_are_named_exist(pytestconfig: pytest.Config, capsys: pytest.CaptureFixture[str]) -> None:
+    for main, arguments in ((guide, []), (selfcheck, ["trueness"]), (machines, ["worker"])):
+        with pytest.raises(SystemExit):
+            main([*arguments, "--help"])
+    helps = [pytestconfig._parser.optparser.format_help(), capsys.readouterr().out]
     others = {"--storage", "--array", "--exclusive", "--time", "--wrap"}  # of the programs pytest-benchmark and sbatch
     options = set(re.findall(r"--[a-z][\w-]*", " ".join(helps))) | others
-    options |= {name for command in _commands().values() for parameter in command.params for name in parameter.opts}
+    options |= {name for command in ANALYSIS.values() for parameter in command.params for name in parameter.opts}
     for page, text in GUIDES.items():
         named = set(re.findall(r"(?<![\w-])--[a-z][\w-]*", re.sub(r"<!--.*?-->", "", text)))
         assert named <= options, page
-
-
-def _commands() -> dict[str, Any]:
-    """The commands of `python -m analysis`."""
-    return dict(vars(typer.main.get_command(app))["commands"])
 
 
 @pytest.mark.parametrize("page", GUIDES)
 def test_commands_of_the_analysis_take_their_arguments(page: str) -> None:
     for line in re.findall(r"python -m analysis ([^`\n|>]*)", GUIDES[page]):
         name, *arguments = shlex.split(line, comments=True)
-        _commands()[name].make_context(name, arguments)
+        ANALYSIS[name].make_context(name, arguments)
