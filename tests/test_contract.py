@@ -131,10 +131,11 @@ def test_gradients_that_were_off_before_are_off_afterwards_but_on_in_the_call() 
         (X, X * float("nan"), "inf"),
         (torch.tensor([1, 2]), torch.tensor([1, 4]), "by up to 2 where values reach 4"),
         (torch.tensor([True]), torch.tensor([False]), "by up to 1"),
+        (torch.tensor([1j]), torch.tensor([3j]), "by up to 2 where values reach 3"),
         (X.to_sparse(), X.to_sparse() * 2, "by up to 1 where values reach 2"),
         (X.to_sparse(), X.to_sparse_csr(), "torch.sparse_coo instead of"),
     ],
-    ids=["count", "dtype", "nan", "integers", "booleans", "sparse", "layout"],
+    ids=["count", "dtype", "nan", "integers", "booleans", "complex", "sparse", "layout"],
 )
 def test_outputs_of_another_kind_differ_in_words(ours: Any, theirs: Any, said: str) -> None:
     contract = check_contract(NO_GRAD, observation(ours), observation(theirs))
