@@ -13,16 +13,12 @@ from torch._inductor.exc import InvalidCxxCompiler
 
 from benchmarks.execution import NO_COMPILER, compiling
 from benchmarks.failure import Failure
-from benchmarks.group import measure
 from benchmarks.measure.alternating import PLACEBO, time_together
 from benchmarks.measure.examine import Examination, examine
 from benchmarks.measure.timing import Limits, Timings
-from benchmarks.models import Source
 from benchmarks.modes import MODES
-from benchmarks.options import Effort
 from benchmarks.plan import Job
 from benchmarks.record import COMPILED, EAGER, Kernels, Memory
-from benchmarks.workers import InProcess
 
 LIMITS = Limits(rounds=4, seconds=0.0, warm_seconds=0.0, longest_warm_seconds=0.0, washout=2, calls=3)
 
@@ -84,7 +80,6 @@ def test_a_compiled_mode_keeps_its_promises_and_what_only_eager_steps_tell_is_wi
     assert found.memory.peak_tensor_bytes == 256, "the linear layer's output and its exponential"
     assert found.memory.saved_bytes is None
     assert "torch.compile chooses" in found.memory.unavailable["saved_bytes"]
-    assert examined(job_of(linear), mode).compile_seconds is None
 
 
 def test_arms_are_compiled_before_they_are_timed_and_what_is_compiled_later_is_counted(graphs: list[bool]) -> None:
@@ -113,7 +108,7 @@ def test_a_model_that_is_compiled_anew_in_every_call_is_not_run_eagerly_in_the_e
 
 @pytest.mark.usefixtures("graphs")
 def test_arms_that_share_a_models_code_do_not_use_up_each_others_compilations() -> None:
-    modes = ("tracked", "no_grad", "inference_mode", "frozen", "detached_parameters")
+    modes = ("tracked", "no_grad", "detached_parameters")
     job = job_of(lambda net, x: linear(net, x) * net.calls, COMPILED)
     workload = job.build()
     with compiling(COMPILED, len(modes)):
@@ -152,23 +147,17 @@ def test_a_model_of_which_nothing_is_compiled_is_not_passed_off_as_compiled() ->
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="inductor compiles with g++")
-def test_torchs_own_compiler_compiles_each_mode_and_does_not_compile_again_when_modes_take_turns() -> None:
+def test_torchs_own_compiler_compiles_each_mode_and_does_not_compile_again_when_modes_take_turns(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """With inductor, and so by far the slowest here."""
-    effort = Effort(processes=1, budget=0.2, retries=0)
-    job = Job(
-        scenario="forward", source=Source("mlp", "tiny"), device="cpu", dtype="float32", execution=COMPILED,
-        modes=("tracked", "no_grad"), effort=effort,
-    )  # fmt: skip
-    (group,) = measure(job, InProcess())
-    assert group.unmeasured == []
-    tracked, no_grad = (timed.result for timed in group.timed)
-    assert tracked.compile_seconds is not None
-    assert no_grad.compile_seconds is not None
-    assert min(tracked.compile_seconds, no_grad.compile_seconds) > 100 * max(tracked.seconds, no_grad.seconds)
-    assert (tracked.recompilations, no_grad.recompilations) == (0, 0)
-    assert tracked.memory.peak_tensor_bytes is not None
-    assert no_grad.memory.peak_tensor_bytes is not None
-    assert tracked.memory.peak_tensor_bytes > no_grad.memory.peak_tensor_bytes > 0
+    monkeypatch.setattr("torch._inductor.config.compile_threads", 1)  # more are processes that import torch
+    found = examined(job_of(linear, COMPILED))
+    assert found.contract.holds
+    assert found.compile_seconds
+    assert found.memory is not None
+    assert found.memory.peak_tensor_bytes
+    assert together(job_of(linear, COMPILED), "tracked", "no_grad").recompilations == 0
 
 
 # Autocast.
