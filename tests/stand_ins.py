@@ -5,6 +5,7 @@ It is as unkind as a real one: waiting costs time, the queue ends, errors come l
 
 from __future__ import annotations
 
+import gc
 import os
 import threading
 from collections import deque
@@ -24,6 +25,8 @@ from benchmarks.modes import DEFAULT_MODES
 from benchmarks.plan import Job
 from benchmarks.record import EAGER
 from benchmarks.workers import Launches
+
+gc.freeze()  # collections leave out what was imported by now, torch above all: it would take most of the time of many tests
 
 MIB = 2**20
 WAIT_SECONDS = 2.0**-16
