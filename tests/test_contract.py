@@ -38,12 +38,6 @@ def broken(mode: Mode, module: nn.Module) -> list[Broken]:
     return contract.broken
 
 
-def left_by(mode: Mode, forward: Callable[[Net, torch.Tensor], Any]) -> Observation | Broken:
-    module = Net(forward)
-    bound(mode, module)()
-    return tracked_after(mode, TRACKED, bound(TRACKED, module), module)
-
-
 def views_and_what_is_passed_through(net: Net, x: torch.Tensor) -> Any:
     return x.view(-1), net.linear.weight, net.linear(x).T[1:], net.linear.weight.T
 
@@ -244,33 +238,6 @@ def test_random_draws_are_the_same_in_every_mode_and_leave_no_trace() -> None:
     before = state()
     assert [broken(mode, module) for mode in MODES.values()] == [[]] * len(MODES)
     assert state() == before
-
-
-def caching(net: Net, x: torch.Tensor) -> Any:
-    if net.cache is None:
-        net.cache = x * 2
-    return net.linear(x) * net.cache
-
-
-def freezing(net: Net, x: torch.Tensor) -> Any:
-    net.requires_grad_(torch.is_grad_enabled())
-    return net.linear(x)
-
-
-def untracked_for_good(net: Net, x: torch.Tensor) -> Any:
-    net.cache = net.cache or not torch.is_grad_enabled()
-    return net.linear(x).detach() if net.cache else net.linear(x)
-
-
-def test_a_mode_that_makes_a_later_tracked_call_fail_or_stay_untracked_breaks_its_promise() -> None:
-    assert isinstance(left_by(NO_GRAD, caching), Observation)
-    promise = left_by(INFERENCE_MODE, caching)
-    assert isinstance(promise, Broken)
-    assert promise.promise == "tracked_after"
-    assert "a tracked call after inference_mode fails" in promise.reason
-    assert "Inference tensors cannot be saved for backward" in promise.reason
-    assert isinstance(left_by(NO_GRAD, freezing), Observation)
-    assert left_by(NO_GRAD, untracked_for_good) == Broken("tracked_after", "a tracked call after no_grad is not tracked")
 
 
 def test_running_out_of_memory_in_the_tracked_call_is_not_blamed_on_the_mode() -> None:

@@ -50,15 +50,36 @@ def test_a_broken_contract_is_told_and_nothing_is_measured() -> None:
     assert found.memory is None
 
 
-def test_what_a_mode_leaves_behind_for_a_tracked_call_breaks_its_contract() -> None:
-    def caching(net: Net, x: torch.Tensor) -> torch.Tensor:
-        net.cache = x * 2 if net.cache is None else net.cache
-        product: torch.Tensor = linear(net, x) * net.cache
-        return product
+def caching(net: Net, x: torch.Tensor) -> Any:
+    net.cache = x * 2 if net.cache is None else net.cache
+    return linear(net, x) * net.cache
 
-    (promise,) = examined(caching, "inference_mode").contract.broken
-    assert promise.promise == "tracked_after"
-    assert "a tracked call after inference_mode fails" in promise.reason
+
+def freezing(net: Net, x: torch.Tensor) -> torch.Tensor:
+    net.requires_grad_(torch.is_grad_enabled())
+    return linear(net, x)
+
+
+def untracked_for_good(net: Net, x: torch.Tensor) -> torch.Tensor:
+    net.cache = net.cache or not torch.is_grad_enabled()
+    return linear(net, x).detach() if net.cache else linear(net, x)
+
+
+@pytest.mark.parametrize(
+    ("forward", "mode", "left"),
+    [
+        (caching, "no_grad", None),
+        (caching, "inference_mode", "inference_mode fails: RuntimeError: Inference tensors cannot be saved for backward"),
+        (freezing, "no_grad", None),
+        (untracked_for_good, "no_grad", "no_grad is not tracked"),
+    ],
+)
+def test_what_a_mode_leaves_behind_for_a_tracked_call_breaks_its_contract(
+    forward: Callable[[Net, torch.Tensor], Any], mode: str, left: str | None
+) -> None:
+    broken = {promise.promise: promise.reason for promise in examined(forward, mode).contract.broken}
+    assert list(broken) == (["tracked_after"] if left else [])
+    assert broken.get("tracked_after", "").startswith(f"a tracked call after {left}" if left else "")
 
 
 def test_what_a_call_changes_for_the_next_one_is_told() -> None:
