@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -82,6 +83,8 @@ def counting(net: Net, x: torch.Tensor) -> Any:
 
 HISTORY = Broken("history", "the output has a history (AddmmBackward0)")
 NO_HISTORY = Broken("history", "the output has no history: nothing was tracked (does any parameter require grad?)")
+RECORDING = replace(NO_GRAD, name="recording", records=True)
+NOT_SAVED = Broken("records", "nothing was saved for backward: nothing was tracked (does any parameter require grad?)")
 SAVED = Broken("records", "tensors saved for backward: 1")
 LEFT_OFF = Broken("grad_mode", "gradients were left off after the call")
 OTHER_OUTPUT = Broken("same_output", "the output differs from tracked's: by up to 0.5 where values reach 1")
@@ -97,6 +100,7 @@ UNSTEADY = Broken("same_output", "the output differs from call to call: by up to
         (NO_GRAD, frozen, []),
         (NO_GRAD, saving, [SAVED]),
         (DETACH, saving, []),
+        (RECORDING, plain, [NOT_SAVED]),
         (TRACKED, leaving_off, [LEFT_OFF]),
         (DETACH, leaving_off, [LEFT_OFF]),
         (NO_GRAD, telling_modes_apart, [OTHER_OUTPUT]),

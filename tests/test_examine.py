@@ -152,6 +152,10 @@ def mistaken(net: Net, x: torch.Tensor) -> torch.Tensor:
     return refusing(net, x)
 
 
+ENDLESS: list[Any] = []
+ENDLESS.append(ENDLESS)
+
+
 def raising(error: Exception) -> Callable[[Net, torch.Tensor], Any]:
     def forward(net: Net, x: torch.Tensor) -> Any:
         raise error
@@ -168,8 +172,9 @@ def raising(error: Exception) -> Callable[[Net, torch.Tensor], Any]:
         (raising(NotImplementedError("\"addmm\" not implemented for 'Half'")), "tracked", "unsupported", "addmm"),
         (raising(RuntimeError("could not create a primitive descriptor for the LSTM")), "tracked", "unsupported", "LSTM"),
         (lambda net, x: "text", "no_grad", "unsupported", "holds no tensor"),
+        (lambda net, x: ENDLESS, "no_grad", "unsupported", "the output cannot be looked through: list is nested too deep"),
     ],
-    ids=["refused in this mode", "refused in both", "refused in tracked", "no kernel", "no primitive", "no tensor"],
+    ids=["refused in this mode", "refused in both", "refused in tracked", "no kernel", "no primitive", "no tensor", "endless"],
 )
 def test_what_torch_refuses_in_one_mode_or_lacks_a_kernel_for_is_unsupported_and_the_models_own_error_is_not(
     forward: Callable[[Net, torch.Tensor], Any], mode: str, status: str, said: str
