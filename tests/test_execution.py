@@ -108,7 +108,7 @@ def test_a_model_that_is_compiled_anew_in_every_call_is_not_run_eagerly_in_the_e
 
 @pytest.mark.usefixtures("graphs")
 def test_arms_that_share_a_models_code_do_not_use_up_each_others_compilations() -> None:
-    modes = ("tracked", "no_grad", "detached_parameters")
+    modes = ("tracked", "no_grad", "inference_mode")
     job = job_of(lambda net, x: linear(net, x) * net.calls, COMPILED)
     workload = job.build()
     with compiling(COMPILED, len(modes)):
