@@ -13,6 +13,7 @@ from torch import nn
 
 from benchmarks import scenarios
 from benchmarks.failure import Failure
+from benchmarks.measure.alternating import settings
 from benchmarks.measure.contract import Observation, check_contract, equal_bits, observe
 from benchmarks.measure.profile import allocations, operators
 from benchmarks.measure.saved import graph_nodes, saved_for_backward
@@ -38,10 +39,8 @@ REFUSED = ("frozen_backbone", "inference_mode")
 
 @pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+    with settings(threads=1):
+        yield
 
 
 class Bound:
