@@ -138,16 +138,17 @@ def _measure_group(job: Job, allocator_: str, modes: _Modes, workers: Workers, *
             modes.failures |= dict.fromkeys([lost] if lost in arms else arms, failure)
     if not timings:
         return GroupResult(group, unmeasured=modes.unmeasured(job, allocator_))
-    common = _Common(
-        placebo=ratio_of(timings, PLACEBO),
-        kept_pages=ratio_of(timings, KEPT_PAGES),
-        discarded_placebos=discarded,
-        steps=SCENARIOS[job.scenario].steps,
-        also_as_shipped=also_as_shipped,
-    )
-    timed = [
-        _timed(group.case(mode), modes.examined[mode], timings, common) for mode in job.modes if mode in timings[0].seconds
+    results = [
+        replace(
+            _result(group.case(mode), modes.examined[mode], timings),
+            discarded_placebos=discarded,
+            steps=SCENARIOS[job.scenario].steps,
+            also_as_shipped=also_as_shipped,
+        )
+        for mode in job.modes
+        if mode in timings[0].seconds
     ]
+    timed = [Timed(result, _blocks(result.case.mode, timings), timings[0].calls) for result in results]
     return GroupResult(group, timed, modes.unmeasured(job, allocator_))
 
 
@@ -212,27 +213,15 @@ def ratio_of(timings: Sequence[Timings], arm: str, base: str = TRACKED.name) -> 
     return combined_ratio([(one.seconds[base], one.seconds[arm]) for one in timings])
 
 
-@dataclass(frozen=True, slots=True)
-class _Common:
-    """What the modes of a group share in their results."""
-
-    placebo: Interval | None
-    kept_pages: Interval | None
-    discarded_placebos: list[Interval]
-    steps: int
-    also_as_shipped: bool
-
-
-def _timed(case: Case, examined: Examination, timings: Sequence[Timings], common: _Common) -> Timed:
-    """The result of `case` with the blocks of all processes, one after the other."""
-    mode, calls, placebo = case.mode, timings[0].calls, common.placebo
+def _result(case: Case, examined: Examination, timings: Sequence[Timings]) -> Result:
+    mode, placebo = case.mode, ratio_of(timings, PLACEBO)
     reach = None if placebo is None else resolution(placebo)
     baseline = mode == TRACKED.name
     speedup = Interval(1.0, 1.0, 1.0) if baseline else ratio_of(timings, mode)
     assert examined.memory is not None
     processes = [_reading(mode, one) for one in timings]
     first = [one.first_seconds[mode] for one in timings if mode in one.first_seconds]
-    result = Result(
+    return Result(
         case=case,
         seconds=statistics.geometric_mean(one.seconds for one in processes),
         speedup=speedup,
@@ -249,15 +238,16 @@ def _timed(case: Case, examined: Examination, timings: Sequence[Timings], common
         model=examined.model,
         processes=processes,
         over_no_grad=ratio_of(timings, mode, NO_GRAD.name) if mode not in (TRACKED.name, NO_GRAD.name) else None,
-        kept_pages=common.kept_pages,
-        discarded_placebos=common.discarded_placebos,
-        steps=common.steps,
-        also_as_shipped=common.also_as_shipped,
+        kept_pages=ratio_of(timings, KEPT_PAGES),
         compile_seconds=examined.compile_seconds,
         recompilations=sum(again) if (again := [n for one in timings if (n := one.recompilations) is not None]) else None,
         **_of_accelerators(mode, timings),
     )
-    return Timed(result, [seconds for one in timings for seconds in one.seconds[mode]], calls)
+
+
+def _blocks(mode: str, timings: Sequence[Timings]) -> list[float]:
+    """Of all processes, one after the other."""
+    return [seconds for one in timings for seconds in one.seconds[mode]]
 
 
 def _of_accelerators(mode: str, timings: Sequence[Timings]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
+from stand_ins import launches
 from torch import nn
 
 from benchmarks import allocator
@@ -19,7 +20,7 @@ from benchmarks.measure.timing import Limits
 from benchmarks.models import Workload
 from benchmarks.options import Effort
 from benchmarks.plan import Job
-from benchmarks.workers import InProcess, Launches
+from benchmarks.workers import InProcess
 
 ARMS = ("tracked", "no_grad", PLACEBO, KEPT_PAGES)
 LIMITS = Limits(rounds=4, seconds=0.0, warm_seconds=0.0, longest_warm_seconds=0.0, washout=2, calls=3)
@@ -59,11 +60,6 @@ class Recorded:
         return [line.split() for line in self.where.read_text().splitlines()]
 
 
-@pytest.fixture(scope="module")
-def workers() -> Launches:
-    return Launches(timeout_seconds=60)
-
-
 @pytest.fixture
 def recorded(tmp_path: Path) -> Recorded:
     return Recorded(tmp_path / "log")
@@ -77,8 +73,8 @@ needs_glibc = pytest.mark.skipif(allocator.unavailable() is not None, reason="pa
 
 
 @needs_glibc
-def test_as_shipped_arms_have_processes_of_their_own_and_compute_one_at_a_time(workers: Launches, recorded: Recorded) -> None:
-    timings = time_apart(workers, job(recorded), ARMS[:2], LIMITS, process=0)
+def test_as_shipped_arms_have_processes_of_their_own_and_compute_one_at_a_time(recorded: Recorded) -> None:
+    timings = time_apart(launches(), job(recorded), ARMS[:2], LIMITS, process=0)
     assert (set(timings.seconds), {len(seconds) for seconds in timings.seconds.values()}) == (set(ARMS), {4})
     assert set(timings.page_faults) == set(timings.first_seconds) == set(ARMS)
     noted = recorded.noted()
@@ -92,20 +88,20 @@ def test_as_shipped_arms_have_processes_of_their_own_and_compute_one_at_a_time(w
 
 
 @needs_glibc
-def test_an_arm_that_fails_as_shipped_is_named_and_no_process_stays_behind(workers: Launches, recorded: Recorded) -> None:
+def test_an_arm_that_fails_as_shipped_is_named_and_no_process_stays_behind(recorded: Recorded) -> None:
     source = replace(recorded, fails_at=6)
     with pytest.raises(Failure, match="worn out") as caught:
-        time_apart(workers, job(source), ARMS[:2], LIMITS, process=0)
+        time_apart(launches(), job(source), ARMS[:2], LIMITS, process=0)
     assert (caught.value.arm, caught.value.status) == ("no_grad", "crashed")
     assert not [process for process, _ in source.noted() if psutil.pid_exists(int(process))]
 
 
-def test_with_pages_kept_all_arms_share_one_process(workers: Launches, recorded: Recorded) -> None:
-    timings = workers.run(time_together, job(recorded), ARMS[:2], LIMITS, 0, True)
+def test_with_pages_kept_all_arms_share_one_process(recorded: Recorded) -> None:
+    timings = launches().run(time_together, job(recorded), ARMS[:2], LIMITS, 0, True)
     assert {name: len(seconds) for name, seconds in timings.seconds.items()} == dict.fromkeys(ARMS[:3], 4)
     assert len({process for process, _ in recorded.noted()}) == 1
     with pytest.raises(Failure, match="worn out") as caught:
-        workers.run(time_together, job(replace(recorded, fails_at=6)), ARMS[:2], LIMITS, 0, True, arms=ARMS)
+        launches().run(time_together, job(replace(recorded, fails_at=6)), ARMS[:2], LIMITS, 0, True, arms=ARMS)
     assert caught.value.arm == "no_grad"
 
 
@@ -143,6 +139,6 @@ def addresses_of_blocks(heap: str) -> list[int]:
 
 
 @needs_glibc
-def test_a_heap_is_laid_out_by_its_seed_though_all_workers_are_copies_of_one_process(workers: Launches) -> None:
-    first, other, again = (workers.run(addresses_of_blocks, heap) for heap in ("0 tracked", "0 placebo", "0 tracked"))
+def test_a_heap_is_laid_out_by_its_seed_though_all_workers_are_copies_of_one_process() -> None:
+    first, other, again = (launches().run(addresses_of_blocks, heap) for heap in ("0 tracked", "0 placebo", "0 tracked"))
     assert first == again != other

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from itertools import permutations
-
 import psutil
 import pytest
 import torch
-from stand_ins import MIB, WAIT_SECONDS, Arm, FakeCuda
+from stand_ins import MIB, WAIT_SECONDS, FakeCuda
 
 from benchmarks.device import Cpu, Cuda, Device, DeviceBytes, DeviceError, accelerated, default_device, device_named
+from benchmarks.measure.memory import device_bytes
 
 
 def test_torch_cuda_has_what_is_asked_of_its_stand_in() -> None:
@@ -18,24 +17,18 @@ def test_torch_cuda_has_what_is_asked_of_its_stand_in() -> None:
     assert asked | {"_sleep"} <= set(dir(torch.cuda))
 
 
-def test_waiting_takes_until_the_work_is_done() -> None:
-    cuda = FakeCuda()
-    cuda.launch(0.5, host_seconds=0.125)
-    assert cuda.host_seconds == 0.125
-    Cuda(cuda=cuda).synchronise()
-    assert cuda.host_seconds == 0.625 + WAIT_SECONDS
-
-
-def test_marks_tell_the_devices_own_time_between_them_and_are_made_once() -> None:
+def test_waiting_takes_until_the_work_is_done_and_marks_tell_the_devices_own_time_between_them() -> None:
     cuda = FakeCuda()
     device = Cuda(cuda=cuda)
     for seconds in (0.5, 0.25):
+        before = cuda.host_seconds
         device.mark_start()
-        cuda.launch(seconds)
+        cuda.launch(seconds, host_seconds=0.125)
         device.mark_end()
         device.synchronise()
-        assert device.seconds_between_marks() == seconds
-    assert cuda.log.count("event") == 2
+        assert cuda.host_seconds == before + 0.125 + seconds + WAIT_SECONDS
+        assert device.seconds_between_marks() == 0.125 + seconds
+    assert cuda.log.count("event") == 2, "marks are made once"
 
 
 @pytest.mark.parametrize(("host_seconds", "waited"), [(2.0**-10, True), (0.5, False)])
@@ -53,53 +46,13 @@ def test_held_work_is_known_to_have_waited_or_not(host_seconds: float, waited: b
     assert (device.seconds_between_marks() == 4 * 2.0**-6) is waited
 
 
-ARMS = {"tracked": (8000, 7000), "no_grad": (3000, 500), "detach": (8001, 500)}
-"""Bytes in passing and bytes held by the output."""
-
-
-@pytest.mark.parametrize("order", list(permutations(ARMS)), ids=" ".join)
-def test_requested_bytes_are_exact_and_independent_of_the_order_of_arms(order: tuple[str, ...]) -> None:
-    cuda = FakeCuda(resting_bytes=1500)
-    device = Cuda(cuda=cuda)
-
-    def above_rest(arm: Arm) -> tuple[int, int]:
-        device.start_memory()
-        before = device.memory()
-        output = arm()
-        after = device.memory()
-        del output
-        assert before is not None
-        assert after is not None
-        return after.peak_requested - before.requested, after.requested - before.requested
-
-    assert {name: above_rest(Arm(cuda, *ARMS[name])) for name in order} == ARMS
-
-
-def test_a_large_tensor_that_gets_a_rest_with_it_counts_what_it_asked_for() -> None:
-    """1.5 MiB after three times 6 in a segment of 20 are given 2 MiB: blocks' sizes would count half a MiB too much."""
-    cuda = FakeCuda()
-    for mebibytes in (6, 6, 6, 1.5):
-        cuda.allocate(int(mebibytes * MIB))
-    found = Cuda(cuda=cuda).memory()
-    assert found == DeviceBytes(20_447_232, 20_447_232, 20 * MIB, 20 * MIB)
-    assert cuda.memory_stats(0)["allocated_bytes.all.current"] == 20 * MIB
-
-
-def test_peaks_start_from_the_present_level() -> None:
+def test_what_tensors_asked_for_is_told_and_peaks_start_from_the_present_level() -> None:
     cuda = FakeCuda(resting_bytes=100)
-    cuda.free(cuda.allocate(3 * MIB))
+    cuda.free(cuda.allocate(3 * MIB + 4))
     device = Cuda(cuda=cuda)
-    assert device.memory() == DeviceBytes(100, 3 * MIB + 100, 22 * MIB, 22 * MIB)
+    assert device.memory() == DeviceBytes(100, 3 * MIB + 104, 6 * MIB, 6 * MIB)
     device.start_memory()
     assert device.memory() == DeviceBytes(100, 100, 2 * MIB, 2 * MIB)
-
-
-def test_an_allocator_that_does_not_tell_requests_gives_its_blocks_and_says_so() -> None:
-    cuda = FakeCuda(resting_bytes=100, tells_requests=False)
-    found = Cuda(cuda=cuda).memory()
-    assert found is not None
-    assert (found.requested, found.peak_requested) == (512, 512)
-    assert "sizes of its blocks" in (found.inexact or "")
 
 
 def test_everything_is_asked_of_the_device_with_the_index_that_was_named() -> None:
@@ -118,26 +71,20 @@ def test_everything_is_asked_of_the_device_with_the_index_that_was_named() -> No
 
 
 @pytest.mark.parametrize(
-    ("cuda_version", "hip_version", "said"),
+    ("name", "count", "cuda_version", "hip_version", "said"),
     [
-        (None, None, "built without CUDA and ROCm; install one"),
-        ("13.0", None, "built with CUDA 13.0, but no GPU answers"),
-        (None, "7.1", "built with ROCm 7.1, but no GPU answers"),
+        ("cuda", 0, None, None, "built without CUDA and ROCm; install one"),
+        ("cuda", 0, "13.0", None, "built with CUDA 13.0, but no GPU answers"),
+        ("cuda", 0, None, "7.1", "built with ROCm 7.1, but no GPU answers"),
+        ("cuda:2", 2, "13.0", None, "no cuda:2: there are 2 GPUs"),
     ],
 )
 def test_a_gpu_that_is_not_there_says_why(
-    monkeypatch: pytest.MonkeyPatch, cuda_version: str | None, hip_version: str | None, said: str
+    monkeypatch: pytest.MonkeyPatch, name: str, count: int, cuda_version: str | None, hip_version: str | None, said: str
 ) -> None:
     monkeypatch.setattr(torch.version, "cuda", cuda_version)
     monkeypatch.setattr(torch.version, "hip", hip_version)
-    why = Cuda(cuda=FakeCuda(devices=0)).unavailable() or ""
-    assert said in why
-    assert torch.__version__ in why
-
-
-def test_a_gpu_beyond_the_last_is_counted() -> None:
-    assert Cuda("cuda:1", FakeCuda(devices=2)).unavailable() is None
-    assert "no cuda:2: there are 2 GPUs" in (Cuda("cuda:2", FakeCuda(devices=2)).unavailable() or "")
+    assert said in (Cuda(name, FakeCuda(devices=count)).unavailable() or "")
 
 
 @pytest.mark.parametrize(
@@ -179,12 +126,7 @@ def test_the_cpu_has_nothing_to_wait_for_no_events_and_no_statistics() -> None:
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU; the tests above play one")
 def test_on_a_gpu_too_requested_bytes_are_exact() -> None:
-    device = Cuda()
     kept = [torch.empty(int(mebibytes * MIB), dtype=torch.uint8, device="cuda") for mebibytes in (6, 6, 6)]
-    device.start_memory()
-    before = device.memory()
-    kept.append(torch.empty(3 * MIB // 2 + 4, dtype=torch.uint8, device="cuda"))
-    after = device.memory()
-    assert before is not None
-    assert after is not None
-    assert after.requested - before.requested == 3 * MIB // 2 + 4
+    asked = 3 * MIB // 2 + 4
+    found = device_bytes(lambda: torch.empty(asked, dtype=torch.uint8, device="cuda"), Cuda())
+    assert (len(kept), found and found[:2]) == (3, (asked, asked))

@@ -5,11 +5,11 @@ from __future__ import annotations
 import platform
 from collections.abc import Callable
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import pytest
 import torch
-from stand_ins import Net, job_of
+from stand_ins import Net, job_of, launches
 
 from benchmarks.failure import Failure
 from benchmarks.measure.examine import Examination, examine, faults_per_call
@@ -18,7 +18,6 @@ from benchmarks.modes import DEFAULT_MODES
 from benchmarks.plan import Job
 from benchmarks.record import Kernels, ModelFacts
 from benchmarks.scenarios import SCENARIOS
-from benchmarks.workers import Launches
 
 
 def linear(net: Net, x: torch.Tensor) -> torch.Tensor:
@@ -41,12 +40,6 @@ def test_a_mode_that_does_what_it_says_is_measured(mode: str) -> None:
     assert (found.memory.peak_rss_bytes, found.page_faults) == (None, None)
 
 
-def test_checking_calls_alone_measures_nothing() -> None:
-    found = examined(calls_only=True)
-    assert found.contract.holds
-    assert (found.memory, found.page_faults, found.kernels) == (None, None, Kernels(same_as_tracked=None))
-
-
 def test_a_broken_contract_is_told_and_nothing_is_measured() -> None:
     def tracking(net: Net, x: torch.Tensor) -> torch.Tensor:
         with torch.enable_grad():
@@ -57,16 +50,36 @@ def test_a_broken_contract_is_told_and_nothing_is_measured() -> None:
     assert found.memory is None
 
 
-def test_what_a_mode_leaves_behind_for_a_tracked_call_breaks_its_contract() -> None:
-    def caching(net: Net, x: torch.Tensor) -> torch.Tensor:
-        net.calls += 1
-        if net.calls == 1:
-            net.cache = x * 2
-        return linear(net, x) * cast("torch.Tensor", net.cache)
+def caching(net: Net, x: torch.Tensor) -> Any:
+    net.cache = x * 2 if net.cache is None else net.cache
+    return linear(net, x) * net.cache
 
-    (promise,) = examined(caching, "inference_mode").contract.broken
-    assert promise.promise == "tracked_after"
-    assert "a tracked call after inference_mode fails" in promise.reason
+
+def freezing(net: Net, x: torch.Tensor) -> torch.Tensor:
+    net.requires_grad_(torch.is_grad_enabled())
+    return linear(net, x)
+
+
+def untracked_for_good(net: Net, x: torch.Tensor) -> torch.Tensor:
+    net.cache = net.cache or not torch.is_grad_enabled()
+    return linear(net, x).detach() if net.cache else linear(net, x)
+
+
+@pytest.mark.parametrize(
+    ("forward", "mode", "left"),
+    [
+        (caching, "no_grad", None),
+        (caching, "inference_mode", "inference_mode fails: RuntimeError: Inference tensors cannot be saved for backward"),
+        (freezing, "no_grad", None),
+        (untracked_for_good, "no_grad", "no_grad is not tracked"),
+    ],
+)
+def test_what_a_mode_leaves_behind_for_a_tracked_call_breaks_its_contract(
+    forward: Callable[[Net, torch.Tensor], Any], mode: str, left: str | None
+) -> None:
+    broken = {promise.promise: promise.reason for promise in examined(forward, mode).contract.broken}
+    assert list(broken) == (["tracked_after"] if left else [])
+    assert broken.get("tracked_after", "").startswith(f"a tracked call after {left}" if left else "")
 
 
 def test_what_a_call_changes_for_the_next_one_is_told() -> None:
@@ -78,34 +91,41 @@ def test_what_a_call_changes_for_the_next_one_is_told() -> None:
     assert examined().contract.changes == []
 
 
-def test_without_tracked_there_is_nothing_to_compare_with() -> None:
+def test_without_tracked_there_is_nothing_to_compare_with_and_calls_alone_measure_nothing() -> None:
     found = examined(lambda net, x: net.linear(x) + torch.is_grad_enabled(), with_tracked=False)
-    assert found.contract.holds
-    assert found.kernels == Kernels(same_as_tracked=None)
+    assert (found.contract.holds, found.kernels) == (True, Kernels(same_as_tracked=None))
+    found = examined(calls_only=True)
+    assert (found.contract.holds, found.kernels) == (True, Kernels(same_as_tracked=None))
+    assert (found.memory, found.page_faults) == (None, None)
 
 
-def test_kernels_are_counted_so_a_fourth_of_one_is_one_more() -> None:
-    def more(net: Net, x: torch.Tensor) -> torch.Tensor:
-        for _ in range(3 if torch.is_grad_enabled() else 5):
-            x = x.neg()
-        return linear(net, x)
-
-    assert examined(more).kernels == Kernels(same_as_tracked=False, added=["aten::neg x2"])
+def more(net: Net, x: torch.Tensor) -> torch.Tensor:
+    for _ in range(3 if torch.is_grad_enabled() else 5):
+        x = x.neg()
+    return linear(net, x)
 
 
-def test_other_bits_from_the_same_operators_are_other_kernels() -> None:
-    def rounded(net: Net, x: torch.Tensor) -> torch.Tensor:
-        return linear(net, x) + (1e-7 if torch.is_grad_enabled() else 0.0)
-
-    assert examined(rounded).kernels == Kernels(same_as_tracked=False)
+def rounded(net: Net, x: torch.Tensor) -> torch.Tensor:
+    return linear(net, x) + (1e-7 if torch.is_grad_enabled() else 0.0)
 
 
-def test_bits_that_differ_from_one_tracked_call_to_the_next_say_nothing() -> None:
-    def unsteady(net: Net, x: torch.Tensor) -> torch.Tensor:
-        net.calls += 1
-        return linear(net, x) + net.calls * 1e-7
+def unsteady(net: Net, x: torch.Tensor) -> torch.Tensor:
+    net.calls += 1
+    return linear(net, x) + net.calls * 1e-7
 
-    assert examined(unsteady).kernels == Kernels(same_as_tracked=True)
+
+@pytest.mark.parametrize(
+    ("forward", "kernels"),
+    [
+        (more, Kernels(same_as_tracked=False, added=["aten::neg x2"])),
+        (rounded, Kernels(same_as_tracked=False)),
+        (unsteady, Kernels(same_as_tracked=True)),
+    ],
+)
+def test_other_kernels_are_other_operators_by_number_or_other_bits_unless_trackeds_own_differ_from_call_to_call(
+    forward: Callable[[Net, torch.Tensor], Any], kernels: Kernels
+) -> None:
+    assert examined(forward).kernels == kernels
 
 
 def test_where_modes_do_other_work_by_design_kernels_are_not_compared_and_loops_are_measured_per_step() -> None:
@@ -126,44 +146,42 @@ def refusing(net: Net, x: torch.Tensor) -> torch.Tensor:
     return loss
 
 
-def test_what_torch_refuses_in_a_mode_is_unsupported_where_the_same_step_works_tracked() -> None:
-    with pytest.raises(Failure, match="does not require grad") as caught:
-        examined(refusing)
-    assert caught.value.status == "unsupported"
+def mistaken(net: Net, x: torch.Tensor) -> torch.Tensor:
+    if torch.is_grad_enabled():
+        x.backward()  # type: ignore[no-untyped-call]
+    return refusing(net, x)
 
 
-@pytest.mark.parametrize("mode", ["tracked", "no_grad"])
-def test_an_error_that_tracked_meets_as_well_is_the_models_own(mode: str) -> None:
-    def mistaken(net: Net, x: torch.Tensor) -> torch.Tensor:
-        if torch.is_grad_enabled():
-            x.backward()  # type: ignore[no-untyped-call]
-        return refusing(net, x)
+ENDLESS: list[Any] = []
+ENDLESS.append(ENDLESS)
 
-    with pytest.raises(Failure, match="does not require grad") as caught:
-        examined(mistaken, mode)
-    assert caught.value.status == "crashed"
+
+def raising(error: Exception) -> Callable[[Net, torch.Tensor], Any]:
+    def forward(net: Net, x: torch.Tensor) -> Any:
+        raise error
+
+    return forward
 
 
 @pytest.mark.parametrize(
-    "error",
+    ("forward", "mode", "status", "said"),
     [
-        NotImplementedError("\"addmm\" not implemented for 'Half'"),
-        RuntimeError("could not create a primitive descriptor for the LSTM forward propagation primitive"),
+        (refusing, "no_grad", "unsupported", "does not require grad"),
+        (mistaken, "no_grad", "crashed", "does not require grad"),
+        (mistaken, "tracked", "crashed", "does not require grad"),
+        (raising(NotImplementedError("\"addmm\" not implemented for 'Half'")), "tracked", "unsupported", "addmm"),
+        (raising(RuntimeError("could not create a primitive descriptor for the LSTM")), "tracked", "unsupported", "LSTM"),
+        (lambda net, x: "text", "no_grad", "unsupported", "holds no tensor"),
+        (lambda net, x: ENDLESS, "no_grad", "unsupported", "the output cannot be looked through: list is nested too deep"),
     ],
+    ids=["refused in this mode", "refused in both", "refused in tracked", "no kernel", "no primitive", "no tensor", "endless"],
 )
-def test_an_operator_that_a_dtype_lacks_is_unsupported_in_every_mode(error: Exception) -> None:
-    def lacking(net: Net, x: torch.Tensor) -> Any:
-        raise error
-
-    with pytest.raises(Failure) as caught:
-        examined(lacking, "tracked")
-    assert caught.value.status == "unsupported"
-
-
-def test_an_output_without_a_tensor_is_unsupported() -> None:
-    with pytest.raises(Failure, match="holds no tensor") as caught:
-        examined(lambda net, x: "text")
-    assert caught.value.status == "unsupported"
+def test_what_torch_refuses_in_one_mode_or_lacks_a_kernel_for_is_unsupported_and_the_models_own_error_is_not(
+    forward: Callable[[Net, torch.Tensor], Any], mode: str, status: str, said: str
+) -> None:
+    with pytest.raises(Failure, match=said) as caught:
+        examined(forward, mode)
+    assert caught.value.status == status
 
 
 def test_at_most_one_tracked_graph_is_alive_at_a_time() -> None:
@@ -193,14 +211,14 @@ def test_at_most_one_tracked_graph_is_alive_at_a_time() -> None:
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc maps blocks of 64 MiB anew, which causes faults")
 def test_page_faults_are_those_of_a_warmed_call() -> None:
     """In a process of its own: in this one another test may have had freed pages kept."""
-    run = partial(Launches(60).run, faults_per_call)
+    run = partial(launches().run, faults_per_call)
     assert run(int) < 0.5
     assert run(partial(torch.ones, 16 * 2**20)) > 16
 
 
 def test_in_a_worker_of_its_own_page_faults_and_resident_memory_are_measured() -> None:
     job = Job(scenario="forward", source=Source("mlp", "medium"), device="cpu", dtype="float32", modes=DEFAULT_MODES)
-    run = partial(Launches(60).run, examine, job, "tracked")
+    run = partial(launches().run, examine, job, "tracked")
     found = run(True, True)
     assert found.page_faults is not None
     assert found.page_faults >= 0

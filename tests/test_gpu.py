@@ -5,16 +5,14 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from stand_ins import MIB, WAIT_SECONDS, FakeCuda, Work
 
-from analysis.advise import advise
-from analysis.read import Run
-from analysis.summarise import summary
 from benchmarks.device import Cpu, Cuda
 from benchmarks.failure import Failure
 from benchmarks.group import examine_modes, measure
@@ -23,7 +21,7 @@ from benchmarks.measure.alternating import PLACEBO, time_together
 from benchmarks.measure.examine import Examination, examine, examine_together
 from benchmarks.measure.known_blocks import try_meters
 from benchmarks.measure.queued import HELD_BLOCKS, WARM_SECONDS, bound_by, busy_seconds, limits_on
-from benchmarks.measure.timing import Block, Limits, Timings, arm, time_arms
+from benchmarks.measure.timing import Block, Limits, RunBlock, Timings, arm, time_arms
 from benchmarks.models import Source
 from benchmarks.modes import Step
 from benchmarks.options import Effort
@@ -40,11 +38,16 @@ US = 1e-6
 SHORT = Limits(rounds=10, seconds=0.0, longest_seconds=math.inf)
 
 
+def run_of(cuda: FakeCuda, name: str, step: Step) -> RunBlock:
+    return arm(name, step, Cuda(cuda=cuda), cuda.clock, lambda: 0)
+
+
 def timed(cuda: FakeCuda, steps: Mapping[str, Step], limits: Limits = SHORT, process: int = 0) -> Timings:
-    """As a first process times them on a GPU."""
+    """As a first process times them on a GPU, which this one needs no half a second to warm up."""
     device = Cuda(cuda=cuda)
-    arms = {name: arm(name, step, device, cuda.clock, lambda: 0) for name, step in steps.items()}
-    timings = time_arms(arms, limits_on(device, limits, process), random.Random(0), cuda.clock)
+    arms = {name: run_of(cuda, name, step) for name, step in steps.items()}
+    limits = replace(limits_on(device, limits, process), warm_seconds=0.0)
+    timings = time_arms(arms, limits, random.Random(0), cuda.clock)
     return replace(timings, busy_seconds=busy_seconds(steps, device, timings))
 
 
@@ -75,12 +78,8 @@ def test_blocks_are_so_long_that_waiting_does_not_show_in_a_ratio() -> None:
     found = timed(cuda, steps)
     assert median_ratio(found.seconds["tracked"], found.seconds["no_grad"]) == pytest.approx(1.3, rel=0.001)
     assert found.calls * found.host_seconds["no_grad"] >= 0.99 * 5e-3
-    short = time_arms(
-        {name: arm(name, step, Cuda(cuda=cuda), cuda.clock, lambda: 0) for name, step in steps.items()},
-        replace(SHORT, washout=1),
-        random.Random(0),
-        cuda.clock,
-    )
+    arms = {name: run_of(cuda, name, step) for name, step in steps.items()}
+    short = time_arms(arms, replace(SHORT, washout=1), random.Random(0), cuda.clock)
     assert median_ratio(short.seconds["tracked"], short.seconds["no_grad"]) < 1.285
 
 
@@ -88,33 +87,27 @@ def test_what_a_call_takes_by_itself_is_waited_for() -> None:
     cuda = FakeCuda()
     found = timed(cuda, {"tracked": Work(cuda, 4, 2.0**-10, 2.0**-8)})
     assert (found.washout, found.first_seconds) == (1, {"tracked": 2.0**-10 + 4 * 2.0**-8 + WAIT_SECONDS})
+    mostly_waiting = timed(cuda, {"tracked": Work(cuda, 1, 1 * US, 1 * US)})
+    assert mostly_waiting.calls == pytest.approx(5000, rel=0.02), "a block is as long as asked"
 
 
 @pytest.mark.parametrize(("process", "least"), [(0, WARM_SECONDS), (1, 0.15)])
 def test_the_device_is_warmed_up_with_blocks_back_to_back_and_not_with_single_calls(process: int, least: float) -> None:
     """A clock that rises for half a second would else be timed, and single calls leave the device idle."""
     cuda = FakeCuda()
-    step = Work(cuda, 10, 5 * US, 1 * US)
-    device = Cuda(cuda=cuda)
     blocks: list[int] = []
-    run = arm("tracked", step, device, cuda.clock, lambda: 0)
+    run = run_of(cuda, "tracked", Work(cuda, 10, 5 * US, 1 * US))
 
     def counted(washout: int, calls: int) -> Block:
         blocks.append(calls)
         return run(washout, calls)
 
-    limits = limits_on(device, SHORT, process)
+    limits = limits_on(Cuda(cuda=cuda), SHORT, process)
     calls = time_arms({"tracked": counted}, limits, random.Random(0), cuda.clock).calls
     warm = blocks[1:-10]
     assert warm[:3] == [1, 2, 4]
     assert blocks[-10:] == [calls] * 10
     assert sum(warm) * 50 * US >= 0.95 * least
-
-
-def test_blocks_are_as_long_as_asked_though_a_single_call_is_mostly_waiting() -> None:
-    cuda = FakeCuda()
-    found = timed(cuda, {"tracked": Work(cuda, 1, 1 * US, 1 * US)})
-    assert found.calls == pytest.approx(5000, rel=0.02)
 
 
 def test_a_cpu_is_timed_as_before() -> None:
@@ -132,29 +125,28 @@ def test_the_devices_own_work_is_not_told_of_steps_that_cannot_all_wait_in_the_q
     assert found.host_seconds[step] > 0
 
 
-def test_arms_run_in_turn_behind_a_held_queue_and_one_that_raises_there_is_named() -> None:
-    cuda, order = FakeCuda(), []
+def test_arms_run_in_turn_behind_a_held_queue_fewer_times_if_they_are_slow_and_one_that_raises_there_is_named() -> None:
+    cuda, order = FakeCuda(), list[str]()
+    work = Work(cuda, 1, 5 * US, 50 * US)
 
-    def step(name: str, fails_from: int = 10**9) -> Step:
-        work = Work(cuda, 1, 5 * US, 50 * US)
-
+    def raising_after(calls: float, name: str) -> Step:
         def call() -> None:
             order.append(name)
-            if len(order) > fails_from:
+            if len(order) > calls:
                 raise ValueError("boom")
             work()
 
         return call
 
+    steps = {name: raising_after(math.inf, name) for name in "ab"}
     timings = Timings(4, 1, dict.fromkeys("ab", [2e-4] * 3), host_seconds={"a": 5 * US, "b": 5 * US})
-    busy_seconds({"a": step("a"), "b": step("b")}, Cuda(cuda=cuda), timings)
+    busy_seconds(steps, Cuda(cuda=cuda), timings)
     assert order == ["a", "a", "b", "b"] * HELD_BLOCKS
-    slow = replace(timings, seconds=dict.fromkeys("ab", [10.0] * 3))
     order.clear()
-    busy_seconds({"a": step("a"), "b": step("b")}, Cuda(cuda=cuda), slow)
+    busy_seconds(steps, Cuda(cuda=cuda), replace(timings, seconds=dict.fromkeys("ab", [10.0] * 3)))
     assert order == ["a", "a", "b", "b"] * 5, "a call that takes seconds varies little"
     with pytest.raises(Failure, match="boom") as caught:
-        busy_seconds({"a": step("a"), "b": step("b", len(order) + 6)}, Cuda(cuda=cuda), timings)
+        busy_seconds(steps | {"b": raising_after(len(order) + 6, "b")}, Cuda(cuda=cuda), timings)
     assert caught.value.arm == "b"
 
 
@@ -170,28 +162,19 @@ def test_an_error_of_the_device_names_the_arm_that_was_waited_for() -> None:
 
 
 def test_what_the_driver_is_asked_for_in_timed_calls_is_counted_and_what_was_asked_before_is_not() -> None:
-    cuda = FakeCuda()
-    calm, greedy = Work(cuda, 10, 5 * US, 1 * US), Work(cuda, 10, 5 * US, 1 * US)
+    found = {}
+    for size_bytes in (MIB, 32 * MIB):
+        cuda = FakeCuda()
+        work = Work(cuda, 10, 5 * US, 1 * US)
 
-    def grows() -> None:
-        greedy()
-        cuda.free(cuda.allocate(32 * MIB))
-        cuda.empty_cache()
+        def step(cuda: FakeCuda = cuda, work: Work = work, size_bytes: int = size_bytes) -> None:
+            work()
+            cuda.free(cuda.allocate(size_bytes))
+            if size_bytes > MIB:
+                cuda.empty_cache()
 
-    def keeps() -> None:
-        calm()
-        cuda.free(cuda.allocate(MIB))
-
-    found = timed(cuda, {"keeps": keeps, "grows": grows})
-    assert found.driver_allocations["grows"] == pytest.approx(2.0, rel=0.1)
-    lone = FakeCuda()
-    step = Work(lone, 10, 5 * US, 1 * US)
-
-    def steady() -> None:
-        step()
-        lone.free(lone.allocate(MIB))
-
-    assert timed(lone, {"steady": steady}).driver_allocations == {"steady": 0.0}
+        found[size_bytes] = timed(cuda, {"step": step}).driver_allocations["step"]
+    assert found == {MIB: 0.0, 32 * MIB: 2.0}
 
 
 def test_a_process_of_a_group_reads_all_three_clocks_and_a_later_one_two(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -236,29 +219,22 @@ class Examining:
         return FOUND
 
 
+ALL = ["tracked", "no_grad", "detach"]
+
+
 @pytest.mark.parametrize(
-    ("together", "alone"),
-    [
-        (("tracked", "no_grad", "detach"), []),
-        (("tracked",), ["no_grad", "detach"]),
-        (None, ["tracked", "no_grad", "detach"]),
-    ],
-    ids=["all", "until one fails", "lost"],
+    ("device", "together", "alone"),
+    [("cuda", ALL, []), ("cuda", ALL[:1], ALL[1:]), ("cuda", None, ALL), ("cpu", (), ALL)],
+    ids=["all", "until one fails", "lost", "a heap each"],
 )
 def test_one_worker_examines_all_modes_on_a_gpu_and_what_it_does_not_come_to_gets_one_each(
-    together: Sequence[str] | None, alone: list[str]
+    device: str, together: Sequence[str] | None, alone: list[str]
 ) -> None:
     workers: Any = Examining(together, failing=("no_grad",))
-    modes = examine_modes(ON_GPU, workers)
+    modes = examine_modes(replace(ON_GPU, device=device), workers)
     assert workers.alone == alone
     assert set(modes.failures) == {"no_grad"} & set(alone)
-    assert set(modes.examined) == {"tracked", "no_grad", "detach"} - set(modes.failures)
-
-
-def test_on_a_cpu_each_mode_has_a_worker_because_of_its_heap() -> None:
-    workers: Any = Examining(())
-    examine_modes(replace(ON_GPU, device="cpu"), workers)
-    assert workers.alone == ["tracked", "no_grad", "detach"]
+    assert set(modes.examined) == set(ALL) - set(modes.failures)
 
 
 @pytest.mark.parametrize("error", [RuntimeError("CUDA error: device-side assert"), Failure("unsupported", "no")])
@@ -275,7 +251,8 @@ def test_examining_together_ends_where_a_mode_fails_because_a_failed_device_spoi
     assert list(examine_together(ON_GPU, ["tracked", "inference_mode", "no_grad", "detach"])) == ["tracked", "inference_mode"]
 
 
-def test_what_was_read_on_a_gpu_reaches_the_record_the_table_and_the_answer() -> None:
+@pytest.mark.parametrize(("device_us", "decides", "speedup"), [(1.0, "host", 1.24), (50.0, "device", 1.0)])
+def test_what_was_read_on_a_gpu_reaches_the_record(device_us: float, decides: str, speedup: float) -> None:
     """Tracked takes 12 us of the host more, the device as long in both modes: time is the host's where that is slower."""
 
     class OnFake(Examining):
@@ -287,24 +264,14 @@ def test_what_was_read_on_a_gpu_reaches_the_record_the_table_and_the_answer() ->
             steps = {name: Work(cuda, 10, costs[name] * US, device_us * US) for name in arms}
             return timed(cuda, steps, process=args[1])
 
-    for device_us, decides, speedup in ((1.0, "host", 1.24), (50.0, "device", 1.0)):
-        job = replace(ON_GPU, modes=("tracked", "no_grad", "detach"), effort=Effort(processes=2))
-        workers: Any = OnFake(("tracked", "no_grad", "detach"))
-        (group,) = measure(job, workers)
-        found = {one.result.case.mode: one.result for one in group.timed}
-        assert {one.bound_by for one in found.values()} == {decides}
-        assert found["no_grad"].speedup is not None
-        assert found["no_grad"].speedup.estimate == pytest.approx(speedup, rel=0.01)
-        assert found["tracked"].host_seconds == pytest.approx(62 * US, rel=0.001)
-        assert found["tracked"].busy_seconds == pytest.approx(10 * device_us * US, rel=0.001)
-        assert {one.driver_allocations for one in found.values()} == {0.0}
-        (answer, *_) = advise(Run(list(found.values())))
-        (table,) = summary(Run(list(found.values())))
-        assert {"host", "busy", "bound by"} <= set(table.cells.columns)
-        if decides == "host":
-            assert answer.startswith("Use no_grad where no gradients are needed: no_grad is 1.239 ±0.001 times")
-        else:
-            assert "tracking costs no time, 12.0 us of CPU a call hidden behind 500 us of the GPU's work" in answer
+    workers: Any = OnFake(ALL)
+    (group,) = measure(replace(ON_GPU, modes=tuple(ALL), effort=Effort(processes=2)), workers)
+    found = {one.result.case.mode: one.result for one in group.timed}
+    assert {(one.bound_by, one.driver_allocations) for one in found.values()} == {(decides, 0.0)}
+    assert found["no_grad"].speedup is not None
+    assert found["no_grad"].speedup.estimate == pytest.approx(speedup, rel=0.01)
+    assert found["tracked"].host_seconds == pytest.approx(62 * US, rel=0.001)
+    assert found["tracked"].busy_seconds == pytest.approx(10 * device_us * US, rel=0.001)
 
 
 # The device's own check.
@@ -344,22 +311,14 @@ def test_a_sound_accelerator_reaches_every_goal_but_those_of_workers_that_are_lo
 ) -> None:
     sizes = {name: selfcheck.FAMILY.sizes[name] for name in ("tiny", "odd")}
     monkeypatch.setattr(selfcheck, "FAMILY", replace(selfcheck.FAMILY, sizes=sizes))
+    monkeypatch.setattr(selfcheck, "TIMED", (("mlp", "tiny"), ("mlp", "huge")))
+    monkeypatch.setattr(selfcheck, "PLANTED", (("mlp", "tiny"),))
     workers = OnFakeCuda(lost)
     told = list(selfcheck.goals("cuda", workers))
     missed = [str(goal) for goal in told if not goal.reached]
     assert missed == (["MISSED  workers lost (crashed: the process was killed by SIGSEGV): 1 (at most 0)"] * 2 if lost else [])
-    assert len(told) == 2 + 1 + (2 if lost else 8) + 4 * 6 + 2 + 1
+    assert len(told) == 2 + 1 + (2 if lost else 8) + 2 * 6 + 1 + 1
     assert workers.launches[-5:] == [0, 1, 2, 3, 4]
-
-
-@dataclass
-class Answering(InProcess):
-    """Workers that give one answer, whatever they are asked."""
-
-    answer: Any
-
-    def run(self, *_: Any, **__: Any) -> Any:
-        return self.answer
 
 
 def missed(timings: Timings) -> list[str]:
@@ -369,8 +328,7 @@ def missed(timings: Timings) -> list[str]:
 def test_clocks_are_held_against_each_other() -> None:
     timings = clocks_of(("tracked", PLACEBO, "no_grad"))
     assert missed(timings) == []
-    (asked,) = missed(replace(timings, driver_allocations={"tracked": 0.1}))
-    assert asked == ", driver allocations while timing"
+    assert missed(replace(timings, driver_allocations={"tracked": 0.1})) == [", driver allocations while timing"]
     (apart,) = missed(replace(timings, seconds=timings.seconds | {PLACEBO: [1.0] * len(timings.seconds[PLACEBO])}))
     assert apart.endswith("the same code timed twice")
     too_long = {name: 1.5 * timings.seconds[name][0] / timings.calls for name in ("tracked", "no_grad")}
@@ -380,29 +338,26 @@ def test_clocks_are_held_against_each_other() -> None:
     assert len(missed(replace(timings, busy_seconds={}))) == 4
 
 
-def test_bytes_that_are_not_those_on_paper_are_told_with_them() -> None:
-    told = [str(goal) for goal in selfcheck.mlp_bytes("tiny", "cuda", Answering({"tracked": FOUND, "no_grad": FOUND}))]
+def test_bytes_and_two_percent_that_are_not_those_on_paper_are_missed() -> None:
+    workers: Any = SimpleNamespace(run=lambda *_, **__: {"tracked": FOUND, "no_grad": FOUND})
+    told = [str(goal) for goal in selfcheck.mlp_bytes("tiny", "cuda", workers)]
     assert told[0] == (
         "MISSED  mlp tiny tracked, peak, held and saved bytes: (1, 2, 3), known: (10240, 8192, 8192); wrong: 1 (at most 0)"
     )
     assert [line.split(" ")[0] for line in told] == ["MISSED"] * 4
-
-
-def test_two_percent_that_are_not_found_are_missed() -> None:
-    workers = Answering(Timings(1, 1, {selfcheck.LONGER: [1.0], selfcheck.SHORTER: [1.0]}))
+    workers.run = lambda *_, **__: Timings(1, 1, {selfcheck.LONGER: [1.0], selfcheck.SHORTER: [1.0]})
     (goal,) = selfcheck.planted("mlp", "tiny", "cuda", workers)
     assert not goal.reached
 
 
-@pytest.mark.parametrize(("found", "status"), [(0, 0), (1, 1)])
-def test_the_check_tells_each_goal_and_ends_as_they_say(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, found: int, status: int
+def test_the_check_tells_each_goal_and_is_saved(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     monkeypatch.setattr("benchmarks.device.Cuda.unavailable", lambda _: None)
-    goals = [Goal("first", found, 0, form="g"), Goal("second", 0, 0, form="g")]
+    goals = [Goal("first", 1, 0, form="g"), Goal("second", 0, 0, form="g")]
     monkeypatch.setattr(selfcheck, "goals", lambda device, workers: iter(goals))
     monkeypatch.setattr(findings, "FOLDER", tmp_path)
-    assert main(["device", "--device", "cuda"]) == status
+    assert main(["device", "--device", "cuda"]) == 1
     assert capsys.readouterr().out.splitlines() == [*map(str, goals), "", f"saved as {tmp_path / 'device.json'}"]
 
 

@@ -20,8 +20,7 @@ import torch
 from torch import nn
 
 from benchmarks import allocator
-from benchmarks.executors import Here
-from benchmarks.failure import Failure
+from benchmarks.group import check
 from benchmarks.models import REAL, Source, hub, load, probe
 from benchmarks.models.hub import name_of, require_forward
 from benchmarks.models.own import ModelError
@@ -74,6 +73,13 @@ def _libraries(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torchvision.models", models)
 
 
+def fault(spec: str, batch: int | None = None, length: int | None = None) -> str:
+    told = probe(spec, "own", batch, length).fault
+    assert told is not None
+    assert "\n" not in told
+    return told
+
+
 @pytest.mark.usefixtures("_libraries")
 @pytest.mark.parametrize(
     ("spec", "inputs"), [("timm:resnet18", "float32[1, 3, 8, 8]"), ("torchvision:resnet18", "float32[1, 3, 6, 6]")]
@@ -97,46 +103,34 @@ def test_a_chosen_batch_is_part_of_the_sizes_name() -> None:
     assert Source("m", "small").shaped(None, None) == Source("m", "small")
 
 
-WRONG = {
-    "timm:resnet19": "timm has no resnet19; near it: resnet18",
-    "torchvision:vit_b": "torchvision has no vit_b; nothing there is like it",
-    "timm:": "expected a name after the colon",
-}
-
-
-@pytest.mark.usefixtures("_libraries")
-@pytest.mark.parametrize("spec", WRONG)
-def test_an_unknown_name_is_told_with_those_that_are_near_it(spec: str) -> None:
-    tried = probe(spec, "own")
-    assert not tried.there
-    assert tried.fault is not None
-    assert WRONG[spec] in tried.fault
-
-
 @pytest.mark.usefixtures("_libraries")
 @pytest.mark.parametrize(
-    ("batch", "length", "told"),
-    [(5, None, "int|float32[5, 3, 8, 8]; --batch"), (None, 7, "--length 7: the model takes an image")],
+    ("spec", "batch", "length", "there", "told"),
+    [
+        ("timm:resnet19", None, None, False, "timm has no resnet19; near it: resnet18"),
+        ("torchvision:vit_b", None, None, False, "torchvision has no vit_b; nothing there is like it"),
+        ("timm:", None, None, False, "expected a name after the colon"),
+        ("timm:resnet18", None, 7, True, "--length 7: the model takes an image"),
+        ("timm:resnet18", 5, None, True, "(float32[5, 3, 8, 8]; --batch and --length set them): IndexError: too many"),
+    ],
 )
-def test_inputs_that_do_not_fit_are_told_before_anything_is_measured(batch: int | None, length: int | None, told: str) -> None:
-    tried = probe("timm:resnet18", "own", batch, length)
-    assert tried.fault is not None
-    assert told.partition("|")[2] or told in tried.fault
-    assert "\n" not in tried.fault
-    assert ("IndexError: too many" in tried.fault) == (batch == 5)
+def test_a_name_that_is_unknown_or_inputs_that_do_not_fit_are_told_in_a_line_before_anything_is_measured(
+    spec: str, batch: int | None, length: int | None, there: bool, told: str
+) -> None:
+    assert told in fault(spec, batch, length)
+    assert probe(spec, "own", batch, length).there == there
 
 
 @pytest.mark.usefixtures("_libraries")
 def test_a_library_that_is_missing_or_broken_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delitem(sys.modules, "timm")
     monkeypatch.setattr(sys, "path", [str(tmp_path)])
-    assert probe("timm:resnet18", "own").fault == "timm:resnet18: timm is not installed; pip install -e '.[hub]' installs it"
+    assert fault("timm:resnet18") == "timm:resnet18: timm is not installed; pip install -e '.[hub]' installs it"
     (tmp_path / "timm.py").write_text("raise RuntimeError('operator torchvision::nms does not exist')\n")
     importlib.invalidate_caches()
-    fault = probe("timm:resnet18", "own").fault
-    assert fault is not None
-    assert "importing timm raised RuntimeError: operator torchvision::nms does not exist" in fault
-    assert f"does it fit torch {torch.__version__}?" in fault
+    told = fault("timm:resnet18")
+    assert "importing timm raised RuntimeError: operator torchvision::nms does not exist" in told
+    assert f"does it fit torch {torch.__version__}?" in told
 
 
 def test_a_model_that_memory_cannot_hold_is_refused_before_it_is_built() -> None:
@@ -262,10 +256,8 @@ BAD_CONFIGURATIONS = {
 @pytest.mark.parametrize(("text", "told"), BAD_CONFIGURATIONS.values(), ids=BAD_CONFIGURATIONS)
 def test_a_folder_that_does_not_suit_is_one_line(transformers: Any, tmp_path: Path, text: str, told: str) -> None:
     (tmp_path / "config.json").write_text(text)
-    tried = probe(f"hf:{tmp_path}", "own")
-    assert tried.fault is not None
-    assert told in tried.fault
-    assert (tried.there, "\n" in tried.fault) == (False, False)
+    assert told in fault(f"hf:{tmp_path}")
+    assert not probe(f"hf:{tmp_path}", "own").there
 
 
 def test_a_hub_name_without_network_is_told_at_once(transformers: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -276,13 +268,12 @@ def test_a_hub_name_without_network_is_told_at_once(transformers: Any, monkeypat
     monkeypatch.delenv("HTTPS_PROXY", raising=False)
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     monkeypatch.setenv("HF_ENDPOINT", "https://mirror.example:8443")
-    fault = probe("hf:nobody/no-such-model", "own").fault
-    assert fault is not None
-    assert "must be looked up, and mirror.example:8443 cannot be reached (Network is unreachable)" in fault
+    told = fault("hf:nobody/no-such-model")
+    assert "must be looked up, and mirror.example:8443 cannot be reached (Network is unreachable)" in told
 
 
 def test_unknown_types_list_near_ones_and_an_input_that_is_too_long_is_told_with_its_shape(transformers: Any) -> None:
-    assert "near it: bert" in str(probe("hf:brt", "own").fault)
+    assert "near it: bert" in fault("hf:brt")
     with pytest.raises(ModelError, match=r"bert: the model does not take the inputs made for it \(int64\[1, 600\]; --batch"):
         require_forward("bert", Source("bert", "tiny").shaped(None, 600).workload())
 
@@ -290,18 +281,8 @@ def test_unknown_types_list_near_ones_and_an_input_that_is_too_long_is_told_with
 def test_a_decoder_with_its_cache_is_measured_in_every_mode(transformers: Any) -> None:
     """The cache is part of what the output holds."""
     modes = ("tracked", "no_grad", "inference_mode", "detach")
-    options = RunOptions(
-        models=("gpt2",), sizes=("tiny",), device=("cpu",), scenarios=("forward",), modes=modes, in_process=True
+    (job,) = plan(
+        RunOptions(models=("gpt2",), sizes=("tiny",), device=("cpu",), scenarios=("forward",), modes=modes, in_process=True)
     )
-    (job,) = plan(options)
-    (group,) = Here(InProcess(), measure=_examined).results([job])
+    (group,) = check(job, InProcess())
     assert not group.unmeasured
-
-
-def _examined(job: Any, workers: Any) -> Any:
-    from benchmarks.group import check
-
-    try:
-        yield from check(job, workers)
-    except Failure as failure:
-        raise AssertionError(failure.reason) from failure

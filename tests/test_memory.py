@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from stand_ins import Arm, FakeCuda, threaded
+from stand_ins import Arm, FakeCuda, launches, threaded
 from torch import nn
 
 from benchmarks import allocator
@@ -22,7 +22,6 @@ from benchmarks.measure.profile import operators
 from benchmarks.models import Workload
 from benchmarks.modes import TRACKED, Step
 from benchmarks.record import Memory, SavedBy
-from benchmarks.workers import Launches
 
 U = 64 * 256 * 4
 """Bytes of one activation: float32 (64, 256)."""
@@ -107,7 +106,7 @@ def rises(blocks: int, values: int) -> list[int | None]:
 @pytest.mark.parametrize(("blocks", "values"), [(64, MIB // 4), (4096, 4096)], ids=["blocks of 1 MiB", "blocks of 16 KiB"])
 def test_64_mib_in_a_worker_that_returns_its_pages_read_as_64_mib_again_and_again(blocks: int, values: int) -> None:
     """glibc keeps the pages of small blocks that are freed: they count as well, although they were there before."""
-    for size in Launches(60).run(rises, blocks, values):
+    for size in launches().run(rises, blocks, values):
         assert size == pytest.approx(64 * MIB, abs=2 * MIB)
 
 
@@ -121,24 +120,22 @@ def kept(set_allocator: Callable[[], None]) -> int | None:
 @needs_the_kernels_mark
 @pytest.mark.skipif(allocator.unavailable() is not None, reason="only glibc is told to keep pages or to give them back")
 def test_what_stays_resident_after_a_call_is_what_the_allocator_keeps() -> None:
-    run = Launches(60).run
+    run = launches().run
     assert run(kept, allocator.return_pages) is None
     assert run(kept, allocator.keep_pages) == pytest.approx(16 * MIB, abs=MIB)
 
 
-def test_on_a_gpu_what_tensors_asked_for_is_told_and_not_the_allocators_blocks() -> None:
-    cuda = FakeCuda(resting_bytes=1500)
+@pytest.mark.parametrize(("tells_requests", "read"), [(True, (8000, 500, 0)), (False, (None, None, 2 * MIB))])
+def test_on_a_gpu_what_tensors_asked_for_is_told_and_never_the_allocators_blocks(
+    tells_requests: bool, read: tuple[int | None, ...]
+) -> None:
+    cuda = FakeCuda(resting_bytes=1500 * tells_requests, tells_requests=tells_requests)
     found = measured(Arm(cuda, peak_bytes=8000, held_bytes=500), Cuda(cuda=cuda))
-    assert (found.peak_tensor_bytes, found.held_tensor_bytes, found.peak_reserved_bytes) == (8000, 500, 0)
-
-
-def test_blocks_of_an_allocator_that_tells_nothing_finer_are_not_given_as_bytes_of_tensors() -> None:
-    cuda = FakeCuda(tells_requests=False)
-    found = measured(Arm(cuda, peak_bytes=8000, held_bytes=500), Cuda(cuda=cuda))
-    assert (found.peak_tensor_bytes, found.held_tensor_bytes, found.peak_reserved_bytes) == (None, None, 2 * MIB)
-    assert {figure: "sizes of its blocks" in reason for figure, reason in found.unavailable.items()} == {
-        "peak_tensor_bytes": True, "held_tensor_bytes": True,
-    }  # fmt: skip
+    assert (found.peak_tensor_bytes, found.held_tensor_bytes, found.peak_reserved_bytes) == read
+    withheld = () if tells_requests else ("peak_tensor_bytes", "held_tensor_bytes")
+    assert {figure: "sizes of its blocks" in reason for figure, reason in found.unavailable.items()} == dict.fromkeys(
+        withheld, True
+    )
 
 
 def test_figures_that_miss_what_another_thread_did_are_withheld_and_the_record_says_so() -> None:
@@ -146,11 +143,10 @@ def test_figures_that_miss_what_another_thread_did_are_withheld_and_the_record_s
     assert (found.peak_tensor_bytes, found.held_tensor_bytes, found.saved_bytes) == (None, None, None)
     assert list(found.unavailable) == ["peak_tensor_bytes", "held_tensor_bytes", "saved_bytes"]
     assert "threads that this meter does not see (aten::empty, aten::fill_, aten::ones)" in found.unavailable["saved_bytes"]
-
-
-def test_on_a_gpu_the_allocator_sees_every_thread_and_only_saved_bytes_are_withheld() -> None:
-    found = measured(threaded, Cuda(cuda=FakeCuda()))
-    assert (found.peak_tensor_bytes, found.held_tensor_bytes, found.saved_bytes) == (0, 0, None)
+    on_gpu = measured(threaded, Cuda(cuda=FakeCuda()))
+    assert (on_gpu.peak_tensor_bytes, on_gpu.held_tensor_bytes, on_gpu.saved_bytes) == (0, 0, None), (
+        "its allocator sees all threads"
+    )
 
 
 def test_saved_bytes_that_torch_does_not_let_be_watched_are_withheld_with_its_words() -> None:
@@ -172,7 +168,7 @@ def test_the_collector_is_off_while_memory_is_read_because_it_would_free_what_ea
     assert gc.isenabled()
 
 
-def test_growth_per_step_is_the_slope_over_steps() -> None:
+def test_growth_per_step_is_the_slope_over_steps_and_on_a_gpu_its_allocators() -> None:
     def loop(steps: int) -> Step:
         return lambda: [torch.ones(1000) for _ in range(steps)]
 
@@ -180,9 +176,6 @@ def test_growth_per_step_is_the_slope_over_steps() -> None:
     assert grown.held_bytes_per_step == 4000
     assert grown.heap_bytes_per_step is None or abs(grown.heap_bytes_per_step) < 2000
     assert with_growth(Memory(), loop, Cpu()) == Memory()
-
-
-def test_growth_on_a_gpu_is_its_allocators() -> None:
     cuda = FakeCuda()
     grown = with_growth(Memory(held_tensor_bytes=1), lambda steps: Arm(cuda, 8000, 700 * steps), Cuda(cuda=cuda))
     assert (grown.held_bytes_per_step, grown.heap_bytes_per_step) == (700, None)

@@ -34,27 +34,15 @@ def chain(depth: int, mode: Mode) -> Step:
     ids=lambda value: value.name if isinstance(value, Mode) else "",
 )
 def test_a_chain_of_linear_layers_is_exact_to_the_byte(mode: Mode, peaks: list[int], held: list[int]) -> None:
-    for depth, peak_bytes, held_bytes in zip((1, 4, 16), peaks, held, strict=True):
-        step = chain(depth, mode)
-        calls = [allocations(step) for _ in range(5)]
-        assert {(call.peak_bytes, call.held_bytes) for call in calls} == {(peak_bytes, held_bytes)}
+    calls = [allocations(chain(depth, mode)) for depth in (1, 4, 16)]
+    assert ([call.peak_bytes for call in calls], [call.held_bytes for call in calls]) == (peaks, held)
 
 
-def test_temporaries_inside_an_operator_count() -> None:
+def test_temporaries_inside_an_operator_count_and_what_is_freed_before_the_next_does_not_add_up() -> None:
     x = torch.ones(64, 256)
-    call = allocations(lambda: torch.logsumexp(x, dim=1))
+    call = allocations(lambda: [torch.logsumexp(x, dim=1) for _ in range(5)][:1])
     assert call.held_bytes == 64 * 4
-    assert call.peak_bytes > x.nbytes + 64 * 4
-
-
-def test_a_tensor_freed_before_the_next_is_allocated_does_not_add_up() -> None:
-    def step() -> torch.Tensor:
-        for _ in range(5):
-            torch.empty(1000, dtype=torch.uint8)
-        return torch.empty(300, dtype=torch.uint8)
-
-    call = allocations(step)
-    assert (call.peak_bytes, call.held_bytes) == (1000, 300)
+    assert x.nbytes + 64 * 4 < call.peak_bytes < 2 * x.nbytes
 
 
 def test_operators_are_counted_one_by_one() -> None:

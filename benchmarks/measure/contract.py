@@ -179,8 +179,9 @@ def _beyond_rounding(seen: torch.Tensor, wanted: torch.Tensor) -> str | None:
     relative, absolute = _TOLERANCES.get(seen.dtype, (0.0, 0.0))
     if bool((_same(seen, wanted) | torch.isclose(seen, wanted, relative, absolute)).all()):
         return None
-    worst = (seen.double() - wanted.double()).abs().nan_to_num(float("inf")).max()
-    return f"by up to {worst.item():.2g} where values reach {wanted.double().abs().max().item():.2g}"
+    wide = torch.complex128 if wanted.is_complex() else torch.float64
+    worst = (seen.to(wide) - wanted.to(wide)).abs().nan_to_num(float("inf")).max()
+    return f"by up to {worst.item():.2g} where values reach {wanted.to(wide).abs().max().item():.2g}"
 
 
 def _same(seen: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:

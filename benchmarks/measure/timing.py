@@ -11,6 +11,7 @@ from __future__ import annotations
 import gc
 import math
 import random
+import resource
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -260,11 +261,7 @@ def washout_of(candidates: Sequence[int], log_ratios: npt.NDArray[np.float64]) -
 
 
 def minor_page_faults() -> int:
-    """Page faults of this process so far that needed no disk; 0 where the system does not count them."""
-    try:
-        import resource  # not on Windows
-    except ImportError:
-        return 0
+    """Page faults of this process so far that needed no disk."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 
 
