@@ -53,10 +53,9 @@ def _lines(run: Run, results: Sequence[Result]) -> list[str]:
     peak = f"memory: peak {bytes_text(memory.peak_tensor_bytes)}, held by the output {bytes_text(memory.held_tensor_bytes)}"
     lines.append(f"{peak}; more with each step: {growth}" if growth else peak)
     if memory.peak_rss_bytes is not None:
-        kept = (
-            "no more than before" if memory.kept_rss_bytes is None else f"{bytes_text(memory.kept_rss_bytes)} more than before"
-        )
-        lines.append(f"resident memory: rises by {bytes_text(memory.peak_rss_bytes)}; after the call {kept} stays (as_shipped)")
+        kept = "nothing that shows" if memory.kept_rss_bytes is None else bytes_text(memory.kept_rss_bytes)
+        rise = f"rises by {bytes_text(memory.peak_rss_bytes)} during a call"
+        lines.append(f"resident memory: {rise}; {kept} stays afterwards (as_shipped)")
     if memory.graph_nodes is not None:
         lines.append(f"graph: {memory.graph_nodes:,} nodes hang on the output")
     lines += [f"not known: {name}, {reason}" for name, reason in memory.unavailable.items()]

@@ -54,10 +54,10 @@ TOLD: dict[str, dict[str, Any]] = {
         "memory": {"held_bytes_per_step": 8192, "heap_bytes_per_step": 7159}
     },
     "not known: peak_rss_bytes, below noise": {"memory": {"unavailable": {"peak_rss_bytes": "below noise"}}},
-    "resident memory: rises by 16.0 MiB; after the call 8.00 MiB more than before stays (as_shipped)": {
+    "resident memory: rises by 16.0 MiB during a call; 8.00 MiB stays afterwards (as_shipped)": {
         "memory": {"peak_rss_bytes": 2**24, "kept_rss_bytes": 2**23}
     },
-    "after the call no more than before stays": {"memory": {"peak_rss_bytes": 2**24}},
+    "; nothing that shows stays afterwards": {"memory": {"peak_rss_bytes": 2**24}},
     "kernels: not tracked's: added aten::fused; removed aten::gelu": {
         "kernels": Kernels(False, ["aten::fused"], ["aten::gelu"])
     },
