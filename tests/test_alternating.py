@@ -15,6 +15,7 @@ from torch import nn
 
 from benchmarks import allocator
 from benchmarks.failure import Failure
+from benchmarks.measure import alternating
 from benchmarks.measure.alternating import KEPT_PAGES, PLACEBO, arms_of, core_of, time_apart, time_together
 from benchmarks.measure.timing import Limits
 from benchmarks.models import Workload
@@ -141,4 +142,15 @@ def addresses_of_blocks(heap: str) -> list[int]:
 @needs_glibc
 def test_a_heap_is_laid_out_by_its_seed_though_all_workers_are_copies_of_one_process() -> None:
     first, other, again = (launches().run(addresses_of_blocks, heap) for heap in ("0 tracked", "0 placebo", "0 tracked"))
+    assert first == again != other
+
+
+def test_each_process_but_the_first_has_a_heap_of_its_own(recorded: Recorded, monkeypatch: pytest.MonkeyPatch) -> None:
+    heaps: list[float] = []
+    monkeypatch.setattr(allocator, "shift_heap", lambda seeded: heaps.append(seeded.random()))
+    monkeypatch.setattr(allocator, "keep_pages", lambda: None)
+    monkeypatch.setattr(alternating, "pin", lambda _: None)
+    for process in (0, 1, 2, 1):
+        time_together(job(recorded), ARMS[:2], LIMITS, process, own_process=True)
+    first, other, again = heaps
     assert first == again != other
