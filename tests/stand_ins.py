@@ -11,7 +11,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, partial
 from types import SimpleNamespace
 from typing import Any
@@ -85,8 +85,7 @@ class FakeCuda:
         self.host_seconds = self._idle_from_seconds = 0.0
         self._ends: deque[float] = deque()
         self._error: str | None = None
-        self._blocks: list[Block] = []
-        self._reserved = 0
+        self._segments: list[Segment] = []
         self._peaks = {"requested": 0, "allocated": 0, "reserved": 0}
         self._driver = {"num_device_alloc": 0, "num_device_free": 0, "num_alloc_retries": 0}
         self.Event = partial(FakeEvent, self)
@@ -114,22 +113,39 @@ class FakeCuda:
         return max(self._idle_from_seconds, self.host_seconds)
 
     def allocate(self, size_bytes: int) -> Block:
-        """A block of whole 512 bytes, above 1 MiB of whole 2 MiB; what is reserved for it is kept when it is freed."""
-        block = Block(size_bytes, _rounded(size_bytes, 512 if size_bytes <= MIB else 2 * MIB))
-        self._blocks.append(block)
-        now = self._now()
-        if now["allocated"] > self._reserved:
-            self._reserved = _rounded(now["allocated"], 2 * MIB)
+        """As the caching allocator does: rounded to 512 bytes, from the smallest block that suffices, whose rest is split off if it is worth it."""
+        size = max(-(-size_bytes // 512) * 512, 512)
+        small = size <= MIB
+        fitting = [
+            (block.size, block.offset, segment)
+            for segment in self._segments
+            if segment.small == small
+            for block in segment.blocks
+            if block.requested is None and block.size >= size
+        ]
+        if not fitting:
+            total = 2 * MIB if small else 20 * MIB if size < 10 * MIB else -(-size // (2 * MIB)) * 2 * MIB
+            segment = Segment(small, [Block(0, total)])
+            self._segments.append(segment)
             self._driver["num_device_alloc"] += 1
-        self._peaks = {kind: max(self._peaks[kind], size) for kind, size in self._now().items()}
+            fitting = [(total, 0, segment)]
+        _, offset, segment = min(fitting, key=lambda fit: fit[:2])
+        block = segment.take(offset, size, size_bytes)
+        self._peaks = {kind: max(self._peaks[kind], now) for kind, now in self._now().items()}
         return block
 
     def free(self, block: Block) -> None:
-        self._blocks.remove(block)
+        block.requested = None
+        for segment in self._segments:
+            segment.merge()
 
     def _now(self) -> dict[str, int]:
-        requested, allocated = (sum(getattr(block, size) for block in self._blocks) for size in ("requested", "size"))
-        return {"requested": requested, "allocated": allocated, "reserved": self._reserved}
+        blocks = [block for segment in self._segments for block in segment.blocks]
+        return {
+            "requested": sum(block.requested or 0 for block in blocks),
+            "allocated": sum(block.size for block in blocks if block.requested is not None),
+            "reserved": sum(block.size for block in blocks),
+        }
 
     # From here on: torch.cuda's own names.
 
@@ -166,9 +182,9 @@ class FakeCuda:
         return self._driver | current | {f"{kind}_bytes.all.peak": peak * told[kind] for kind, peak in self._peaks.items()}
 
     def empty_cache(self) -> None:
-        used = _rounded(self._now()["allocated"], 2 * MIB)
-        self._driver["num_device_free"] += used < self._reserved
-        self._reserved = used
+        used = [s for s in self._segments if any(block.requested is not None for block in s.blocks)]
+        self._driver["num_device_free"] += len(self._segments) - len(used)
+        self._segments = used
 
     def reset_peak_memory_stats(self, index: int) -> None:
         self.indices.add(index)
@@ -178,16 +194,41 @@ class FakeCuda:
         return SimpleNamespace(name=f"GPU {index}", total_memory=2**37, multi_processor_count=132, major=9, minor=0)
 
 
-@dataclass(eq=False)
+@dataclass
 class Block:
-    """Memory of a tensor: what it asked for and what it got."""
+    """A stretch of a segment; free while nothing is `requested` of it."""
 
-    requested: int
+    offset: int
     size: int
+    requested: int | None = None
 
 
-def _rounded(size_bytes: int, unit: int) -> int:
-    return -(-size_bytes // unit) * unit
+@dataclass
+class Segment:
+    """Memory as it came from the driver, in blocks without gaps."""
+
+    small: bool
+    blocks: list[Block] = field(default_factory=list)
+
+    def take(self, offset: int, size: int, requested: int) -> Block:
+        """The block at `offset`. Its rest stays with it unless it is 512 bytes of a small segment or more than 1 MiB of a large one."""
+        place = next(i for i, block in enumerate(self.blocks) if block.offset == offset)
+        block = self.blocks[place]
+        rest = block.size - size
+        if rest >= 512 if self.small else rest > MIB:
+            block.size = size
+            self.blocks.insert(place + 1, Block(offset + size, rest))
+        block.requested = requested
+        return block
+
+    def merge(self) -> None:
+        merged: list[Block] = []
+        for block in self.blocks:
+            if merged and merged[-1].requested is None and block.requested is None:
+                merged[-1].size += block.size
+            else:
+                merged.append(block)
+        self.blocks = merged
 
 
 class FakeEvent:

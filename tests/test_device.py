@@ -46,11 +46,20 @@ def test_held_work_is_known_to_have_waited_or_not(host_seconds: float, waited: b
     assert (device.seconds_between_marks() == 4 * 2.0**-6) is waited
 
 
+def test_a_large_tensor_that_gets_a_rest_with_it_counts_what_it_asked_for() -> None:
+    """1.5 MiB after three times 6 in a segment of 20 are given 2 MiB: blocks' sizes would count half a MiB too much."""
+    cuda = FakeCuda()
+    for mebibytes in (6, 6, 6, 1.5):
+        cuda.allocate(int(mebibytes * MIB))
+    assert Cuda(cuda=cuda).memory() == DeviceBytes(20_447_232, 20_447_232, 20 * MIB, 20 * MIB)
+    assert cuda.memory_stats(0)["allocated_bytes.all.current"] == 20 * MIB
+
+
 def test_what_tensors_asked_for_is_told_and_peaks_start_from_the_present_level() -> None:
     cuda = FakeCuda(resting_bytes=100)
     cuda.free(cuda.allocate(3 * MIB + 4))
     device = Cuda(cuda=cuda)
-    assert device.memory() == DeviceBytes(100, 3 * MIB + 104, 6 * MIB, 6 * MIB)
+    assert device.memory() == DeviceBytes(100, 3 * MIB + 104, 22 * MIB, 22 * MIB)
     device.start_memory()
     assert device.memory() == DeviceBytes(100, 100, 2 * MIB, 2 * MIB)
 
