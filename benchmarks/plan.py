@@ -253,9 +253,8 @@ def _scenarios(options: RunOptions) -> tuple[str, ...]:
     chosen_models = options.models or options.own_models
     if options.scenarios is None:
         return (FORWARD,) if chosen_models or options.sizes else tuple(SCENARIOS)
-    own = [name for name in options.scenarios if SCENARIOS[name].families and not SCENARIOS[name].any_model]
-    closed = own if chosen_models else []
-    if closed:
+    closed = [name for name in options.scenarios if SCENARIOS[name].families and not SCENARIOS[name].any_model]
+    if closed and chosen_models:
         raise OptionError(f"--scenarios {','.join(closed)}: runs models of its own; leave out --models and --model")
     return options.scenarios
 
