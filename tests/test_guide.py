@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import io
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -15,7 +13,6 @@ from typing import Any
 import pytest
 import torch
 from rich.console import Console
-from torch import nn
 
 from benchmarks import scenarios
 from benchmarks.guide import properties
@@ -35,12 +32,6 @@ def _gradients_on_afterwards() -> Iterator[None]:
         yield
 
 
-@contextmanager
-def nothing(*_: object) -> Iterator[None]:
-    """A context, and a decorator, that changes nothing."""
-    yield
-
-
 def test_all_that_the_walkthrough_states_holds_and_is_shown_with_its_outcome(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 0
     printed = capsys.readouterr().out
@@ -55,21 +46,13 @@ def test_all_that_the_walkthrough_states_holds_and_is_shown_with_its_outcome(cap
     assert printed.endswith(f"All of this holds with torch {torch.__version__}.\n")
 
 
-@pytest.mark.parametrize(
-    ("owner", "name", "replacement", "fact"),
-    [
-        (torch, "no_grad", nothing, "for inside in decorated():"),
-        (torch, "inference_mode", torch.no_grad, "x * features"),
-        (nn.Identity, "forward", lambda _, tensor: tensor.clone(), "same is y"),
-    ],
-)
 def test_what_breaks_in_torch_is_told_by_its_fact_and_by_the_exit_status(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], owner: Any, name: str, replacement: Any, fact: str
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(owner, name, replacement)
+    monkeypatch.setattr(torch, "inference_mode", torch.no_grad)
     assert main([]) == 1
     broken = capsys.readouterr().out.partition("this does not hold, marked ! above:")[2]
-    assert re.search(rf"^  walkthrough.txt, line \d+: {re.escape(fact)}", broken, re.MULTILINE)
+    assert re.search(r"^  walkthrough.txt, line \d+: x \* features", broken, re.MULTILINE)
 
 
 @pytest.mark.parametrize(
@@ -134,6 +117,12 @@ def test_a_model_that_a_mode_switches_to_evaluation_moves_no_statistics() -> Non
     assert has(evaluating, "call: moves BatchNorm statistics") is False
 
 
+@contextmanager
+def nothing() -> Iterator[None]:
+    """A context, and a decorator, that changes nothing."""
+    yield
+
+
 class Leaking(torch.no_grad):
     """Does not put the state back."""
 
@@ -148,10 +137,3 @@ def test_a_context_that_does_nothing_or_leaks_does_not_hold_in_a_function(
     monkeypatch.setitem(properties.DECORATORS, NO_GRAD.name, context)
     assert has(NO_GRAD, "decorator: holds in a function") is answer
     assert torch.is_grad_enabled()
-
-
-def test_wrong_options_are_refused_without_loading_torch() -> None:
-    code = "import sys; from benchmarks.guide.__main__ import main\ntry: main(['--no-such'])\nfinally: assert 'torch' not in sys.modules"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    assert "error: unrecognized arguments: --no-such" in done.stderr
