@@ -6,6 +6,7 @@ import argparse
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -79,14 +80,21 @@ def pytest_configure(config: pytest.Config) -> None:
     """Before pytest-benchmark reads its options: runs are saved, with their rounds, under results/ without being asked."""
     if not config.option.benchmark:
         return
-    try:
+    with _ended_in_a_line():
         _choose_storage(config)
         chosen = options.parsed(config.option)
         if chosen.own_models and sys.stderr.isatty():  # one that hangs is silent until it is given up
             limit = f"each for {chosen.effort.worker_timeout:g} s at most (--worker-timeout)"
             print(clean(f"trying {', '.join(chosen.own_models)}, {limit}"), file=sys.stderr)  # noqa: T201 - as above
         config.stash[SESSION] = Session(chosen, pytest_benchmark.plugin.pytest_benchmark_generate_machine_info)
-    except (options.OptionError, ModelError) as error:
+
+
+@contextmanager
+def _ended_in_a_line() -> Iterator[None]:
+    """What leaves nothing to measure, or nothing to measure on, ends pytest."""
+    try:
+        yield
+    except (options.OptionError, ModelError, JournalError, Failure) as error:
         pytest.exit(clean(str(error)), returncode=2)
 
 
@@ -150,12 +158,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 
 def _begin(config: pytest.Config, measuring: Session) -> None:
-    try:
+    with _ended_in_a_line():
         told = measuring.begin(partial(Progress, config), _folder(config), resume=config.option.resume)
-    except JournalError as error:
-        pytest.exit(clean(str(error)), returncode=2)
-    except Failure as failure:
-        pytest.exit(f"{failure.status}: {failure.reason}", returncode=2)
     terminal: Any = config.pluginmanager.get_plugin("terminalreporter")
     for line in told:
         terminal.write_line(clean(line))
@@ -179,12 +183,8 @@ def result_of(request: pytest.FixtureRequest) -> Callable[[Case], Timed | Unmeas
     measuring = request.config.stash[SESSION]
 
     def result_of(case: Case) -> Timed | Unmeasured | None:
-        try:
+        with _ended_in_a_line():
             return measuring.run.result_of(case)
-        except JournalError as error:
-            pytest.exit(clean(str(error)), returncode=2)
-        except Failure as failure:  # nothing is left to measure on
-            pytest.exit(clean(f"{failure.status}: {failure.reason}"), returncode=2)
 
     return result_of
 

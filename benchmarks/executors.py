@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from benchmarks.failure import Failure
+from benchmarks.failure import Failure, failed
 from benchmarks.group import measure
 from benchmarks.measure.known_blocks import distrusted, try_meters
 from benchmarks.measure.memory import METERS, withheld
 from benchmarks.plan import Job
-from benchmarks.record import Group, GroupResult, Unmeasured
+from benchmarks.record import GroupResult
 from benchmarks.workers import Workers
 
 Measure = Callable[[Job, Workers], Iterator[GroupResult]]
@@ -57,18 +57,10 @@ class Here:
         try:
             readings = self.workers.run(try_meters, job.device, job.effort.threads, self.workers.fresh)
         except Failure as failure:
-            return dict.fromkeys(METERS, f"its meter could not be tried: {failure.status}: {failure.reason}")
+            return dict.fromkeys(METERS, f"its meter could not be tried: {failure}")
         return distrusted(readings)
 
 
-def failed(job: Job, group: Group, failure: Failure) -> GroupResult:
-    """No mode of the group gave figures."""
-    return GroupResult(group, unmeasured=[Unmeasured(group.case(mode), failure.status, failure.reason) for mode in job.modes])
-
-
 def _without(group: GroupResult, reasons: dict[str, str]) -> GroupResult:
-    timed = [
-        replace(one, result=replace(one.result, memory=withheld(one.result.memory, reasons))) if reasons else one
-        for one in group.timed
-    ]
+    timed = [replace(one, result=replace(one.result, memory=withheld(one.result.memory, reasons))) for one in group.timed]
     return replace(group, timed=timed)

@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from benchmarks.record import GroupResult, Line, Unmeasured, from_json, from_lines, to_json, to_line
+from benchmarks.failure import Failure, failed
+from benchmarks.record import GroupResult, Line, from_json, from_lines, to_json, to_line
 from benchmarks.saving import sweep, synchronise, temporary
 
 if TYPE_CHECKING:
@@ -176,13 +177,11 @@ class Journal:
         for number, job in enumerate(self._jobs):
             if number not in self._done and self._begun[number] >= _TRIES:
                 reason = f"the whole run ended {self._begun[number]} times while this was measured; it was not begun again"
-                lost = [
-                    GroupResult(group, unmeasured=[Unmeasured(group.case(mode), "crashed", reason) for mode in job.modes])
-                    for group in map(job.group, job.allocators)
-                ]
+                failure = Failure("crashed", reason)
+                lost = [failed(job, job.group(name), failure) for name in job.allocators]
                 self._write("done", job=number, groups=[to_json(group) for group in lost])
                 self.groups += lost
-                self.told.append(f"{job}: crashed: {reason}")
+                self.told.append(f"{job}: {failure}")
         self.groups.sort(key=lambda group: self._job_of[group.group])
 
     @property

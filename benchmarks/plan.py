@@ -254,9 +254,8 @@ def _scenarios(options: RunOptions) -> tuple[str, ...]:
     if options.scenarios is None:
         usual = tuple(name for name, scenario in SCENARIOS.items() if scenario.by_default)
         return (FORWARD,) if chosen_models or options.sizes else usual
-    own = [name for name in options.scenarios if SCENARIOS[name].families and not SCENARIOS[name].any_model]
-    closed = own if chosen_models else []
-    if closed:
+    closed = [name for name in options.scenarios if SCENARIOS[name].families and not SCENARIOS[name].any_model]
+    if closed and chosen_models:
         raise OptionError(f"--scenarios {','.join(closed)}: runs models of its own; leave out --models and --model")
     return options.scenarios
 

@@ -19,8 +19,8 @@ import torch
 
 from benchmarks import group, machines
 from benchmarks.environment import Finding, steady
-from benchmarks.executors import Executor, Measure, failed
-from benchmarks.failure import Failure, describe
+from benchmarks.executors import Executor, Measure
+from benchmarks.failure import Failure, describe, failed
 from benchmarks.journal import code_of_the_suite
 from benchmarks.local import Local, Met
 from benchmarks.models.own import ModelError
@@ -256,8 +256,7 @@ def _told(machine: Machine, ask: Callable[[], T]) -> T:
     except (OptionError, ModelError):
         raise
     except Exception as error:
-        failure = Failure.of(error)
-        raise OptionError(f"--machines: {machine.name}: {failure.status}: {failure.reason}") from error
+        raise OptionError(f"--machines: {machine.name}: {Failure.of(error)}") from error
 
 
 def _require_equal(openings: Mapping[Machine, Opening]) -> None:

@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import Any
 
 import builders
-import pytest
 
 from benchmarks.executors import Here
 from benchmarks.failure import Failure
@@ -16,17 +15,15 @@ from benchmarks.measure.memory import METERS
 from benchmarks.models import Source
 from benchmarks.plan import Job
 from benchmarks.record import GroupResult, Memory, Timed
-from benchmarks.workers import Workers
+from benchmarks.workers import InProcess, Workers
 
 JOB = Job(scenario="forward", source=Source("mlp", "tiny"), device="cpu", dtype="float32", modes=("tracked",))
 OFF = Reading("peak_tensor_bytes", "cpu", 1024, 1024, 512, within_tolerance=False)
 MEMORY = Memory(peak_tensor_bytes=4096, held_tensor_bytes=1024, saved_bytes=512, peak_rss_bytes=8192)
 
 
-class StandIn:
+class StandIn(InProcess):
     """Tries meters from a script."""
-
-    fresh = True
 
     def __init__(self, found: list[Reading] | Failure) -> None:
         self.found = found
@@ -39,9 +36,6 @@ class StandIn:
             raise self.found
         return self.found
 
-    def serve(self, *args: Any, **kwargs: Any) -> Any:
-        raise AssertionError("no arm is to be served")
-
 
 def measure(job: Job, workers: Workers) -> Iterator[GroupResult]:
     """What `group.measure` yields, made up."""
@@ -50,19 +44,13 @@ def measure(job: Job, workers: Workers) -> Iterator[GroupResult]:
 
 
 def memories(workers: StandIn, *devices: str) -> list[Memory]:
-    here = Here(workers, measure)
     jobs = [replace(JOB, device=device) for device in devices]
-    return [timed.result.memory for group in here.results(jobs) for timed in group.timed]
+    return [timed.result.memory for group in Here(workers, measure).results(jobs) for timed in group.timed]
 
 
-def test_groups_come_as_they_are_where_every_meter_is_right() -> None:
+def test_meters_are_tried_once_for_each_device_and_where_they_are_right_figures_come_as_they_are() -> None:
     workers = StandIn([replace(OFF, within_tolerance=True)])
-    assert memories(workers, "cpu", "cpu") == [MEMORY, MEMORY]
-
-
-def test_meters_are_tried_once_for_each_device_before_its_first_job() -> None:
-    workers = StandIn([])
-    memories(workers, "cpu", "cuda", "cpu", "cuda")
+    assert memories(workers, "cpu", "cuda", "cpu", "cuda") == [MEMORY] * 4
     assert workers.tried == ["cpu", "cuda"]
 
 
@@ -73,11 +61,10 @@ def test_a_figure_whose_meter_is_off_is_withheld_with_the_reason() -> None:
     assert memory.saved_bytes == 512
 
 
-@pytest.mark.parametrize("status", ["crashed", "timed_out"])
-def test_where_meters_cannot_be_tried_no_figure_is_trusted_and_jobs_are_timed_all_the_same(status: Any) -> None:
-    (memory,) = memories(StandIn(Failure(status, "it was lost")), "cpu")
+def test_where_meters_cannot_be_tried_no_figure_is_trusted_and_jobs_are_timed_all_the_same() -> None:
+    (memory,) = memories(StandIn(Failure("timed_out", "it was lost")), "cpu")
     assert {getattr(memory, figure) for figure in METERS} == {None}
-    assert f"could not be tried: {status}: it was lost" in memory.unavailable["saved_bytes"]
+    assert "could not be tried: timed_out: it was lost" in memory.unavailable["saved_bytes"]
 
 
 def test_an_unforeseen_error_costs_what_is_left_of_its_job_alone() -> None:
@@ -86,9 +73,8 @@ def test_an_unforeseen_error_costs_what_is_left_of_its_job_alone() -> None:
         if job.dtype == "bfloat16":
             raise OSError(24, "Too many open files")
 
-    here = Here(StandIn([]), breaks)
     both = replace(JOB, allocators=("pages_kept", "as_shipped"), dtype="bfloat16")
-    first, lost, after = here.results([replace(both, dtype="bfloat16"), JOB])
+    first, lost, after = Here(StandIn([]), breaks).results([both, JOB])
     assert (len(first.timed), len(after.timed)) == (1, 1)
     assert [(one.case.allocator, one.status) for one in lost.unmeasured] == [("as_shipped", "crashed")]
     assert "Too many open files" in lost.unmeasured[0].reason

@@ -1,8 +1,9 @@
-"""The rules of the house: what measures knows nothing of analysis, analysis meets no torch, and pytest stays at the edge."""
+"""The rules of the house: who may import what."""
 
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -12,16 +13,26 @@ EDGES = {"benchmarks.notebook", "benchmarks.guide", "benchmarks.selfcheck"}
 """They print."""
 SHARED = {"benchmarks.record", "benchmarks.intervals", "benchmarks.saving"}
 """What measures and what analyses both use these."""
+EXTRAS = {
+    "dask",
+    "distributed",
+    "transformers",
+    "timm",
+    "torchvision",
+    "pynvml",
+    "typer",
+    "rich",
+    "jinja2",
+    "altair",
+    "vl_convert",
+}
+"""A machine without them measures."""
 
 
-def module_of(path: Path) -> str:
-    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
-
-
-def imports_of(path: Path) -> set[str]:
-    """Names in full, wherever in the file they are imported."""
+def imports(nodes: Iterable[ast.AST]) -> set[str]:
+    """Names in full."""
     imported = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in nodes:
         if isinstance(node, ast.Import):
             imported |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -30,29 +41,30 @@ def imports_of(path: Path) -> set[str]:
     return imported
 
 
-def belongs(name: str, modules: set[str]) -> bool:
-    return any(name == module or name.startswith(f"{module}.") for module in modules)
+def among(names: Iterable[str], modules: set[str]) -> set[str]:
+    return {name for name in names if any(name == module or name.startswith(f"{module}.") for module in modules)}
 
 
-FILES = {
-    module_of(path): imports_of(path) for path in sorted([*ROOT.glob("benchmarks/**/*.py"), *ROOT.glob("analysis/**/*.py")])
+TREES = {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): ast.parse(path.read_text())
+    for folder in ("benchmarks", "analysis")
+    for path in ROOT.glob(f"{folder}/**/*.py")
 }
-MEASURING = [name for name in FILES if belongs(name, {"benchmarks"}) and not belongs(name, EDGES)]
-ANALYSING = [name for name in FILES if belongs(name, {"analysis"})]
+ANYWHERE = {module: imports(ast.walk(tree)) for module, tree in TREES.items()}
+AT_ONCE = {module: imports(tree.body) for module, tree in TREES.items()}
+"""When the module is imported."""
+MEASURING = among(TREES, {"benchmarks"}) - among(TREES, EDGES)
+READING = among(TREES, {"analysis"}) | SHARED
+RULES = {
+    "what measures knows nothing of analysis": (MEASURING, ANYWHERE, {"analysis"}),
+    "what measures needs no library that is not always there": (MEASURING, AT_ONCE, EXTRAS),
+    "what reads results knows records and intervals of what measures": (READING, ANYWHERE, among(TREES, {"benchmarks"}) - {"benchmarks"} - SHARED),
+    "what reads results meets no torch": (READING, ANYWHERE, {"torch"}),
+    "the guide answers wrong options before it needs torch": ({"benchmarks.guide.__main__"}, AT_ONCE, {"torch"}),
+    "pytest stays at the edge": (set(TREES) - {"benchmarks.test_cases"}, ANYWHERE, {"pytest", "_pytest", "pytest_benchmark"}),
+}  # fmt: skip
 
 
-@pytest.mark.parametrize("module", MEASURING)
-def test_what_measures_never_imports_analysis(module: str) -> None:
-    assert not {name for name in FILES[module] if belongs(name, {"analysis"})}
-
-
-@pytest.mark.parametrize("module", [*ANALYSING, *sorted(SHARED)])
-def test_what_reads_results_takes_records_and_intervals_alone_from_what_measures_and_no_torch(module: str) -> None:
-    ours = {name for name in FILES[module] if belongs(name, {"benchmarks"})}
-    assert ours == {name for name in ours if belongs(name, SHARED)}
-    assert not {name for name in FILES[module] if belongs(name, {"torch"})}
-
-
-@pytest.mark.parametrize("module", [name for name in FILES if name != "benchmarks.test_cases"])
-def test_pytest_appears_only_at_the_edge(module: str) -> None:
-    assert not {name for name in FILES[module] if belongs(name, {"pytest", "_pytest", "pytest_benchmark"})}
+@pytest.mark.parametrize(("modules", "imported", "kept_out"), RULES.values(), ids=RULES)
+def test_a_rule_of_the_house(modules: set[str], imported: dict[str, set[str]], kept_out: set[str]) -> None:
+    assert {module: found for module in modules if (found := among(imported[module], kept_out))} == {}

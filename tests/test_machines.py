@@ -18,12 +18,10 @@ from typing import Any
 import psutil
 import pytest
 from builders import environment
+from commands import ROOT, SHORT, TINY, type_in
 
 from analysis.read import read
 from benchmarks import machines
-
-ROOT = Path(__file__).parent.parent
-COMMAND = [sys.executable, "-m", "benchmarks.machines"]
 
 
 def asked(*requests: tuple[Any, ...], worker: Any = None) -> list[Any]:
@@ -41,17 +39,13 @@ def asked(*requests: tuple[Any, ...], worker: Any = None) -> list[Any]:
 
 
 def test_a_child_answers_with_what_functions_return_or_raise() -> None:
-    (there, pid), (_, again), (returned, error) = asked((os.getpid,), (os.getpid,), (int, "x"))
+    odd = "class Odd(Exception): ...\nraise Odd('here')"
+    (there, pid), (_, again), (returned, error), (_, unsendable) = asked((os.getpid,), (os.getpid,), (int, "x"), (exec, odd))
     assert there
     assert pid == again != os.getpid()
     assert not returned
     assert isinstance(error, ValueError)
-
-
-def test_an_error_that_cannot_be_sent_is_told() -> None:
-    ((returned, error),) = asked((exec, "class Odd(Exception): ...\nraise Odd('here')"))
-    assert not returned
-    assert str(error) == "Odd: here"
+    assert str(unsendable) == "Odd: here"
 
 
 def test_what_the_engine_has_set_is_not_there_and_what_the_user_has_set_is(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,7 +114,12 @@ def address() -> Iterator[str]:
 
     def started(*arguments: str) -> str:
         process = subprocess.Popen(
-            [*COMMAND, *arguments], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment()
+            [sys.executable, "-m", "benchmarks.machines", *arguments],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env=environment(),
         )
         ending.callback(process.wait)
         ending.callback(process.send_signal, signal.SIGTERM)
@@ -140,15 +139,11 @@ def address() -> Iterator[str]:
 
 @pytest.mark.slow
 def test_the_whole_plan_is_measured_on_each_machine_and_saved_as_a_run_of_its_own(address: str, tmp_path: Path) -> None:
-    options = (
-        "--models", "mlp", "--sizes", "tiny", "--modes", "tracked,no_grad", "--device", "cpu", "--allocator", "pages_kept",
-        "--budget", "0.1", "--processes", "1", "-p", "no:cacheprovider", f"--benchmark-storage=file://{tmp_path}",
-    )  # fmt: skip
-    command = [sys.executable, "-m", "pytest", "--benchmark", "--machines", address, *options]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=300, env=environment())
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "first | [1/1] forward mlp tiny cpu float32" in done.stdout
-    runs = [read(path) for path in sorted(tmp_path.glob("*/*.json"))]
+    options = (*TINY, "--modes", "tracked,no_grad", *SHORT, "--processes", "1")
+    done = type_in(tmp_path, "--machines", address, *options)
+    assert done.status == 0, done.output
+    assert "first | [1/1] forward mlp tiny cpu float32" in done.output
+    runs = [read(path) for path in done.saved]
     assert [run.conditions["machine"] for run in runs] == ["first", "second"]
     assert [[result.case.mode for result in run.results] for run in runs] == [["tracked", "no_grad"]] * 2
     assert all(run.machine["gradtax"]["torch"] and run.machine["cpu"] for run in runs)
@@ -157,7 +152,7 @@ def test_the_whole_plan_is_measured_on_each_machine_and_saved_as_a_run_of_its_ow
 
 @pytest.mark.slow
 def test_a_port_that_is_taken_is_one_line(address: str) -> None:
-    command = [*COMMAND, "worker", address, "--port", address.rpartition(":")[2]]
+    command = [sys.executable, "-m", "benchmarks.machines", "worker", address, "--port", address.rpartition(":")[2]]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60, env=environment())
     assert done.returncode == 2
     assert [line for line in done.stderr.splitlines() if "usage" not in line] == [done.stderr.splitlines()[-1]]

@@ -14,16 +14,20 @@ from benchmarks import allocator
 from benchmarks.models.own import ModelError
 from benchmarks.notebook import Measurement, measure_model
 from benchmarks.options import OptionError
+from benchmarks.workers import InProcess
 
 
 def measured(module: nn.Module, inputs: Any, **options: Any) -> Measurement:
     return measure_model(module, inputs, budget=0.05, **options)
 
 
-def test_a_live_module_is_measured_in_three_lines() -> None:
+def test_a_live_module_is_measured_in_three_lines_eager_and_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("benchmarks.execution.BACKEND", "eager")  # graphs as they are, without a compiler
     module, inputs = nn.Sequential(nn.Linear(256, 256), nn.Linear(256, 256)), torch.randn(64, 256)
-    result = measured(module, inputs, modes="tracked,no_grad")
-    assert [one.case.mode for one in result.results] == ["tracked", "no_grad"]
+    result = measured(module, inputs, modes="tracked,no_grad", execution="eager,compiled")
+    cases = [(one.case.execution, one.case.mode, one.compile_seconds is None) for one in result.results]
+    assert cases[:2] == [("eager", "tracked", True), ("eager", "no_grad", True)]
+    assert cases[2:] == [("compiled", "tracked", False), ("compiled", "no_grad", False)]
     assert result["tracked"].memory.peak_tensor_bytes == 2 * 65536
     assert result["tracked"].memory.peak_rss_bytes is None, "this process is not the model's alone"
     assert (result["no_grad"].case.model, result["no_grad"].case.size) == ("Sequential", "own")
@@ -32,13 +36,6 @@ def test_a_live_module_is_measured_in_three_lines() -> None:
     assert "no_grad" in repr(result)
     with pytest.raises(KeyError, match="detach"):
         result["detach"]
-
-
-def test_a_live_module_is_measured_compiled_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("benchmarks.execution.BACKEND", "eager")  # graphs as they are, without a compiler
-    result = measured(nn.Linear(8, 8), torch.randn(4, 8), modes="tracked,no_grad", execution="eager,compiled")
-    assert [one.case.execution for one in result.results] == ["eager"] * 2 + ["compiled"] * 2
-    assert [one.compile_seconds is None for one in result.results] == [True, True, False, False]
 
 
 def test_a_live_module_is_left_as_it_was() -> None:
@@ -85,17 +82,12 @@ def test_a_spec_is_measured_in_workers_with_resident_memory(tmp_path: Path) -> N
         ((nn.Linear(2, 2), torch.randn(2, device="meta")), {}, OptionError, "spread over cpu, meta"),
         (("nowhere.py:net",), {"dtype": "float"}, argparse.ArgumentTypeError, "unknown float; choose from float32"),
         (("nowhere.py:net",), {}, ModelError, "there is no file nowhere.py"),
+        (("nowhere.py:net",), {"budget": 0}, OptionError, "budget 0: expected a "),
     ],
 )
 def test_wrong_use_is_told_in_words(
-    arguments: tuple[Any, ...], options: dict[str, Any], error: type[Exception], expected: str
+    monkeypatch: pytest.MonkeyPatch, arguments: tuple[Any, ...], options: dict[str, Any], error: type[Exception], expected: str
 ) -> None:
+    monkeypatch.setattr("benchmarks.notebook.Launches", lambda _: InProcess())
     with pytest.raises(error, match=expected):
         measure_model(*arguments, **options)
-
-
-@pytest.mark.parametrize("effort", [{"budget": 0}, {"processes": 0}, {"threads": -1}, {"precision": 1.0}])
-def test_numbers_that_the_command_line_refuses_are_refused_here_too(effort: dict[str, Any]) -> None:
-    ((name, value),) = effort.items()
-    with pytest.raises(OptionError, match=f"{name} {value}: expected a "):
-        measure_model(nn.Linear(2, 2), torch.randn(1, 2), **effort)

@@ -10,10 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks.models.own import ModelError, load, name_of
+from benchmarks.models.own import ModelError, load
 from benchmarks.models.workload import Workload
 
-HEAD = "import torch\nfrom torch import nn\n"
 LINEAR = "    return nn.Linear(3, 2), torch.ones(4, 3)\n"
 
 
@@ -30,95 +29,85 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     importlib.invalidate_caches()
 
 
-def write(path: Path, body: str) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(HEAD + body)
-    return path
+def write(body: str, path: str = "model.py") -> None:
+    file = Path(path)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(f"import torch\nfrom torch import nn\n{body}")
 
 
-def build(path: Path, size: str = "tiny") -> Workload:
-    return load(f"{path}:build").workload(size)
+def build(size: str = "tiny") -> Workload:
+    return load("model.py:build").workload(size)
 
 
-def refusal(spec: str, size: str = "tiny") -> str:
+def refusal(spec: str) -> str:
     """The message with which `spec` is refused."""
     with pytest.raises(ModelError) as caught:
-        load(spec).workload(size)
+        load(spec).workload("tiny")
     return str(caught.value)
 
 
 def test_a_function_in_a_file_is_found_by_its_path_and_imports_the_files_neighbours(folder: Path) -> None:
-    write(folder / "deep" / "neighbour_of_model.py", "WIDTH = 6\n")
-    write(
-        folder / "deep" / "model.py",
-        "from neighbour_of_model import WIDTH\ndef build():\n    return nn.Linear(WIDTH, 1), torch.ones(1, WIDTH)\n",
-    )
+    write("WIDTH = 6\n", "deep/neighbour_of_model.py")
+    body = "from neighbour_of_model import WIDTH\ndef build():\n    return nn.Linear(WIDTH, 1), torch.ones(1, WIDTH)\n"
+    write(body, "deep/model.py")
     for spec in (f"{folder}/deep/model.py:build", "deep/model.py:build"):
         assert load(spec).workload("tiny").facts().parameters == 7
 
 
-def test_a_function_in_a_package_is_found_by_its_import_name(folder: Path) -> None:
-    write(folder / "shop" / "__init__.py", "")
-    write(folder / "shop" / "width.py", "WIDTH = 5\n")
-    write(
-        folder / "shop" / "model.py",
-        "from shop.width import WIDTH\ndef build(size):\n    return nn.Linear(WIDTH, 2), torch.ones(1, WIDTH)\n",
-    )
+def test_a_function_in_a_package_is_found_by_its_import_name() -> None:
+    write("", "shop/__init__.py")
+    write("WIDTH = 5\n", "shop/width.py")
+    body = "from shop.width import WIDTH\ndef build(size):\n    return nn.Linear(WIDTH, 2), torch.ones(1, WIDTH)\n"
+    write(body, "shop/model.py")
     assert load("shop.model:build").workload("tiny").facts().inputs == ["float32[1, 5]"]
 
 
 @pytest.mark.parametrize("signature", ["size", "size='medium'", "*, size", "size, width=3"])
-def test_size_is_passed_to_a_function_that_takes_it(folder: Path, signature: str) -> None:
-    path = write(
-        folder / "model.py",
-        f"def build({signature}):\n    n = {{'tiny': 1, 'large': 9}}[size]\n    return nn.Linear(n, n), torch.ones(n, n)\n",
-    )
-    model = load(f"{path}:build")
-    assert model.sized
-    assert [model.workload(size).facts().parameters for size in ("tiny", "large")] == [2, 90]
+def test_size_is_passed_to_a_function_that_takes_it(signature: str) -> None:
+    write(f"def build({signature}):\n    n = {{'tiny': 1, 'large': 9}}[size]\n    return nn.Linear(n, n), torch.ones(n, n)\n")
+    assert load("model.py:build").sized
+    assert [build(size).facts().parameters for size in ("tiny", "large")] == [2, 90]
 
 
 @pytest.mark.parametrize("signature", ["", "width=3", "*args, **kwargs"])
-def test_a_function_that_needs_nothing_is_called_with_nothing(folder: Path, signature: str) -> None:
-    path = write(folder / "model.py", f"def build({signature}):\n{LINEAR}")
-    model = load(f"{path}:build")
-    assert not model.sized
-    assert model.workload("tiny").facts().parameters == 8
+def test_a_function_that_needs_nothing_is_called_with_nothing(signature: str) -> None:
+    write(f"def build({signature}):\n{LINEAR}")
+    assert not load("model.py:build").sized
+    assert build().facts().parameters == 8
 
 
 def test_a_file_may_define_dataclasses_under_postponed_annotations(folder: Path) -> None:
     (folder / "model.py").write_text(
-        "from __future__ import annotations\nfrom dataclasses import dataclass\n" + HEAD + "@dataclass(slots=True)\n"
-        "class Out:\n    logits: torch.Tensor\n    count: int = 0\n"
+        "from __future__ import annotations\nfrom dataclasses import dataclass\nimport torch\nfrom torch import nn\n"
+        "@dataclass(slots=True)\nclass Out:\n    logits: torch.Tensor\n    count: int = 0\n"
         "class Net(nn.Linear):\n    def forward(self, x):\n        return Out(super().forward(x))\n"
         "def build():\n    return Net(3, 2), torch.ones(1, 3)\n"
     )
-    workload = build(folder / "model.py")
-    output = workload.run(workload.module)
-    assert output.logits.shape == (1, 2)
+    workload = build()
+    assert workload.run(workload.module).logits.shape == (1, 2)
 
 
-def test_a_users_model_is_the_same_every_time_and_stays_in_the_mode_that_it_was_built_in(folder: Path) -> None:
-    path = write(folder / "model.py", "def build():\n    return nn.Linear(3, 2).train(), torch.randn(4, 3)\n")
+def test_a_users_model_is_the_same_every_time_and_stays_in_the_mode_that_it_was_built_in() -> None:
+    write("def build():\n    return nn.Linear(3, 2).train(), torch.randn(4, 3)\n")
     torch.manual_seed(1)
     expected = torch.rand(3)
     torch.manual_seed(1)
-    first, second = build(path), build(path)
+    first, second = build(), build()
     assert torch.equal(torch.rand(3), expected)
     assert torch.equal(first.module.weight, second.module.weight)  # type: ignore[arg-type]
     assert torch.equal(first.args[0], second.args[0])
     assert first.module.training
 
 
-def test_a_module_without_parameters_will_do_where_an_input_requires_grad(folder: Path) -> None:
-    path = write(folder / "model.py", "def build():\n    return nn.ReLU(), (torch.ones(1, requires_grad=True), 3)\n")
-    assert build(path).args[0].requires_grad
+def test_a_module_without_parameters_will_do_where_an_input_requires_grad() -> None:
+    write("def build():\n    return nn.ReLU(), (torch.ones(1, requires_grad=True), 3)\n")
+    assert build().args[0].requires_grad
 
 
-def test_running_out_of_memory_while_building_is_not_blamed_on_the_function(folder: Path) -> None:
-    path = write(folder / "model.py", "def build():\n    raise MemoryError\n")
+def test_running_out_of_memory_while_building_is_not_blamed_on_the_function() -> None:
+    write("def build():\n    raise MemoryError\n")
     with pytest.raises(MemoryError):
-        build(path)
+        build()
 
 
 SHAPE = "expected a function of no arguments, or of `size`, that returns (module, inputs)"
@@ -135,54 +124,31 @@ WRONG_FUNCTIONS = {
     "has nothing to track": ("def build():\n    return nn.ReLU(), torch.ones(1)\n", ["no parameters", "nothing to track"]),
     "has a list as inputs": ("def build():\n    return nn.Linear(1, 1), [torch.ones(1)]\n", ["list", "tensor", "tuple", "dict"]),
     "has inputs that hold themselves": ("def build():\n    x = []\n    x.append(x)\n    return nn.Linear(1, 1), (x,)\n", ["itself"]),
+    "lies in a file that raises": ("1 / 0\n", ["ZeroDivisionError", "model.py:3"]),
+    "lies in a file with a syntax error": ("def build(:\n", ["SyntaxError", "line 3"]),
+    "lies in a file that imports what is not there": ("import no_such_module\n", ["no_such_module", "model.py:3"]),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize(("body", "parts"), WRONG_FUNCTIONS.values(), ids=WRONG_FUNCTIONS)
-def test_a_function_that_does_not_suit_is_refused_with_its_file_and_what_was_expected(
-    folder: Path, body: str, parts: list[str]
-) -> None:
-    path = write(folder / "model.py", body)
-    message = refusal(f"{path}:build")
-    assert [part for part in (f"{path}:build", *parts) if part not in message] == []
-    assert "\n" not in message
-
-
-WRONG_FILES = {
-    "raises": ("1 / 0\n", ["ZeroDivisionError", "model.py:3"]),
-    "has a syntax error": ("def build(:\n", ["SyntaxError", "line 3"]),
-    "imports what is not installed": ("import no_such_module_anywhere\n", ["no_such_module_anywhere", "model.py:3"]),
-}
-
-
-@pytest.mark.parametrize(("body", "parts"), WRONG_FILES.values(), ids=WRONG_FILES)
-@pytest.mark.parametrize("by_path", [True, False], ids=["file", "module"])
-def test_a_file_that_cannot_be_imported_is_refused_with_its_error(
-    folder: Path, body: str, parts: list[str], by_path: bool
-) -> None:
-    path = write(folder / "package" / "model.py", body)
-    spec = f"{path}:build" if by_path else "package.model:build"
+@pytest.mark.parametrize("spec", ["package/model.py:build", "package.model:build"])
+def test_a_function_is_refused_with_its_file_and_what_was_expected_if_it(spec: str, body: str, parts: list[str]) -> None:
+    write("", "package/__init__.py")
+    write(body, "package/model.py")
     message = refusal(spec)
     assert [part for part in (spec, *parts) if part not in message] == []
+    assert "\n" not in message
 
 
 def test_what_is_not_there_is_named_with_where_it_was_looked_for(folder: Path) -> None:
     message = refusal("missing/model.py:build")
     assert [part for part in ("missing/model.py:build", "no file", str(folder)) if part not in message] == []
     assert "no module no_such_package " in refusal("no_such_package.model:build")
-    write(folder / "project" / "model.py", "def build():\n    pass\n")
+    write("def build():\n    pass\n", "project/model.py")
     assert "a file is named with its .py" in refusal("project/model:build")
     assert refusal("builtins:dict").startswith("builtins:dict: ")
 
 
 @pytest.mark.parametrize("spec", ["", "model.py", ":build", "model.py:", "model.py:1st", "model.py:a.b", "model.py:build()"])
 def test_a_malformed_spec_is_refused_with_the_two_forms(spec: str) -> None:
-    with pytest.raises(ModelError) as caught:
-        name_of(spec)
-    assert str(caught.value).startswith(f"--model {spec}: expected path/to/file.py:function or package.module:function")
-    assert refusal(spec) == str(caught.value)
-
-
-def test_a_specs_function_gives_the_model_its_name() -> None:
-    assert name_of("C:/models/file.py:build") == "build"
-    assert name_of("package.module:tiny_net") == "tiny_net"
+    assert refusal(spec).startswith(f"--model {spec}: expected path/to/file.py:function or package.module:function")

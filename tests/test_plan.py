@@ -20,6 +20,7 @@ from benchmarks.scenarios import SCENARIOS
 from benchmarks.workers import InProcess
 
 BOTH = (PAGES_KEPT, AS_SHIPPED)
+NET = Source("net", OWN_SIZE, "a.py:net")
 
 
 @pytest.fixture(autouse=True)
@@ -50,52 +51,23 @@ def test_by_default_every_scenario_runs_what_it_brings_and_forward_all_models_in
     assert {row for row in found if row[0] == "evaluation"} == {("evaluation", "convnet", "tiny")}
 
 
-@pytest.fixture
-def two_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("benchmarks.device.Cuda.unavailable", lambda _: None)
-
-
-@pytest.mark.usefixtures("two_gpus")
-def test_accelerators_get_a_size_that_fills_them_beside_the_others_and_a_process_per_launch() -> None:
-    jobs = planned(models=("mlp",), device=("cpu", "cuda:1"))
-    assert [(job.device, job.source.size, job.effort.processes) for job in jobs] == [
-        ("cpu", "tiny", 8), ("cuda:1", "tiny", 4), ("cpu", "small", 8), ("cuda:1", "small", 4),
-        ("cpu", "medium", 8), ("cuda:1", "medium", 4), ("cuda:1", "huge", 4),
-    ]  # fmt: skip
-    chosen = planned(models=("mlp",), sizes=("huge",), device=("cpu", "cuda"), processes=5, effort=Effort(processes=5))
-    assert [(job.device, job.effort.processes) for job in chosen] == [("cpu", 5), ("cuda", 5)]
-
-
 @pytest.mark.parametrize("chosen", [{"models": ("mlp",)}, {"sizes": ("tiny",)}, {"own_models": ("a.py:net",)}])
 def test_a_choice_of_models_or_sizes_is_meant_for_forward_passes(chosen: dict[str, Any]) -> None:
-    jobs = planned((Source("net", OWN_SIZE, "a.py:net"),) if "own_models" in chosen else (), **chosen)
-    assert {job.scenario for job in jobs} == {"forward"}
+    assert {job.scenario for job in planned((NET,) if "own_models" in chosen else (), **chosen)} == {"forward"}
 
 
 def test_a_scenario_that_is_named_runs_the_models_and_sizes_that_were_chosen() -> None:
     assert rows(scenarios=("training_step",), models=("mlp",), sizes=("tiny",)) == {("training_step", "mlp", "tiny")}
-    assert {row[1:] for row in rows(scenarios=("evaluation",), sizes=("small", "medium"))} == {
-        ("convnet", "small"), ("convnet", "medium"),
-    }  # fmt: skip
+    sizes = {row[1:] for row in rows(scenarios=("evaluation",), sizes=("small", "medium"))}
+    assert sizes == {("convnet", "small"), ("convnet", "medium")}
+    assert rows(scenarios=("generation",), models=("gpt2",)) == {("generation", "gpt2", "small")}
+    assert [job.source for job in planned((NET,), scenarios=("generation",), own_models=("a.py:net",))] == [NET]
 
 
 def test_the_users_models_run_beside_the_built_in_ones_only_where_those_are_named() -> None:
-    net = Source("net", OWN_SIZE, "a.py:net")
-    assert [job.source for job in planned((net,), own_models=("a.py:net",))] == [net]
-    both = planned((net,), own_models=("a.py:net",), models=("mlp",), sizes=("tiny",))
+    assert [job.source for job in planned((NET,), own_models=("a.py:net",))] == [NET]
+    both = planned((NET,), own_models=("a.py:net",), models=("mlp",), sizes=("tiny",))
     assert [job.source.model for job in both] == ["mlp", "net"]
-
-
-@pytest.mark.parametrize("chosen", [{"models": ("mlp",)}, {"own_models": ("a.py:net",)}])
-def test_a_scenario_with_models_of_its_own_takes_no_others(chosen: dict[str, Any]) -> None:
-    with pytest.raises(OptionError, match="--scenarios adapters: runs models of its own; leave out --models"):
-        planned(scenarios=("forward", "adapters"), **chosen)
-
-
-def test_generation_runs_its_own_decoder_or_the_models_that_were_chosen() -> None:
-    net = Source("net", OWN_SIZE, "a.py:net")
-    assert [job.source for job in planned((net,), scenarios=("generation",), own_models=("a.py:net",))] == [net]
-    assert rows(scenarios=("generation",), models=("gpt2",)) == {("generation", "gpt2", "small")}
 
 
 def test_a_scenario_that_is_named_runs_what_would_take_a_default_run_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,21 +79,6 @@ def test_a_scenario_that_is_named_runs_what_would_take_a_default_run_too_long(mo
     assert {row for row in rows(scenarios=("adapters",), sizes=("tiny",)) if row[2] != "tiny"} == set()
     monkeypatch.setattr(hub, "is_installed", lambda _: False)
     assert rows(scenarios=("generation",)) == {("generation", "decoder", "tiny")}
-
-
-@pytest.mark.parametrize(
-    ("chosen", "expected"),
-    [
-        ({"scenarios": ("generation",), "sizes": ("large",)}, "--scenarios generation --sizes large"),
-        ({"scenarios": ("training_step",), "modes": ("item",)}, "--scenarios training_step --modes item"),
-    ],
-)
-def test_options_that_have_nothing_in_common_are_named(chosen: dict[str, Any], expected: str) -> None:
-    with pytest.raises(OptionError, match=f"nothing to measure: {expected} have nothing in common"):
-        planned(**chosen)
-
-
-# Modes.
 
 
 def test_a_scenarios_own_modes_run_all_or_those_that_were_asked_for() -> None:
@@ -144,6 +101,7 @@ def test_forward_passes_are_measured_as_shipped_too_and_others_where_it_is_asked
     allocators = {job.scenario: job.allocators for job in planned(scenarios=("forward", "generation"))}
     assert allocators == {"forward": BOTH, "generation": (PAGES_KEPT,)}
     assert planned(scenarios=("generation",), allocator=BOTH)[0].allocators == BOTH
+    assert {job.allocators for job in planned(in_process=True)} == {(PAGES_KEPT,)}
 
 
 def test_where_pages_cannot_be_kept_everything_is_measured_as_shipped(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,31 +109,47 @@ def test_where_pages_cannot_be_kept_everything_is_measured_as_shipped(monkeypatc
     assert {job.allocators for job in planned()} == {(AS_SHIPPED,)}
 
 
-def test_in_process_pages_are_kept_because_the_other_way_needs_a_process_per_arm() -> None:
-    assert {job.allocators for job in planned(in_process=True)} == {(PAGES_KEPT,)}
-    with pytest.raises(OptionError, match="--allocator as_shipped: needs a process per arm; leave out --in-process"):
-        planned(in_process=True, allocator=BOTH)
+@pytest.fixture
+def a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("benchmarks.device.Cuda.unavailable", lambda _: None)
 
 
-def test_an_accelerator_has_one_allocator_and_is_planned_beside_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
-    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
-    jobs = planned(models=("mlp",), sizes=("tiny",), device=("cpu", "cuda:1"), allocator=BOTH)
-    assert [(job.device, job.allocators) for job in jobs] == [("cpu", BOTH), ("cuda:1", (PAGES_KEPT,))]
-    with pytest.raises(OptionError, match="--allocator as_shipped: an accelerator's caching allocator is pages_kept"):
-        planned(device=("cuda",), allocator=(AS_SHIPPED,))
+@pytest.mark.usefixtures("a_gpu")
+def test_accelerators_get_a_size_that_fills_them_beside_the_others_one_allocator_and_fewer_processes() -> None:
+    jobs = planned(models=("mlp",), device=("cpu", "cuda:1"), allocator=BOTH)
+    assert [(job.device, job.source.size, job.effort.processes) for job in jobs] == [
+        ("cpu", "tiny", 8), ("cuda:1", "tiny", 4), ("cpu", "small", 8), ("cuda:1", "small", 4),
+        ("cpu", "medium", 8), ("cuda:1", "medium", 4), ("cuda:1", "huge", 4),
+    ]  # fmt: skip
+    assert {(job.device, job.allocators) for job in jobs} == {("cpu", BOTH), ("cuda:1", (PAGES_KEPT,))}
+    chosen = planned(models=("mlp",), sizes=("huge",), device=("cpu", "cuda"), processes=5, effort=Effort(processes=5))
+    assert [(job.device, job.effort.processes) for job in chosen] == [("cpu", 5), ("cuda", 5)]
 
 
-@pytest.mark.parametrize(
-    ("name", "expected"),
-    [("cuda:7", "--device cuda:7: .*--device cpu works everywhere"), ("tpu", "--device tpu: .*ask for cpu")],
-)
-def test_a_device_that_is_not_there_is_named_with_the_way_out(
-    name: str, expected: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+REFUSED: list[tuple[dict[str, Any], str]] = [
+    ({"scenarios": ("generation",), "sizes": ("large",)}, "nothing to measure: --scenarios generation --sizes large have nothing in common"),
+    ({"scenarios": ("training_step",), "modes": ("item",)}, "nothing to measure: --scenarios training_step --modes item have"),
+    ({"scenarios": ("operators",), "execution": ("compiled",)}, "nothing to measure: --scenarios operators --execution compiled"),
+    ({"scenarios": ("forward", "adapters"), "models": ("mlp",)}, "--scenarios adapters: runs models of its own; leave out --models"),
+    ({"scenarios": ("adapters",), "own_models": ("a.py:net",)}, "--scenarios adapters: runs models of its own; leave out --models"),
+    ({"in_process": True, "allocator": BOTH}, "--allocator as_shipped: needs a process per arm; leave out --in-process"),
+    ({"device": ("cuda",), "allocator": (AS_SHIPPED,)}, "--allocator as_shipped: an accelerator's caching allocator is pages_kept"),
+    ({"device": ("cpu", "tpu")}, "--device tpu: .*ask for cpu"),
+    ({"split": True}, "--split: spreads a plan over the machines of --machines"),
+]  # fmt: skip
+
+
+@pytest.mark.usefixtures("a_gpu")
+@pytest.mark.parametrize(("chosen", "expected"), REFUSED)
+def test_what_cannot_be_had_together_is_named_with_the_way_out(chosen: dict[str, Any], expected: str) -> None:
     with pytest.raises(OptionError, match=expected):
-        planned(device=("cpu", name))
+        planned(**chosen)
+
+
+def test_a_device_that_is_not_there_is_named_with_the_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(OptionError, match=r"--device cuda:7: .*--device cpu works everywhere"):
+        planned(device=("cuda:7",))
 
 
 def test_workers_need_a_system_that_can_fork(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -192,27 +166,19 @@ JOB = Job(
 )  # fmt: skip
 
 
-def test_a_job_can_be_sent_to_another_process_and_says_what_it_is() -> None:
-    assert pickle.loads(pickle.dumps(JOB)) == JOB
-    assert str(JOB) == "forward mlp tiny cpu float32"
+def test_jobs_and_their_cases_say_what_they_are_and_scenarios_that_go_around_the_model_have_none_compiled() -> None:
     assert [str(case) for case in JOB.cases] == [
         f"forward-mlp-tiny-cpu-float32-eager-{name}-{mode}" for name in BOTH for mode in ("tracked", "no_grad")
     ]
-
-
-def test_the_models_that_scenarios_bring_can_be_sent_too() -> None:
-    jobs = [*planned(), *planned(scenarios=tuple(SCENARIOS), sizes=("tiny", "small", "large"))]
-    assert {job.scenario for job in jobs} == set(SCENARIOS)
-    for job in jobs:
-        assert str(pickle.loads(pickle.dumps(job))) == str(job)
-
-
-def test_compiled_jobs_say_so_and_scenarios_that_go_around_the_model_have_none() -> None:
     both = planned(models=("mlp",), sizes=("tiny",), execution=("eager", "compiled"))
     assert [str(job) for job in both] == ["forward mlp tiny cpu float32", "forward mlp tiny cpu float32 compiled"]
     assert {job.execution for job in planned(scenarios=("operators",), execution=("eager", "compiled"))} == {"eager"}
-    with pytest.raises(OptionError, match="nothing to measure: --scenarios operators --execution compiled"):
-        planned(scenarios=("operators",), execution=("compiled",))
+
+
+def test_every_job_can_be_sent_to_another_process() -> None:
+    jobs = [*planned(), *planned(scenarios=tuple(SCENARIOS), sizes=("tiny", "small", "large"))]
+    assert {job.scenario for job in jobs} == set(SCENARIOS)
+    assert [str(pickle.loads(pickle.dumps(job))) for job in jobs] == [str(job) for job in jobs]
 
 
 def test_a_job_can_be_cut_down_to_some_cases() -> None:
@@ -245,9 +211,8 @@ def models(tmp_path: Path) -> str:
 
 
 def test_a_function_that_takes_size_comes_in_the_sizes_that_were_chosen(models: str) -> None:
-    assert specs(f"{models}:net", f"{models}:sized", sizes=("tiny", "large")) == [
-        ("net", OWN_SIZE), ("sized", "tiny"), ("sized", "large"),
-    ]  # fmt: skip
+    chosen = specs(f"{models}:net", f"{models}:sized", sizes=("tiny", "large"))
+    assert chosen == [("net", OWN_SIZE), ("sized", "tiny"), ("sized", "large")]
     assert specs(f"{models}:sized") == [("sized", size) for size in DEFAULT_SIZES]
 
 
@@ -260,7 +225,7 @@ def net():
 
 
 @pytest.mark.parametrize(("layers", "name"), [(1, "bfloat16"), (2, "bfloat16+float32")])
-def test_a_users_model_is_measured_in_what_it_is_built_in_unless_a_dtype_is_asked_for(
+def test_a_users_model_is_measured_in_what_it_is_built_in_unless_a_dtype_is_asked_for_and_ours_in_float32(
     tmp_path: Path, layers: int, name: str
 ) -> None:
     (tmp_path / "half.py").write_text(MIXED.replace("LAYERS", str(layers)))
@@ -271,24 +236,18 @@ def test_a_users_model_is_measured_in_what_it_is_built_in_unless_a_dtype_is_aske
     assert job.build().input_tensors()[0].dtype == torch.bfloat16
     (cast,) = planned(tuple(sources), own_models=options.own_models, dtype=("float32",))
     assert (cast.dtype, cast.build().dtype) == ("float32", "float32")
-
-
-def test_built_in_models_are_built_in_float32() -> None:
     assert {job.dtype for dtype in (None, ("as_built",)) for job in planned(models=("mlp",), dtype=dtype)} == {"float32"}
 
 
-def test_models_that_cannot_be_told_apart_are_refused(models: str) -> None:
+def test_models_that_cannot_be_told_apart_or_do_not_suit_are_refused(models: str) -> None:
     with pytest.raises(OptionError, match=r"models\.py:net already names a model net; rename one"):
         specs(f"{models}:net", f"{models}:net")
     with pytest.raises(OptionError, match="--models already names a model mlp"):
         specs(f"{models}:mlp", models=("mlp",))
     assert specs(f"{models}:mlp") == [("mlp", OWN_SIZE)]
-
-
-@pytest.mark.parametrize("function", ["", ":absent", ":fails"])
-def test_a_spec_that_does_not_suit_is_refused(models: str, function: str) -> None:
-    with pytest.raises(own.ModelError):
-        specs(f"{models}{function}")
+    for function in ("", ":absent", ":fails"):
+        with pytest.raises(own.ModelError):
+            specs(f"{models}{function}")
 
 
 @pytest.mark.parametrize(("status", "size"), [("timed_out", OWN_SIZE), ("out_of_memory", "tiny")])

@@ -67,7 +67,7 @@ def goals(device: str, workers: Workers) -> Iterator[Goal]:
         try:
             yield from checked(device, workers)
         except Failure as failure:
-            yield Goal(f"workers lost ({failure.status}: {failure.reason})", 1, 0, form="g")
+            yield Goal(f"workers lost ({failure})", 1, 0, form="g")
 
 
 def start(device: str, workers: Workers) -> Iterator[Goal]:
