@@ -152,11 +152,6 @@ def ends_of(row: Any, name: str = "speedup", side: str = "") -> list[float]:
     return [float(getattr(row, f"{name}{end}{side}")) for end in ("", "_low", "_high")]
 
 
-def intervals_of(frame: pd.DataFrame, name: str = "speedup") -> list[Interval]:
-    """One for each row, all of which have it."""
-    return [Interval(*ends) for ends in frame[[name, f"{name}_low", f"{name}_high"]].to_numpy(dtype=float).tolist()]
-
-
 def speedup_change(row: Any, one: str, other: str, comparisons: int) -> Interval | None:
     """The speedup of side `one` over that of side `other`; None beyond what a float holds, as files can say anything."""
     ours, others = (int(getattr(row, f"processes{side}")) for side in (one, other))

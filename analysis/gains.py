@@ -6,20 +6,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from analysis.cases import (
-    JOB,
-    TRACKED,
-    against,
-    each,
-    ends_of,
-    intervals_of,
-    is_context,
-    is_part,
-    labels,
-    memory,
-    preferred,
-    timed,
-)
+from analysis.cases import JOB, TRACKED, against, each, ends_of, is_context, is_part, labels, memory, preferred, timed
 from analysis.figures import difference_text, percent_text, share_text, speedup_text
 from benchmarks.intervals import geometric_mean, resolution, verdict
 from benchmarks.record import Interval, Verdict
@@ -75,8 +62,9 @@ def evidence_of(rows: pd.DataFrame) -> pd.DataFrame:
 def pooled(rows: pd.DataFrame, column: str = "speedup") -> Gain | None:
     """The mean over the rows that have the interval `column`; None where none has, or a mean is beyond what a float holds."""
     known = rows[rows[f"{column}_low"].notna() & rows["placebo_low"].notna()]
+    ends = (known[[name, f"{name}_low", f"{name}_high"]].to_numpy(dtype=float).tolist() for name in (column, "placebo"))
     try:
-        ratio, control = (geometric_mean(intervals_of(known, name)) for name in (column, "placebo"))
+        ratio, control = (geometric_mean([Interval(*row) for row in rows]) for rows in ends)
         return Gain(ratio, resolution(control), len(known))
     except (ValueError, OverflowError):
         return None

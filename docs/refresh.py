@@ -14,7 +14,6 @@ from contextlib import chdir, redirect_stdout
 from functools import cache
 from importlib import import_module
 from pathlib import Path
-from subprocess import CalledProcessError
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -36,25 +35,16 @@ TRANSCRIPT = re.compile(r"(```console\n\$ (.+)\n)((?:(?!\$ |```).*\n)+)(```\n)")
 def printed_by(command: str) -> str:
     """What a shell prints in the checkout. Raises CalledProcessError. What stands before the first ` | ` is run once."""
     program, _, filters = command.partition(" | ")
-    if filters:
-        return _printed("sh", "-c", filters, given=printed_by(program))
-    arguments = shlex.split(program)
-    if arguments[:2] != ["python", "-m"]:
-        return _printed(*arguments)
-    with redirect_stdout(io.StringIO()) as printed, chdir(ROOT):  # in this process, because another takes a second to begin
-        status = import_module(f"{arguments[2]}.__main__").main(arguments[3:])
-    if status:
-        raise CalledProcessError(status, command)
-    return _without_ends(printed.getvalue())
-
-
-def _printed(*arguments: str, given: str = "") -> str:
-    done = subprocess.run(arguments, cwd=ROOT, input=given, stdout=subprocess.PIPE, text=True, check=True)  # noqa: S603 - ours
-    return _without_ends(done.stdout)
-
-
-def _without_ends(text: str) -> str:
-    return "".join(f"{line.rstrip()}\n" for line in text.splitlines())
+    arguments = ["sh", "-c", filters] if filters else shlex.split(program)
+    if arguments[:2] == ["python", "-m"]:  # in this process, because another takes a second to begin
+        with redirect_stdout(io.StringIO()) as stdout, chdir(ROOT):
+            status = import_module(f"{arguments[2]}.__main__").main(arguments[3:])
+        done = subprocess.CompletedProcess(arguments, status, stdout.getvalue())
+    else:
+        given = printed_by(program) if filters else ""
+        done = subprocess.run(arguments, cwd=ROOT, input=given, stdout=subprocess.PIPE, text=True, check=False)  # noqa: S603 - ours
+    done.check_returncode()
+    return "".join(f"{line.rstrip()}\n" for line in done.stdout.splitlines())
 
 
 def refreshed(text: str) -> str:

@@ -186,13 +186,13 @@ def test_each_scenario_has_one_sentence_and_answers_where_there_are_no_forward_p
 
 def test_a_part_of_a_step_is_told_as_its_share_and_entering_a_mode_as_its_time() -> None:
     acting = result("acting_alone", 2.5, scenario="rollout", over_no_grad=Interval(2.0, 1.99, 2.01))
-    switches = group({"no_grad": Interval(0.1, 0.099, 0.101)}, scenario="switches", model="context", steps=50, tracked_seconds=20e-6,
+    switches = group({"no_grad": Interval(0.1, 0.099, 0.12)}, scenario="switches", model="context", steps=50, tracked_seconds=20e-6,
                      memory={"peak_tensor_bytes": 0})  # fmt: skip
     training = group({"forward_alone": 4.0}, scenario="training_step")
     assert answered(*training, result("tracked", scenario="rollout"), acting, *switches) == [
         "training_step, forward_alone takes 25.0 ±0.3 % of a step.",
         "rollout, acting_alone takes 50.0 ±0.3 % of a step.",
-        "switches, entering and leaving takes 3.60 ±0.02 us with no_grad.",
+        "switches, entering and leaving takes 3.60 ±0.08 us with no_grad.",
     ]
 
 

@@ -71,7 +71,7 @@ def test_a_folder_is_all_json_in_it_and_below_of_which_none_was_named(results: P
 def test_a_file_counts_once_and_as_named_if_anything_names_it(results: Path) -> None:
     Path("link.json").symlink_to("results/a/0003_x.json")
     path = "results/a/0003_x.json"
-    names = ["results/b", "3", path, "results/b/../a/0003_x.json", str(Path.cwd() / path), "link.json", "latest"]
+    names = ["results/b", "3", path, "results/b/../a/0003_x.json", str(Path.cwd() / path), "link.json", "latest", "results/b"]
     files = {file.path.name: file.named for file in find_runs(names)}
     assert files == {"0001_y.json": True, "0002_y.json": False, "0003_x.json": True}
 
