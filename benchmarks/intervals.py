@@ -33,7 +33,7 @@ MIN_ROUNDS = 10
 CONFIDENCE = 0.99
 
 FARTHEST = 35.0
-"""In logarithms, a factor of 2e15: no interval is said to reach farther from its estimate, which says nothing already, and files hold no more."""
+"""In logarithms, a factor of 2e15: no measured interval reaches farther from its estimate, which says nothing already, and files hold no more."""
 
 
 def median_ratio(baseline_seconds: Sequence[float], seconds: Sequence[float]) -> float:
@@ -56,14 +56,14 @@ def combined_ratio(pairs: Sequence[tuple[Sequence[float], Sequence[float]]]) -> 
     whole = across([median_ratio(*pair) for pair in pairs])
     errors = [median_error(np.log(baseline) - np.log(seconds)) for baseline, seconds in pairs]
     least = t_quantile(math.inf) * math.sqrt(sum(error**2 for error in errors)) / len(errors)
-    rounds = _interval(math.log(whole.estimate), least, least)
+    rounds = _around(math.log(whole.estimate), least)
     return Interval(whole.estimate, min(whole.low, rounds.low), max(whole.high, rounds.high))
 
 
-def _interval(centre: float, below: float, above: float) -> Interval:
+def _around(centre: float, half: float) -> Interval:
     """From logarithms."""
-    ends = (centre, centre - min(below, FARTHEST), centre + min(above, FARTHEST))
-    return Interval(*map(math.exp, ends))
+    half = min(half, FARTHEST)
+    return Interval(math.exp(centre), math.exp(centre - half), math.exp(centre + half))
 
 
 def _batches(baseline: Sequence[float], seconds: Sequence[float]) -> list[tuple[Sequence[float], Sequence[float]]]:
@@ -89,7 +89,7 @@ def across(ratios: Sequence[float]) -> Interval:
     logarithms = np.log(ratios)
     centre = float(logarithms.mean())
     half = t_quantile(len(ratios) - 1) * float(logarithms.std(ddof=1)) / math.sqrt(len(ratios))
-    return _interval(centre, half, half)
+    return _around(centre, half)
 
 
 def geometric_mean(intervals: Sequence[Interval]) -> Interval:
@@ -99,7 +99,7 @@ def geometric_mean(intervals: Sequence[Interval]) -> Interval:
     low, estimate, high = np.log([(one.low, one.estimate, one.high) for one in intervals]).T
     centre = float(estimate.mean())
     below, above = (math.sqrt(np.mean(side**2) / len(intervals)) for side in (estimate - low, high - estimate))
-    return _interval(centre, below, above)
+    return Interval(math.exp(centre), math.exp(centre - below), math.exp(centre + above))
 
 
 def quotient(one: Interval, other: Interval, processes: tuple[int, int] = (0, 0), comparisons: int = 1) -> Interval:
@@ -117,7 +117,8 @@ def quotient(one: Interval, other: Interval, processes: tuple[int, int] = (0, 0)
     spread = sum(v**2 / (n - 1) for v, n in zip(variances, processes, strict=True) if n > 1)
     degrees = max(1, math.floor(sum(variances) ** 2 / spread)) if spread else math.inf
     width = t_quantile(degrees, 1 - (1 - CONFIDENCE) / comparisons)
-    return _interval(math.log(one.estimate / other.estimate), below * width, above * width)
+    ratio = math.log(one.estimate / other.estimate)
+    return Interval(math.exp(ratio), math.exp(ratio - below * width), math.exp(ratio + above * width))
 
 
 @lru_cache(maxsize=1024)

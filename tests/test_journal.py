@@ -99,7 +99,7 @@ def places(content: bytes) -> list[int]:
 def test_truncated_anywhere_it_is_gone_on_with(tmp_path: Path, short: tuple[bytes, Any]) -> None:
     content, whole = short
     first_line = content.index(b"\n") + 1
-    for size in places(content):
+    for size in range(len(content)):
         if size < first_line:
             with pytest.raises(JournalError, match="line 1 is not what was written"):
                 gone_on_with(tmp_path, content[:size])
