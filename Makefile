@@ -6,7 +6,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python -m
 SETUP := $(VENV)/.up-to-date
 
-.PHONY: bench share test test-all check readme setup help clean
+.PHONY: bench share test tests test-all check readme setup help clean
 
 bench: setup
 	@$(RUN) pytest --benchmark $(ARGS)
@@ -15,12 +15,16 @@ bench: setup
 share: setup
 	@$(RUN) analysis share $(ARGS)
 
-test: check
-	$(RUN) pytest -n logical --dist worksteal -m "not slow" $(ARGS)
+# The checks run beside the tests, which often wait.
+test: setup
+	@$(MAKE) --no-print-directory --jobs=2 check tests
 
 # With the few tests that take half a minute each: a compiler, a self-check and a run on other machines as they really are.
 test-all: check
 	$(RUN) pytest -n logical --dist worksteal $(ARGS)
+
+tests: setup
+	$(RUN) pytest -n logical --dist worksteal -m "not slow" $(ARGS)
 
 check: setup
 	$(RUN) ruff check .
