@@ -13,11 +13,15 @@ import msgspec
 import pandas as pd
 
 from analysis.cases import COLUMNS, frame_of
+from analysis.figures import short_text
 from analysis.machine import device_name
 from benchmarks.record import CASE, SCHEMA, GroupResult, Result, Unmeasured, clean, from_json, from_lines, to_json
 
 T = TypeVar("T")
 
+
+_LONGEST_REASON = 500
+"""Characters: files can hold anything."""
 
 JOURNAL = ".jsonl"
 """The ending of the file of a run that is not finished."""
@@ -84,7 +88,7 @@ def read(path: Path, name: str = "") -> Run:
     except OSError as error:
         raise AnalysisError(f"{path}: cannot be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors
-        raise AnalysisError(f"{path}: {error}") from error
+        raise AnalysisError(f"{path}: {short_text(str(error), _LONGEST_REASON)}") from error
 
 
 def read_all(files: Iterable[RunFile], columns: Iterable[str], left_out: Callable[[AnalysisError], None]) -> pd.DataFrame:
@@ -138,6 +142,7 @@ class _Ours(msgspec.Struct):
 
 
 class _Conditions(msgspec.Struct):
+    threads: int | None = None
     warnings: list[str] = []
     meters: list[dict[str, Any]] = []
 

@@ -115,10 +115,12 @@ BAD: dict[str, tuple[str | bytes, str]] = {
     "a list": ("[]", "not a file that pytest-benchmark saved: expected `object`"),
     "a machine that is a number": (with_change("machine_info.gradtax", 5), "machine_info.gradtax: expected `object`"),
     "threads that are a text": (with_change("machine_info.gradtax.threads", "two"), "machine_info.gradtax.threads: expected `int"),
+    "threads of a run that are a text": (with_change("gradtax.conditions", {"threads": "2"}), "gradtax.conditions.threads: expected"),
     "warnings that are a text": (with_change("gradtax.conditions", {"warnings": "x"}), "gradtax.conditions.warnings: expected `array`"),
     "a text for seconds": (with_change(f"{SECOND}.seconds", "1e-4"), f"{SECOND}.seconds: expected `float`"),
     "a fraction of a byte": (with_change(f"{SECOND}.memory.saved_bytes", 1.5), f"{SECOND}.memory.saved_bytes: expected `int"),
     "an unknown verdict": (with_change(f"{SECOND}.verdict", "quicker"), f"{SECOND}.verdict: invalid enum value"),
+    "an endless verdict": (with_change(f"{SECOND}.verdict", "x" * 10_000), f"{SECOND}.verdict: invalid enum value 'xxx"),
     "an unknown allocator": (with_change(f"{SECOND}.case.allocator", "resident"), f"{SECOND}.case.allocator: expected `str` matching"),
     "schema 1": (with_change(f"{SECOND}.schema", 1), "schema 1 cannot be read by this version, which reads 2; measure again with"),
     "schema 1 with other fields": (with_change(SECOND, {"schema": 1, "case": {}}), "schema 1 cannot be read"),
@@ -142,6 +144,7 @@ def test_a_file_that_is_no_run_is_refused_by_file_and_field(name: str, path: Pat
     message = str(raised.value)
     assert message.removeprefix(f"{path}: ").startswith(reason)
     assert message.isprintable()
+    assert len(message) < 1000
 
 
 def test_a_folder_or_a_missing_file_is_refused_by_name(path: Path) -> None:
