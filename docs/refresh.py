@@ -23,7 +23,7 @@ COMMANDS = {
     "answer": f"python -m analysis advise {REFERENCE} | awk '/^[^ ]/ {{ n++ }} n > 3 {{ exit }} 1'",  # three sentences
     "rows": f"python -m analysis summarise {REFERENCE} | sed -n '1,/^$/p; /^lstm medium/,/^$/p' | sed '$d'",
     "modes": "python -m benchmarks.guide --modes",
-    "faults": "cat results/reference/faults.txt",  # a copy of what `selfcheck faults` saved: it takes an hour
+    "faults": "cat results/reference/faults.txt",  # a copy of what `selfcheck faults` saved: it takes 40 minutes
 }
 
 _BLOCK = re.compile(rf"(<!-- ({'|'.join(COMMANDS)}) -->\n\n(?:```\w*\n)?)(.*?)((?:```\n)?\n<!-- end -->)", re.DOTALL)

@@ -24,7 +24,7 @@ from benchmarks.workers import Launches
 CHECKS = {
     "trueness": "the default measurement against long loops, and planted ratios (about half an hour)",
     "accuracy": "identical code and planted effects, by the suite and by other harnesses (about 20 minutes)",
-    "faults": "kills, full disks, misbehaving models and mutated files (about an hour)",
+    "faults": "kills, full disks, misbehaving models and mutated files (about 40 minutes)",
     "coverage": "how often the intervals hold the truth on a simulated machine (about two minutes)",
     "device": "an accelerator's bytes and clocks against what is known (a few minutes)",
 }
