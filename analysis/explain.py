@@ -106,8 +106,11 @@ def _processes(result: Result) -> str:
     readings = result.processes
     if len(readings) > 1:
         seconds = [reading.seconds for reading in readings]
-        launches = len({reading.launch for reading in readings})
-        text += f"; {len(readings)} processes of {launches} launches read {seconds_text(min(seconds), 0)} to {seconds_text(max(seconds), 0)}"
+        number = len({reading.launch for reading in readings})
+        launches = f"{number} launch{'es' * (number > 1)}"
+        text += (
+            f"; {len(readings)} processes of {launches} read {seconds_text(min(seconds), 0)} to {seconds_text(max(seconds), 0)}"
+        )
     faults = [reading.page_faults for reading in readings if reading.page_faults is not None]
     if any(faults):
         text += f", {count_text(min(faults))} to {count_text(max(faults))} page faults"

@@ -90,7 +90,7 @@ def test_both_allocators_stand_below_one_description_of_memory() -> None:
     readings = [ProcessReading(3, 60, 0.018, 1.0, 0.75, 0.0), ProcessReading(3, 60, 0.026, 1.1, 1.28, 2690.0)]
     text = explained(result("tracked"), result("tracked", allocator="as_shipped", seconds=0.02, processes=readings))
     assert text.count("saved 8.00 KiB") == 1
-    assert "2 processes of 1 launches read 18.0 ms to 26.0 ms, 0 to 2,690 page faults; the control" in text
+    assert "2 processes of 1 launch read 18.0 ms to 26.0 ms, 0 to 2,690 page faults; the control" in text
     assert "pages_kept: 125 us" in text
 
 
