@@ -274,3 +274,25 @@ def test_a_launch_that_is_killed_costs_the_task_that_ran_and_not_the_next(worker
         with pytest.raises(Failure, match="the process "):
             ask(1)
     assert workers.run(whereabouts)[1] not in (launch.pid, os.getpid())
+
+
+IMPORTS = """
+import pathlib
+pathlib.Path({pids!r}).write_text(str(__import__("os").getpid()))
+pathlib.Path({pipe!r}).read_bytes()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a launch ends once it has imported")
+def test_a_launch_that_still_imports_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
+    pipe, pids = tmp_path / "pipe", tmp_path / "pids"
+    os.mkfifo(pipe)
+    (tmp_path / "never_done.py").write_text(IMPORTS.format(pipe=str(pipe), pids=str(pids)))
+    starts = "from benchmarks.workers import Launches; Launches(1, ['never_done']).prepare(1); input()"
+    environment = os.environ | {"PYTHONPATH": f"{Path(__file__).parents[1]}:{tmp_path}"}
+    process = subprocess.Popen([sys.executable, "-c", starts], stdin=subprocess.PIPE, env=environment)
+    with pipe.open("wb"):  # returns when the launch reads
+        launch = psutil.Process(int(pids.read_text()))
+        process.kill()
+        process.communicate()
+        assert psutil.wait_procs([launch], timeout=20)[1] == []
