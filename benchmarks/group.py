@@ -10,7 +10,7 @@ from typing import Any
 
 from benchmarks import allocator
 from benchmarks.device import accelerated
-from benchmarks.failure import Failure
+from benchmarks.failure import Failure, failed
 from benchmarks.intervals import MIN_ROUNDS, combined_ratio, disproved, half_width, median_ratio, resolution, verdict
 from benchmarks.measure.alternating import KEPT_PAGES, PLACEBO, arms_of, time_apart, time_together
 from benchmarks.measure.examine import Examination, examine, examine_together
@@ -125,7 +125,7 @@ def _measure_group(job: Job, allocator_: str, modes: _Modes, workers: Workers, *
     group = job.group(allocator_)
     why = allocator.unavailable() if job.device == "cpu" and allocator_ == PAGES_KEPT else None
     if why is not None:
-        return GroupResult(group, unmeasured=[Unmeasured(group.case(mode), "unsupported", why) for mode in job.modes])
+        return failed(job, group, Failure("unsupported", why))
     modes = replace(modes, failures=dict(modes.failures))
     timings: list[Timings] = []
     discarded: list[Interval] = []
@@ -148,7 +148,10 @@ def _measure_group(job: Job, allocator_: str, modes: _Modes, workers: Workers, *
         for mode in job.modes
         if mode in timings[0].seconds
     ]
-    timed = [Timed(result, _blocks(result.case.mode, timings), timings[0].calls) for result in results]
+    timed = [
+        Timed(one, [seconds for process in timings for seconds in process.seconds[one.case.mode]], timings[0].calls)
+        for one in results
+    ]
     return GroupResult(group, timed, modes.unmeasured(job, allocator_))
 
 
@@ -243,11 +246,6 @@ def _result(case: Case, examined: Examination, timings: Sequence[Timings]) -> Re
         recompilations=sum(again) if (again := [n for one in timings if (n := one.recompilations) is not None]) else None,
         **_of_accelerators(mode, timings),
     )
-
-
-def _blocks(mode: str, timings: Sequence[Timings]) -> list[float]:
-    """Of all processes, one after the other."""
-    return [seconds for one in timings for seconds in one.seconds[mode]]
 
 
 def _of_accelerators(mode: str, timings: Sequence[Timings]) -> dict[str, Any]:

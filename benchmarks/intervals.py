@@ -32,8 +32,8 @@ MIN_ROUNDS = 10
 
 CONFIDENCE = 0.99
 
-FARTHEST = 35.0
-"""In logarithms, a factor of 2e15: no measured interval reaches farther from its estimate, which says nothing already, and files hold no more."""
+FARTHEST = 30.0
+"""In logarithms, a factor of 1e13: no measured interval reaches farther from its estimate, which says nothing already, and files hold no more."""
 
 
 def median_ratio(baseline_seconds: Sequence[float], seconds: Sequence[float]) -> float:

@@ -210,7 +210,7 @@ class Result:
     """The speedup of the second tracked arm, 1 by construction."""
     trusted: bool
     """False where the placebo's interval lies beyond the margin, or there is none. True is no proof: see `resolution`."""
-    resolution: Annotated[float, msgspec.Meta(ge=0, lt=1e100)] | None
+    resolution: Amount | None
     """How far the placebo's interval reaches from 1, as a fraction: no verdict of the group is finer."""
     washout_calls: Count
     """Untimed calls at the start of each block, the same for all arms of the group."""

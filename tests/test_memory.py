@@ -83,6 +83,14 @@ def test_where_the_kernels_mark_cannot_be_reset_resident_memory_is_unknown(
     assert peak_rss_bytes(lambda: torch.ones(MIB)) is None
 
 
+def test_an_error_of_the_model_is_not_the_meters() -> None:
+    def step() -> None:
+        raise FileNotFoundError
+
+    with pytest.raises(FileNotFoundError):
+        peak_rss_bytes(step)
+
+
 def test_resident_memory_is_measured_only_in_a_process_of_its_own_and_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "peak_rss_bytes", lambda _: 55)
     step = TRACKED.bind(CHAIN.module, CHAIN.run)

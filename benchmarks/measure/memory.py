@@ -184,33 +184,28 @@ def peak_rss_bytes(step: Step) -> int | None:
 
     None where that cannot be reset (Linux can, by /proc/self/clear_refs), and where it rose by no more than the meter may be off.
     """
-
-    def risen(before: int) -> int:
-        output = step()
-        rise = _high_water_bytes() - before
-        del output
-        return rise
-
-    return _rise(risen)
+    return _rise(step, _high_water_bytes)
 
 
 def kept_rss_bytes(step: Step) -> int | None:
     """How much more is resident after one call whose output is gone, by the same mark, which begins at what is resident; None as above."""
 
-    def risen(before: int) -> int:
+    def call() -> None:
         step()
-        return _resident_bytes() - before
 
-    return _rise(risen)
+    return _rise(call, _resident_bytes)
 
 
-def _rise(risen: Callable[[int], int]) -> int | None:
-    """What `risen` says of what is resident before it, with no free pages left over from earlier."""
+def _rise(step: Step, level: Callable[[], int]) -> int | None:
+    """How far `level` lies above what was resident before the call, its output alive; no free pages are left over from earlier."""
     allocator.release_free_pages()
     try:
-        rise = risen(_resident_bytes())
+        before = _resident_bytes()
     except OSError:
         return None
+    output = step()
+    rise = level() - before
+    del output
     return None if PEAK_RSS.allows(rise, rise) else rise
 
 

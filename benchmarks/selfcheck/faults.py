@@ -212,9 +212,7 @@ def misbehaving_models(names: Sequence[str]) -> Iterator[Tried]:
 
 def mutated_files(number: int) -> Tried:
     mutated = mutations.mutated_files(number, seed=0)
-    seconds = Goal(
-        "seconds of CPU that a mutated file took, at most", mutated.longest_seconds, mutations.LONGEST_SECONDS, form=".2f"
-    )
+    seconds = Goal("seconds that a mutated file took, at most", mutated.longest_seconds, mutations.LONGEST_SECONDS, form=".2f")
     memory = Goal("MiB that a mutated file took, at most", mutated.most_bytes / 2**20, mutations.MOST_BYTES / 2**20, form=".0f")
     return Tried("mutated files through every analysis", mutated.files, mutated.faults, [seconds, memory])
 

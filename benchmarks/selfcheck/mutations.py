@@ -57,9 +57,9 @@ def mutated_files(number: int, seed: int) -> Mutated:
             path = folder / f"0002_mutated{ending}"
             path.write_bytes(_mutated(document, written, chance))
             faults: list[str] = []
-            begin = time.process_time()
+            begin = time.monotonic()
             grown = peak_rss_bytes(lambda: faults.extend(_faults(path, base, whole=tried.files % 20 == 0))) or 0  # noqa: B023
-            seconds = time.process_time() - begin
+            seconds = time.monotonic() - begin
             if seconds > LONGEST_SECONDS or grown > MOST_BYTES:
                 faults.append(f"{seconds:.0f} s and {grown / 2**20:.0f} MiB")
             tried.longest_seconds, tried.most_bytes = max(tried.longest_seconds, seconds), max(tried.most_bytes, grown)
