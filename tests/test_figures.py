@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import pandas as pd
 import pytest
@@ -97,3 +98,13 @@ def test_ratios_counts_and_fractions_have_no_more_digits_than_they_mean() -> Non
     counts = (0.0, 0.04, 0.34, 3.0, 9.97, 44.6, 8096.2, None, math.nan)
     assert [count_text(count) for count in counts] == ["0", "0", "0.3", "3", "10", "45", "8,096", "-", "-"]
     assert [percent_text(fraction) for fraction in (0.0, 0.0021, 0.1)] == ["0.0 %", "0.2 %", "10.0 %"]
+
+
+@QUICK
+@given(st.floats(0.1, 20.0), st.floats(0.002, 0.29), st.floats(0.002, 0.29))
+def test_a_speedup_stops_at_the_digit_in_which_its_interval_begins(ratio: float, below: float, above: float) -> None:
+    shown, noise = speedup_text(ratio, ratio * (1 - below), ratio * (1 + above)).split(" ±")
+    assert len(shown.partition(".")[2]) == len(noise.partition(".")[2]) <= 3
+    assert re.fullmatch(r"0*\.?0*[1-9]0*", noise.replace(".", "")) or float(noise) == 10
+    assert float(noise) == pytest.approx(max(ratio * max(below, above), 1e-3), rel=0.5)
+    assert abs(float(shown) - ratio) <= float(noise)

@@ -3,13 +3,29 @@
 from __future__ import annotations
 
 import argparse
-from contextlib import redirect_stderr
+from contextlib import redirect_stderr, suppress
 from io import StringIO
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from benchmarks.models import MODELS, SIZES
-from benchmarks.options import ALL_MODES, Effort, RunOptions, add_options, parsed
+from benchmarks.options import (
+    ALL_MODES,
+    Effort,
+    RunOptions,
+    add_options,
+    names_of,
+    number_above_0,
+    parsed,
+    size_in_bytes,
+    whole_from,
+)
+from benchmarks.scenarios import SCENARIOS
+
+QUICK = settings(deadline=None, derandomize=True, database=None)
+REFUSED = argparse.ArgumentTypeError
 
 
 def typed(*arguments: str) -> RunOptions:
@@ -26,8 +42,12 @@ def refusal(*arguments: str) -> str:
     return told.getvalue().splitlines()[-1]
 
 
-def test_every_option_comes_back_as_it_was_typed_and_nothing_is_chosen_by_default() -> None:
+def test_nothing_is_chosen_by_default_but_the_effort() -> None:
     assert typed() == RunOptions()
+    assert RunOptions().effort == Effort(threads=1, processes=8, retries=1, worker_timeout=300.0)
+
+
+def test_every_option_comes_back_as_it_was_typed() -> None:
     typed_in = typed(
         "--models", "mlp,lstm", "--model", "a.py:one", "--model", "b.py:two", "--sizes", "tiny", "--modes", "no_grad,item",
         "--freeze", "encoder.*", "--scenarios", "forward,operators", "--device", "cpu,cuda:1", "--dtype", "bfloat16",
@@ -43,18 +63,24 @@ def test_every_option_comes_back_as_it_was_typed_and_nothing_is_chosen_by_defaul
     )  # fmt: skip
 
 
-def test_all_stands_for_every_name_and_a_name_that_is_repeated_counts_once() -> None:
-    options = typed("--modes", "all", "--sizes", "all", "--models", "all", "--scenarios", " operators , forward,operators")
+def test_all_stands_for_every_name() -> None:
+    options = typed("--modes", "all", "--sizes", "all", "--models", "all", "--scenarios", "all")
     assert (options.modes, options.sizes, options.models) == (ALL_MODES, SIZES, tuple(MODELS))
-    assert options.scenarios == ("operators", "forward")
+    assert options.scenarios == tuple(SCENARIOS)
+
+
+def test_modes_that_only_a_scenario_has_can_be_asked_for() -> None:
+    own = {mode.name for scenario in SCENARIOS.values() for mode in scenario.modes}
+    assert own <= set(ALL_MODES)
+    assert len(set(ALL_MODES)) == len(ALL_MODES)
 
 
 @pytest.mark.parametrize("option", ["models", "sizes", "modes", "scenarios", "dtype", "execution", "allocator"])
-def test_an_unknown_or_missing_name_is_refused_by_its_option(option: str) -> None:
-    for text in ("nonsense", "all,nonsense", "", ","):
-        told = refusal(f"--{option}", text)
-        assert f"--{option}: " in told
-        assert ("nonsense; choose from " if "nonsense" in text else "no name given") in told
+@pytest.mark.parametrize("text", ["nonsense", "", ",", "all,nonsense"])
+def test_an_unknown_or_missing_name_is_refused_by_its_option(option: str, text: str) -> None:
+    told = refusal(f"--{option}", text)
+    assert f"--{option}: " in told
+    assert "nonsense; choose from " in told if "nonsense" in text else "no name given" in told
 
 
 @pytest.mark.parametrize(
@@ -66,7 +92,6 @@ def test_an_unknown_or_missing_name_is_refused_by_its_option(option: str) -> Non
         ("threads", ("0", "-1", "1.5", "two", ""), "a whole number from 1"),
         ("processes", ("0", "1.5"), "a whole number from 1"),
         ("retries", ("-1", "many"), "a whole number from 0"),
-        ("memory-limit", ("", "4 GB", "-1GiB", "0", "1KiB", "inf", "1e9", "GiB", "4GiB0"), "at least 1MiB"),
     ],
 )
 def test_a_number_out_of_range_is_refused_with_what_was_expected(option: str, texts: tuple[str, ...], expected: str) -> None:
@@ -78,6 +103,36 @@ def test_a_pattern_that_matches_nothing_is_refused() -> None:
     assert "an empty pattern" in refusal("--freeze", "")
 
 
+@QUICK
+@given(st.lists(st.sampled_from(sorted(ALL_MODES)), min_size=1))
+def test_names_keep_their_order_and_repeats_count_once(names: list[str]) -> None:
+    assert names_of(ALL_MODES)(" , ".join(names)) == tuple(dict.fromkeys(names))
+
+
+@QUICK
+@given(st.text(), st.sampled_from(["mlp", "lstm", ""]))
+def test_whatever_is_typed_gives_offered_names_or_is_refused(text: str, more: str) -> None:
+    with suppress(REFUSED):
+        chosen = names_of(MODELS)(f"{text},{more}")
+        assert chosen
+        assert set(chosen) <= set(MODELS)
+
+
+@QUICK
+@given(st.floats() | st.integers() | st.text(max_size=6))
+def test_whatever_is_typed_gives_a_number_in_range_or_is_refused(value: float | str) -> None:
+    with suppress(REFUSED):
+        assert 0 < number_above_0(below=1)(str(value)) < 1
+    with suppress(REFUSED):
+        assert whole_from(2)(str(value)) >= 2
+
+
 @pytest.mark.parametrize(("text", "size"), [("4GiB", 2**32), ("2 MiB", 2**21), ("1048576", 2**20), ("1048576B", 2**20)])
 def test_a_size_is_a_number_with_its_unit(text: str, size: int) -> None:
-    assert typed("--memory-limit", text).effort.memory_limit == size
+    assert size_in_bytes(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "4 GB", "-1GiB", "0", "1KiB", "inf", "1e9", "GiB", "4GiB0"])
+def test_anything_else_is_no_size(text: str) -> None:
+    with pytest.raises(REFUSED, match="expected at least 1MiB"):
+        size_in_bytes(text)

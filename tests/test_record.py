@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+import subprocess
+import sys
+from dataclasses import FrozenInstanceError, fields, replace
+from pathlib import Path
 from typing import Any, get_args
 
 import builders
 import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from benchmarks.record import (
+    AS_SHIPPED,
     CASE,
+    PAGES_KEPT,
     SCHEMA,
     SKIPPED_STATUSES,
+    Case,
     Group,
     Interval,
-    Memory,
     Result,
     SavedBy,
     Status,
@@ -25,27 +32,69 @@ from benchmarks.record import (
     to_json,
 )
 
+QUICK = settings(deadline=None, derandomize=True, database=None)
 
-def test_a_case_is_its_group_and_a_mode_and_reads_as_its_fields_in_the_order_of_the_grid() -> None:
-    case = builders.case("no_grad")
+words = st.text(max_size=8)
+times = st.floats(1e-12, 1e6)
+bytes_ = st.none() | st.integers(0, 2**62)
+intervals = st.none() | st.lists(st.floats(1e-99, 1e99), min_size=3, max_size=3).map(sorted).map(
+    lambda ends: Interval(ends[1], ends[0], ends[2])
+)
+allocators = st.sampled_from([PAGES_KEPT, AS_SHIPPED])
+cases = st.fixed_dictionaries(dict.fromkeys(CASE, words) | {"allocator": allocators}).map(lambda names: Case(**names))
+results = st.builds(
+    replace,
+    st.just(builders.result()),
+    case=cases,
+    seconds=times,
+    speedup=intervals,
+    placebo=intervals,
+    resolution=st.none() | times,
+    memory=st.builds(
+        replace,
+        st.just(builders.result().memory),
+        peak_tensor_bytes=bytes_,
+        saved_by_module=st.lists(st.builds(SavedBy, words, st.integers(0, 2**62)), max_size=3),
+        unavailable=st.dictionaries(words, words, max_size=2),
+    ),
+    discarded_placebos=st.lists(intervals.filter(bool), max_size=2),
+    bound_by=st.sampled_from(["host", "device", "both", None]),
+)
+
+
+@QUICK
+@given(cases)
+def test_a_case_is_its_group_and_a_mode(case: Case) -> None:
     assert case.group.case(case.mode) == case
     assert type(case.group) is Group
-    assert str(case) == f"{case.group}-no_grad" == "forward-mlp-tiny-cpu-float32-eager-pages_kept-no_grad"
-    assert len({case, *(replace(case, **{name: "other"}) for name in CASE), replace(case)}) == 9, "all fields are the key"
+    assert str(case) == f"{case.group}-{case.mode}"
 
 
-@pytest.mark.parametrize(
-    "record",
-    [
-        builders.result("tracked"),
-        builders.result(model="\u2028 a \x00 name, \N{PILE OF POO}", speedup=None, resolution=None),
-        builders.result(bound_by="both", recompilations=0, discarded_placebos=[Interval(1.0, 1e-99, 1e99)]),
-        builders.result(memory=Memory(peak_tensor_bytes=2**62, saved_by_module=[SavedBy("x", 0)], unavailable={"a": "why"})),
-        *(Unmeasured(builders.case(), status, "why", ["history"]) for status in get_args(Status)),
-    ],
-)
-def test_a_record_comes_back_from_json_as_it_was(record: Result | Unmeasured) -> None:
-    assert from_json(json.loads(json.dumps(to_json(record), allow_nan=False)), type(record)) == record
+def test_a_case_reads_as_its_fields_in_the_order_of_the_grid() -> None:
+    assert str(builders.case("no_grad")) == "forward-mlp-tiny-cpu-float32-eager-pages_kept-no_grad"
+
+
+def test_cases_that_differ_in_any_one_field_are_different_keys() -> None:
+    case = builders.case()
+    assert len({case, *(replace(case, **{name: "other"}) for name in CASE), replace(case)}) == 9
+
+
+@pytest.mark.parametrize("record", [builders.result(), builders.case(), builders.case().group])
+def test_records_cannot_be_changed(record: Any) -> None:
+    with pytest.raises(FrozenInstanceError):
+        setattr(record, fields(record)[0].name, "other")
+
+
+@QUICK
+@given(results)
+def test_a_result_comes_back_from_json_as_it_was(result: Result) -> None:
+    assert from_json(json.loads(json.dumps(to_json(result), allow_nan=False)), Result) == result
+
+
+@QUICK
+@given(st.builds(Unmeasured, cases, st.sampled_from(get_args(Status)), words, st.lists(st.just("history"), max_size=1)))
+def test_an_unmeasured_case_comes_back_from_json_as_it_was(unmeasured: Unmeasured) -> None:
+    assert from_json(json.loads(json.dumps(to_json(unmeasured))), Unmeasured) == unmeasured
 
 
 @pytest.mark.parametrize(
@@ -64,7 +113,7 @@ def test_what_is_no_result_is_refused_by_the_field_that_is_wrong(change: dict[st
 
 @pytest.mark.parametrize(
     ("low", "estimate", "high"),
-    [(0.0, 1.0, 2.0), (1.1, 1.0, 2.0), (0.5, 1.0, 0.9), (1.0, 1.0, float("inf")), (float("nan"), 1.0, 1.0)],
+    [(0.0, 1.0, 2.0), (-1.0, 1.0, 2.0), (1.1, 1.0, 2.0), (0.5, 1.0, 0.9), (1.0, 1.0, float("inf")), (float("nan"), 1.0, 1.0)],
 )
 def test_an_interval_holds_its_estimate_between_finite_ends_above_zero(low: float, estimate: float, high: float) -> None:
     with pytest.raises(ValueError, match="0 < low <= estimate <= high is needed"):
@@ -92,3 +141,8 @@ def test_the_saved_keys_are_those_of_the_data_contract() -> None:
 
 def test_only_what_the_machine_or_the_mode_cannot_do_is_skipped() -> None:
     assert set(get_args(Status)) - SKIPPED_STATUSES == {"timed_out", "crashed", "broken_contract"}
+
+
+def test_reading_results_needs_no_torch() -> None:
+    code = "import sys, benchmarks.record, benchmarks.intervals; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60, cwd=Path(__file__).parent.parent)

@@ -41,19 +41,23 @@ def without_washout_from_one_process(machine: Processes) -> dict[str, Interval]:
 
 @pytest.mark.parametrize("name", [name for name in MACHINES if name != TOO_MUCH])
 def test_the_procedure_is_unbiased_and_its_intervals_hold_on_every_machine(name: str) -> None:
-    row = study(MACHINES[name], 20)
-    assert row.coverage >= 0.95
+    row = study(MACHINES[name], 60)
+    assert row.coverage >= 0.96
     assert abs(row.bias) <= 0.008
-    assert row.half_width < 0.031
+    assert row.half_width < 0.03
 
 
-@pytest.mark.parametrize(("carry", "coverage", "bias"), [(0.3, 0.5, (-0.2, -0.05)), (0.0, 0.7, (-0.01, 0.01))])
-def test_one_process_without_washout_understates_what_is_carried_over_and_misses_what_processes_differ_by(
-    carry: float, coverage: float, bias: tuple[float, float]
-) -> None:
-    row = study(Processes(carry=carry), 10, without_washout_from_one_process)
-    assert row.coverage < coverage
-    assert bias[0] < row.bias < bias[1]
+@pytest.mark.parametrize("name", [name for name in MACHINES if name != "without carry-over"])
+def test_without_washout_and_from_one_process_speedups_are_understated_and_intervals_miss(name: str) -> None:
+    row = study(MACHINES[name], 10, without_washout_from_one_process)
+    assert row.coverage < 0.5
+    assert row.bias < -0.05
+
+
+def test_one_process_misses_what_processes_differ_by_even_where_nothing_is_carried_over() -> None:
+    row = study(Processes(carry=0.0), 20, without_washout_from_one_process)
+    assert row.coverage < 0.7
+    assert abs(row.bias) < 0.01
 
 
 @pytest.mark.parametrize("seconds", [100e-6, 10e-3])

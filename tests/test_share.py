@@ -64,7 +64,7 @@ def test_nothing_personal_and_no_rounds_are_in_it() -> None:
     assert all(word in text for word in ("libjemalloc.so.2", "net.py:12", "Release Build", "load is 3.2", '"budget": 7.0'))
 
 
-@settings(max_examples=50, deadline=None, derandomize=True, database=None)
+@settings(max_examples=200, deadline=None, derandomize=True, database=None)
 @given(st.lists(st.text(alphabet="ab./\\~@:' \"C-", max_size=20), min_size=4, max_size=4))
 def test_what_is_shared_once_is_what_is_shared_again(texts: list[str]) -> None:
     made = builders.run(unmeasured=[builders.unmeasured(reason=text) for text in texts])

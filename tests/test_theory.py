@@ -97,7 +97,7 @@ def test_every_family_has_a_closed_form() -> None:
 def test_the_closed_form_holds_for_any_size(name: str, dtype: torch.dtype, one_dnn: bool) -> None:
     """Which kernels run depends on the CPU (oneDNN has bfloat16 LSTMs on some): the form of those that ran must hold."""
 
-    @settings(max_examples=3, deadline=None, derandomize=True, database=None)
+    @settings(max_examples=8, deadline=None, derandomize=True, database=None)
     @given(SIZES[name])
     def holds(size: dict[str, int]) -> None:
         module, inputs = MODELS[name].build(**size)
