@@ -8,9 +8,11 @@ import pty
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -51,6 +53,20 @@ def _no_page(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(report, "page", lambda *_: "")  # takes longer than the run
 
 
+@pytest.fixture(autouse=True)
+def _as_from_a_shell() -> Iterator[None]:
+    """Signals that are ignored here, as under nohup, would be ignored by a run, here or started from here, and rightly."""
+    usual: dict[signal.Signals, Any] = {
+        signal.SIGINT: signal.default_int_handler,
+        signal.SIGTERM: signal.SIG_DFL,
+        signal.SIGHUP: signal.SIG_DFL,
+    }
+    before = {number: signal.signal(number, handler) for number, handler in usual.items()}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 def models(folder: Path, event: str, names: tuple[str, ...] = ("steady", "trapped")) -> list[str]:
     """What measures two models. `event` is what happens in one of them, each time that the file `trap` is there."""
     (folder / "models.py").write_text(MODELS.replace("EVENT", event))
@@ -60,13 +76,6 @@ def models(folder: Path, event: str, names: tuple[str, ...] = ("steady", "trappe
 
 def hidden(storage: Path) -> list[Path]:
     return list(storage.glob("*/.*"))
-
-
-def in_terminal(descriptor: int) -> None:
-    """Signals that are ignored here, as under nohup, would be ignored by the run, and rightly."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_DFL)
-    os.login_tty(descriptor)
 
 
 class Waiting:
@@ -82,7 +91,7 @@ class Waiting:
         ours, theirs = pty.openpty()
         self.process = subprocess.Popen(
             [sys.executable, "-m", "pytest", *command], cwd=ROOT, stdin=theirs, stdout=theirs, stderr=theirs,
-            env=environment(COLUMNS="300"), preexec_fn=partial(in_terminal, theirs),  # noqa: PLW1509 - no threads
+            env=environment(COLUMNS="300"), preexec_fn=partial(os.login_tty, theirs),  # noqa: PLW1509 - no threads
         )  # fmt: skip
         os.close(theirs)
         self.terminal = os.fdopen(ours, "rb", buffering=0)
