@@ -43,6 +43,8 @@ LEGEND = f"shaded: within ±{100 * MARGIN:g} %; pale: unclear"
 _BACKGROUND = (
     "<style>svg{color:#222;background:#fff}@media(prefers-color-scheme:dark){svg{color:#eee;background:#0d1117}}</style>"
 )
+_PADDING = {"left": 24, "right": 24, "top": 4, "bottom": 4}
+"""Pixels. A browser's sans-serif may be wider than the one that the labels were measured in."""
 _WHITE = '<rect width="100%" height="100%" fill="white"/>'
 _QUIET = {"domainColor": "currentColor", "domainOpacity": 0.4, "tickColor": "currentColor", "tickOpacity": 0.4}
 _CONFIG: dict[str, Any] = {
@@ -200,7 +202,8 @@ def _forest(points: pd.DataFrame, rows: Sequence[str], title: str, *, names: boo
     looks = looks_of(points["mode"])
     modes, (colours, shapes) = list(looks), zip(*looks.values(), strict=True)
     colour, shape = alt.Scale(domain=modes, range=list(colours)), alt.Scale(domain=modes, range=list(shapes))
-    legend = alt.Legend(columns=3 if len(modes) <= 3 else 2)
+    columns, gap = (3, 24) if len(modes) <= 3 else (2, 6)
+    legend = alt.Legend(columns=columns, columnPadding=gap)
     base = alt.Chart(points).encode(
         y=_rows(rows, names=names),
         yOffset=alt.YOffset("rank:Q", scale=alt.Scale(domain=[-0.8, most - 0.2])),
@@ -234,7 +237,7 @@ def _ratio_domain(points: pd.DataFrame) -> list[float]:
 
 
 def _svg(plot: Plot, title: str, subtitle: str = "") -> str:
-    spec = plot.to_dict(validate=False) | {"config": _CONFIG, "background": "transparent", "padding": 4}
+    spec = plot.to_dict(validate=False) | {"config": _CONFIG, "background": "transparent", "padding": _PADDING}
     if "hconcat" not in spec:
         spec |= {"width": WIDTH, "autosize": {"type": "fit-x", "contains": "padding"}}
     spec["title"] = {"text": textwrap.wrap(title, 60), "subtitle": textwrap.wrap(subtitle, 110)}

@@ -11,6 +11,8 @@ import builders
 import pytest
 
 from analysis import report
+from analysis.charts import charts
+from analysis.read import read
 from benchmarks.record import SavedBy
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -18,6 +20,7 @@ sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 HOSTILE = "</script><script>alert(1)</script>"
 LONG = "x" * 300
+REFERENCE = Path(__file__).parents[1] / "results" / "reference" / "cpu.json"
 WIDE, PHONE = {"width": 1200, "height": 800}, {"width": 375, "height": 740}
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium here; apt-get install chromium")
@@ -91,6 +94,22 @@ def test_charts_are_drawn_and_names_are_shown_as_text(page: Any) -> None:
     assert page.locator("#charts svg").count() >= 3
     assert column(page, "model").count(HOSTILE) == 2
     assert page.locator("script").count() == 1
+
+
+CUT_OFF = """() => [...document.querySelectorAll("svg")].flatMap(svg => {
+    const box = svg.getBoundingClientRect();
+    const outside = rect => rect.left < box.left || rect.right > box.right || rect.top < box.top || rect.bottom > box.bottom;
+    return [...svg.querySelectorAll("text")].filter(text => outside(text.getBoundingClientRect())).map(text => text.textContent);
+})"""
+
+
+def test_no_text_of_a_chart_is_cut_off(page: Any) -> None:
+    """Whichever font the browser takes for what charts were measured in."""
+    of_reference = page.context.browser.new_page()
+    of_reference.set_content("".join(charts(read(REFERENCE)).values()))
+    assert of_reference.locator("svg text").count() > 50
+    assert of_reference.evaluate(CUT_OFF) == []
+    of_reference.close()
 
 
 def test_columns_sort_by_their_figures_or_texts_also_from_the_keyboard_and_what_is_missing_stays_last(page: Any) -> None:
