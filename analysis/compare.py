@@ -23,7 +23,7 @@ from benchmarks.intervals import MARGIN, verdict
 from benchmarks.record import AS_SHIPPED, CASE, PAGES_KEPT
 
 COMPARED, NEW, VANISHED, UNMEASURED, COVERED = "compared", "new", "vanished", "no longer measured", "covered"
-"""Status of a case. `covered`: as shipped, of a job that head timed with pages kept, which serves for both where it does not fault."""
+"""Status of a case. `covered`: as shipped, of a job that head timed with pages kept, which serves for both where page faults cannot tell."""
 
 UNTRUSTED = "untrusted"
 

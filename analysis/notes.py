@@ -12,13 +12,10 @@ from analysis.cases import JOB, TRACKED, against, each, ends_of, is_context, lab
 from analysis.figures import count_text, percent_text, short_text, speedup_text
 from analysis.read import Run
 from benchmarks.intervals import verdict
-from benchmarks.record import AS_SHIPPED, CASE, FORWARD, GROUP, PAGES_KEPT
+from benchmarks.record import AS_SHIPPED, CASE, FORWARD, GROUP, PAGE_FAULT_SECONDS, PAGES_KEPT
 
 MOST = 5
 """As many notes are shown below a table."""
-
-PAGE_FAULT_SECONDS = 5e-6
-"""What a page fault costs at most, in a virtual machine."""
 
 KEEP_PAGES = "MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=2147483647, or jemalloc"
 

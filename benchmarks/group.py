@@ -11,7 +11,7 @@ from typing import Any
 from benchmarks import allocator
 from benchmarks.device import accelerated
 from benchmarks.failure import Failure, failed
-from benchmarks.intervals import MIN_ROUNDS, combined_ratio, disproved, half_width, median_ratio, resolution, verdict
+from benchmarks.intervals import MARGIN, MIN_ROUNDS, combined_ratio, disproved, half_width, median_ratio, resolution, verdict
 from benchmarks.measure.alternating import KEPT_PAGES, PLACEBO, arms_of, time_apart, time_together
 from benchmarks.measure.examine import Examination, examine, examine_together
 from benchmarks.measure.queued import bound_by
@@ -20,6 +20,7 @@ from benchmarks.modes import NO_GRAD, TRACKED
 from benchmarks.plan import Job
 from benchmarks.record import (
     AS_SHIPPED,
+    PAGE_FAULT_SECONDS,
     PAGES_KEPT,
     Case,
     GroupResult,
@@ -34,7 +35,7 @@ from benchmarks.scenarios import SCENARIOS
 from benchmarks.workers import LAUNCHES, Workers
 
 FAULTS = 0.5
-"""Page faults per call from which on a job is timed as shipped too; fewer are what the kernel does now and then."""
+"""Fewer page faults per call are what the kernel does now and then."""
 
 _SHARE_AS_SHIPPED = 0.5
 """Of the time with pages kept: heaps differ by so much that more rounds in one tell little."""
@@ -70,17 +71,21 @@ class _Modes:
 def measure(job: Job, workers: Workers) -> Iterator[GroupResult]:
     """Examines each mode in a worker of its own, then times those that hold their contract together, once per allocator.
 
-    A mode that fails is left out and reported as Unmeasured; the others go on, without a speedup if tracked is what failed. Where no mode
-    causes page faults as shipped, both allocators are one figure, which is measured with pages kept if that was asked for.
+    A mode that fails is left out and reported as Unmeasured; the others go on, without a speedup if tracked is what failed. Where no mode's
+    page faults as shipped can make up what a verdict tells apart, both allocators are one figure, measured with pages kept if that was asked for.
     """
     modes = examine_modes(job, workers)
-    faulting = any((one.page_faults or 0.0) >= FAULTS for one in modes.examined.values())
-    both = {PAGES_KEPT, AS_SHIPPED} <= set(job.allocators)
+    one_figure = {PAGES_KEPT, AS_SHIPPED} <= set(job.allocators) and not any(map(_faults_tell, modes.examined.values()))
     for name in job.allocators:
-        if name == AS_SHIPPED and both and not faulting:
+        if name == AS_SHIPPED and one_figure:
             yield GroupResult(job.group(name))
         else:
-            yield _measure_group(job, name, modes, workers, also_as_shipped=both and not faulting)
+            yield _measure_group(job, name, modes, workers, also_as_shipped=one_figure)
+
+
+def _faults_tell(found: Examination) -> bool:
+    shipped = found.as_shipped
+    return shipped is not None and shipped.page_faults >= max(FAULTS, MARGIN * shipped.seconds / PAGE_FAULT_SECONDS)
 
 
 def check(job: Job, workers: Workers) -> Iterator[GroupResult]:

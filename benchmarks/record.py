@@ -20,6 +20,9 @@ PAGES_KEPT, AS_SHIPPED = "pages_kept", "as_shipped"
 """How memory is kept while timing: freed pages are kept, so that what is left is tracking itself (CUDA's caching allocator always does),
 or the allocator as a user gets it, page faults included (CPU only)."""
 
+PAGE_FAULT_SECONDS = 5e-6
+"""What a page fault costs at most, in a virtual machine."""
+
 EAGER, COMPILED = "eager", "compiled"
 FORWARD, OPERATORS, SWITCHES = "forward", "operators", "switches"
 """Scenarios that reports tell apart from the others."""
@@ -226,7 +229,7 @@ class Result:
     over_no_grad: Interval | None = None
     """seconds(no_grad) / seconds(mode), from pairs; None for tracked and where no_grad was not timed."""
     also_as_shipped: bool = False
-    """The job neither faults nor gives pages back, so that these figures hold for the allocator as shipped too."""
+    """As shipped the job's page faults are too few to tell, so that these figures hold for that allocator too."""
     kept_pages: Interval | None = None
     """seconds(tracked) / seconds(tracked with pages kept), from pairs; as shipped only."""
     discarded_placebos: list[Interval] = field(default_factory=list)

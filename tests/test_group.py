@@ -12,7 +12,7 @@ import pytest
 from benchmarks.failure import Failure
 from benchmarks.group import check, measure
 from benchmarks.measure.alternating import KEPT_PAGES, PLACEBO, serve_arm, time_together
-from benchmarks.measure.examine import Examination, examine
+from benchmarks.measure.examine import AsShipped, Examination, examine
 from benchmarks.measure.timing import Limits, Timings
 from benchmarks.models import Source
 from benchmarks.options import Effort
@@ -37,7 +37,7 @@ BOTH = (PAGES_KEPT, AS_SHIPPED)
 MODES = ("tracked", "no_grad", "inference_mode")
 SECONDS = {"tracked": 3.0, PLACEBO: 3.0, KEPT_PAGES: 2.5, "no_grad": 2.0, "inference_mode": 3.003}
 JOB = Job(scenario="forward", source=Source("mlp", "tiny"), device="cpu", dtype="float32", modes=MODES)
-EXAMINED = Examination(Contract(holds=True), Kernels(same_as_tracked=True), Memory(1, 2, 3, 4), ModelFacts(1, 4), 0.0)
+EXAMINED = Examination(Contract(holds=True), Kernels(same_as_tracked=True), Memory(1, 2, 3, 4), ModelFacts(1, 4), None)
 
 
 @pytest.fixture(autouse=True)
@@ -126,8 +126,8 @@ def measured(workers: StandIn, job: Job = JOB, **changes: Any) -> tuple[dict[str
     return {one.result.case.mode: one.result for one in group.timed}, {one.case.mode: one for one in group.unmeasured}
 
 
-def faulting() -> dict[str, Examination]:
-    return {"tracked": replace(EXAMINED, page_faults=100.0)}
+def faulting(faults: float = 100.0, seconds: float = 0.01) -> dict[str, Examination]:
+    return {"no_grad": replace(EXAMINED, as_shipped=AsShipped(faults, seconds, None))}
 
 
 # One process.
@@ -328,8 +328,9 @@ def test_where_pages_cannot_be_kept_those_cases_are_unsupported(monkeypatch: pyt
     assert (results, {(one.status, one.reason) for one in unmeasured.values()}) == ({}, {("unsupported", "no glibc")})
 
 
-def test_a_job_that_does_not_fault_is_one_figure_for_both_allocators() -> None:
-    workers = StandIn()
+@pytest.mark.parametrize("found", [{}, faulting(0.4, 1e-5), faulting(19.9, 0.01)], ids=["none", "now and then", "below 1 %"])
+def test_a_job_whose_faults_cannot_tell_is_one_figure_for_both_allocators(found: dict[str, Examination]) -> None:
+    workers = StandIn(found)
     kept, shipped = groups(workers, replace(JOB, allocators=BOTH))
     assert (shipped.group.allocator, shipped.timed, shipped.unmeasured, workers.served) == (AS_SHIPPED, [], [], [])
     assert {timed.result.also_as_shipped for timed in kept.timed} == {True}
@@ -337,8 +338,9 @@ def test_a_job_that_does_not_fault_is_one_figure_for_both_allocators() -> None:
     assert {timed.result.also_as_shipped for timed in alone.timed} == {False}, "it was not asked whether it faults"
 
 
-def test_a_mode_that_faults_has_the_job_timed_as_shipped_too_in_a_process_per_arm() -> None:
-    workers = StandIn(faulting())
+@pytest.mark.parametrize("faults", [20.1, 2000.0])
+def test_a_mode_that_faults_has_the_job_timed_as_shipped_too_in_a_process_per_arm(faults: float) -> None:
+    workers = StandIn(faulting(faults))
     kept, shipped = groups(workers, replace(JOB, allocators=BOTH), processes=3, budget=0.03)
     assert list(workers.with_tracked) == list(MODES), "examined once for both"
     assert sorted(workers.served) == sorted([*MODES, PLACEBO, KEPT_PAGES] * 3)

@@ -34,6 +34,15 @@ _MOST_CALLS, _CALLING_SECONDS = 200, 0.05
 
 
 @dataclass(frozen=True, slots=True)
+class AsShipped:
+    """A warmed call with the allocator as shipped: its minor page faults, what it takes, and what stays resident after it."""
+
+    page_faults: float
+    seconds: float
+    kept_rss_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Examination:
     """What one mode was found to do and to need."""
 
@@ -42,8 +51,8 @@ class Examination:
     memory: Memory | None
     """None where the contract does not hold, and where nothing was to be measured."""
     model: ModelFacts
-    page_faults: float | None
-    """Minor faults of a warmed call with the allocator as shipped; None on devices and in a process that others use too."""
+    as_shipped: AsShipped | None
+    """None on devices and in a process that others use too."""
     compile_seconds: float | None = None
     """Of compiled steps."""
 
@@ -61,9 +70,9 @@ def examine(job: Job, mode_name: str, with_tracked: bool, own_process: bool, cal
     with settings(job.effort.threads), compiling(job.execution, arms=2):
         subject = _Subject(job, mode_name)
         compile_seconds = subject.compile_seconds()
-        page_faults = kept = None
+        shipped = None
         if may_set_allocator:
-            page_faults, kept = (None, None) if calls_only else subject.as_shipped()
+            shipped = None if calls_only else subject.as_shipped()
             allocator.return_pages()
         seen = subject.observed()
         reference = subject.tracked_after() if with_tracked else None
@@ -79,8 +88,9 @@ def examine(job: Job, mode_name: str, with_tracked: bool, own_process: bool, cal
             if isinstance(reference, Observation) and subject.scenario.same_work and not subject.compiled:
                 kernels = subject.compare_kernels(ran, seen, reference)
             del seen, reference
-            memory = replace(subject.memory(ran, own_process=own_process), kept_rss_bytes=kept)
-    return Examination(contract, kernels, memory, subject.workload.facts(), page_faults, compile_seconds)
+            memory = subject.memory(ran, own_process=own_process)
+            memory = replace(memory, kept_rss_bytes=shipped.kept_rss_bytes if shipped else None)
+    return Examination(contract, kernels, memory, subject.workload.facts(), shipped, compile_seconds)
 
 
 def examine_together(job: Job, modes: Sequence[str], calls_only: bool = False) -> dict[str, Examination]:
@@ -113,10 +123,9 @@ class _Subject:
         with self._preserved(), self._refusals():
             return compile_anew(self._step)
 
-    def as_shipped(self) -> tuple[float, int | None]:
-        """Page faults of a call, and the bytes that stay resident after it."""
+    def as_shipped(self) -> AsShipped:
         with self._preserved(), self._refusals():
-            return faults_per_call(self._step), kept_rss_bytes(self._step)
+            return AsShipped(*faults_per_call(self._step), kept_rss_bytes(self._step))
 
     def observed(self) -> Observation:
         with self._refusals():
@@ -189,16 +198,16 @@ class _Subject:
         return True
 
 
-def faults_per_call(step: Step) -> float:
-    """Minor page faults of a call that has been warmed up, the mean over some.
+def faults_per_call(step: Step) -> tuple[float, float]:
+    """Minor page faults of a call that has been warmed up, and its seconds; means over some calls.
 
     A new process copies pages that it shares with its parent when it first writes to them: what is left of that is below about 0.5.
     """
     with garbage_collector_off():
         _call_again_and_again(step, 5)
-        before = minor_page_faults()
+        before, start = minor_page_faults(), time.perf_counter()
         calls = _call_again_and_again(step, 10)
-        return (minor_page_faults() - before) / calls
+        return (minor_page_faults() - before) / calls, (time.perf_counter() - start) / calls
 
 
 def _call_again_and_again(step: Step, fewest: int) -> int:
