@@ -94,6 +94,18 @@ def test_a_model_by_name_has_random_weights_drops_nothing_and_gets_an_image_of_i
     assert torch.equal(next(workload.module.parameters()), next(again.parameters()))
 
 
+def test_weights_are_drawn_in_part_because_a_group_builds_its_model_in_many_processes() -> None:
+    with hub.drawn_in_part():
+        large, small = (nn.init.trunc_normal_(torch.empty(rows, 1000), std=0.02) for rows in (300, 10))
+        nn.init.kaiming_uniform_(transposed := torch.empty(1000, 300).T)
+    assert torch.equal(large.view(-1)[hub.DRAWN : 2 * hub.DRAWN], large.view(-1)[: hub.DRAWN])
+    assert len(torch.unique(large, dim=0)) == 300, "no row is another's copy"
+    assert float(large.std()) == pytest.approx(0.02, rel=0.05)
+    assert len(torch.unique(small)) > 9_900
+    assert len(torch.unique(transposed)) > 290_000
+    assert len(torch.unique(torch.empty(300_000).normal_())) > 290_000, "drawn whole again"
+
+
 @pytest.mark.usefixtures("_libraries")
 def test_a_chosen_batch_is_part_of_the_sizes_name() -> None:
     source = Source("resnet18", "own", "timm:resnet18").shaped(3, None)
