@@ -26,10 +26,10 @@ def seconds_text(seconds: float | None, noise: float | None = None) -> str:
     """A time in ns, us, ms or s: to the digit in which `noise` (a fraction of it) begins, three digits at most."""
     if pd.isna(seconds):
         return MISSING
-    unit, factor = _second_unit(abs(seconds))
-    value = seconds * factor
     known = _UNKNOWN_NOISE if pd.isna(noise) else min(max(noise, 1e-9), 1.0)
-    return f"{_to_digit_of(value, max(abs(value) * known, _third_digit(value)))} {unit}"
+    digit = max(abs(seconds) * known, _third_digit(seconds or 1e-9))
+    unit, factor = _second_unit(round(abs(seconds), -math.floor(math.log10(digit))))
+    return f"{_to_digit_of(seconds * factor, digit * factor)} {unit}"
 
 
 def bytes_text(size: int | None) -> str:
