@@ -16,7 +16,7 @@ from torch import nn
 from benchmarks import allocator
 from benchmarks.failure import Failure
 from benchmarks.measure import alternating
-from benchmarks.measure.alternating import KEPT_PAGES, PLACEBO, arms_of, core_of, time_apart, time_together
+from benchmarks.measure.alternating import KEPT_PAGES, PLACEBO, arms_of, core_of, serve_arm, time_apart, time_together
 from benchmarks.measure.timing import Limits
 from benchmarks.models import Workload
 from benchmarks.options import Effort
@@ -59,6 +59,15 @@ class Recorded:
 
     def noted(self) -> list[list[str]]:
         return [line.split() for line in self.where.read_text().splitlines()]
+
+
+class Building(Recorded):
+    """Notes with how many threads it is built."""
+
+    def workload(self, device: str, dtype: str) -> Workload:
+        with self.where.open("a") as file:
+            file.write(f"{torch.get_num_threads()} builds\n")
+        return Workload.of(nn.Linear(4, 4), torch.randn(2, 4))
 
 
 @pytest.fixture
@@ -104,6 +113,16 @@ def test_with_pages_kept_all_arms_share_one_process(recorded: Recorded) -> None:
     with pytest.raises(Failure, match="worn out") as caught:
         launches().run(time_together, job(replace(recorded, fails_at=6)), ARMS[:2], LIMITS, 0, True, arms=ARMS)
     assert caught.value.arm == "no_grad"
+
+
+def test_a_model_is_built_with_the_threads_that_it_is_timed_with(recorded: Recorded) -> None:
+    """Two threads on the one core of an arm wait for each other: modernbert took 12 s instead of 0.7."""
+    source = Building(recorded.where)
+    building = replace(job(source), effort=Effort(threads=3))
+    launches().run(time_together, building, ARMS[:2], LIMITS, 0, True)
+    with launches().serve(serve_arm, building, "tracked", "tracked", 0, None) as ask:
+        ask((0, 1))
+    assert source.noted() == [["3", "builds"]] * 2
 
 
 def test_in_this_process_cores_threads_and_gradients_are_put_back(recorded: Recorded) -> None:

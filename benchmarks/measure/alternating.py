@@ -22,7 +22,6 @@ from benchmarks.failure import Failure
 from benchmarks.measure.contract import preserved
 from benchmarks.measure.queued import busy_seconds, limits_on
 from benchmarks.measure.timing import Block, Limits, RunBlock, Timings, arm, garbage_collector_off, time_arms
-from benchmarks.models import Workload
 from benchmarks.modes import TRACKED, Step
 from benchmarks.record import COMPILED
 from benchmarks.workers import note_arm
@@ -55,10 +54,8 @@ def time_together(job: Job, modes: Sequence[str], limits: Limits, process: int, 
     if own_process:
         _settle_in(job, process, str(process))
         pin(core_of(job, process))
-    workload = job.build()
     device = device_named(job.device)
-    steps = {name: job.step(workload, mode) for name, mode in arms_of(modes).items()}
-    with _ready(job, workload, steps):
+    with _built(job, arms_of(modes)) as steps:
         arms = {name: arm(name, step, device) for name, step in steps.items()}
         before = compilations()
         timings = time_arms(arms, limits_on(device, limits, process), random.Random(process))
@@ -94,11 +91,9 @@ def serve_arm(job: Job, name: str, mode: str, process: int, core: int | None) ->
     if name == KEPT_PAGES:
         allocator.keep_pages()
     _settle_in(job, process, f"{process} {name}")
-    workload = job.build()
-    step = job.step(workload, mode)
     stack = ExitStack()  # never left: the process ends with its parent's last question
-    stack.enter_context(_ready(job, workload, {name: step}))
-    run = arm(name, step, device_named(job.device))
+    steps = stack.enter_context(_built(job, {name: mode}))
+    run = arm(name, steps[name], device_named(job.device))
     pin(core)
 
     def answer(question: tuple[int, int]) -> tuple[Any, ...]:
@@ -110,17 +105,21 @@ def serve_arm(job: Job, name: str, mode: str, process: int, core: int | None) ->
 
 
 @contextmanager
-def _ready(job: Job, workload: Workload, steps: Mapping[str, Step]) -> Iterator[None]:
-    """Compiles each step where that is asked for; nothing is collected from then on. Afterwards all is as before."""
-    with settings(job.effort.threads), preserved(workload.module, job.changing(workload)), compiling(job.execution, len(steps)):
-        for name, step in steps.items() if job.execution == COMPILED else ():
-            note_arm(name)
-            try:
-                compile_step(step)
-            except Exception as error:
-                raise Failure.of(error, arm=name) from error
-        with garbage_collector_off():
-            yield
+def _built(job: Job, modes: Mapping[str, str]) -> Iterator[dict[str, Step]]:
+    """A step for each arm, by the arm's name, on one workload; compiled where that is asked for. Nothing is collected from then on.
+    Afterwards all is as before."""
+    with settings(job.effort.threads):  # also while the model is built: two threads on one core take many times as long as one
+        workload = job.build()
+        steps = {name: job.step(workload, mode) for name, mode in modes.items()}
+        with preserved(workload.module, job.changing(workload)), compiling(job.execution, len(steps)):
+            for name, step in steps.items() if job.execution == COMPILED else ():
+                note_arm(name)
+                try:
+                    compile_step(step)
+                except Exception as error:
+                    raise Failure.of(error, arm=name) from error
+            with garbage_collector_off():
+                yield steps
 
 
 def _asked(name: str, ask: Callable[[Any], Any]) -> RunBlock:
