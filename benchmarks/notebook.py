@@ -19,7 +19,7 @@ from torch import nn
 from benchmarks.executors import Here
 from benchmarks.models import DTYPES, OWN_SIZE, SIZES, Workload
 from benchmarks.models.workload import Inputs
-from benchmarks.options import ALL_MODES, EXECUTIONS, Effort, OptionError, RunOptions, names_of
+from benchmarks.options import ALL_MODES, CHOSEN_BUDGET, EXECUTIONS, Effort, OptionError, RunOptions, names_of
 from benchmarks.plan import Job, modes_of, own_sources, plan
 from benchmarks.record import EAGER, FORWARD, Result, Unmeasured
 from benchmarks.run import Run
@@ -90,7 +90,7 @@ def measure_model(
         dtype=names_of(DTYPES)(dtype) if dtype else None,
         execution=_names(execution, EXECUTIONS) or (EAGER,),
         processes=effort.get("processes"),
-        effort=Effort(**effort),
+        effort=Effort(**{"budget": CHOSEN_BUDGET, **effort}),
     )
     if isinstance(model, str):
         workers: Workers = Launches(options.effort.worker_timeout)

@@ -26,6 +26,9 @@ ACCELERATOR_SIZE = "huge"
 ACCELERATOR_PROCESSES = 4
 """Fewer than on a CPU: a process on an accelerator has to open and warm it, which takes as long as its rounds."""
 
+CHOSEN_BUDGET = 20.0
+"""The budget where models were chosen: these are few, and there is time to be precise."""
+
 ALL_MODES = tuple(dict.fromkeys([*MODES, *(mode for scenario in SCENARIOS.values() for mode in scenario.mode_names())]))
 """The registered ones, then those that only a scenario has."""
 
@@ -143,8 +146,8 @@ def add_options(add: Callable[..., Any]) -> None:
         default=effort.threads,
         help="threads that torch computes with (default: %(default)s)",
     )
-    add("--budget", metavar="SECONDS", type=NUMBERS["budget"], default=effort.budget,
-        help="timing per group at most (default: %(default)g)")  # fmt: skip
+    add("--budget", metavar="SECONDS", type=NUMBERS["budget"],
+        help=f"timing per group at most (default: {effort.budget:g}, {CHOSEN_BUDGET:g} with --models or --model)")  # fmt: skip
     add("--precision", metavar="FRACTION", type=NUMBERS["precision"], default=effort.precision,
         help="add processes while a 99 %% interval is wider than this fraction, within the budget (default: %(default)g)")  # fmt: skip
     add("--processes", metavar="N", type=NUMBERS["processes"],
@@ -166,7 +169,9 @@ def parsed(values: Any) -> RunOptions:
     chosen: dict[str, Any] = {name: getattr(values, name) for name in RunOptions.__slots__ if name != "effort"}
     chosen |= {name: tuple(value) for name, value in chosen.items() if isinstance(value, list)}
     effort = {name: getattr(values, name) for name in Effort.__slots__}
-    return RunOptions(**chosen, effort=Effort(**effort | {"processes": values.processes or Effort().processes}))
+    usual = Effort(budget=CHOSEN_BUDGET) if chosen["models"] or chosen["own_models"] else Effort()
+    effort |= {name: getattr(usual, name) for name in ("budget", "processes") if effort[name] is None}
+    return RunOptions(**chosen, effort=Effort(**effort))
 
 
 def names(text: str) -> tuple[str, ...]:

@@ -13,7 +13,8 @@ from torch import nn
 from benchmarks import allocator
 from benchmarks.models.own import ModelError
 from benchmarks.notebook import Measurement, measure_model
-from benchmarks.options import OptionError
+from benchmarks.options import CHOSEN_BUDGET, OptionError
+from benchmarks.plan import Job
 from benchmarks.workers import InProcess
 
 
@@ -36,6 +37,13 @@ def test_a_live_module_is_measured_in_three_lines_eager_and_compiled(monkeypatch
     assert "no_grad" in repr(result)
     with pytest.raises(KeyError, match="detach"):
         result["detach"]
+
+
+def test_a_model_gets_the_time_of_one_that_was_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    jobs: list[Job] = []
+    monkeypatch.setattr("benchmarks.notebook._measured", lambda planned, _: jobs.extend(planned))
+    measure_model(nn.Linear(2, 2), torch.ones(1, 2))
+    assert [job.effort.budget for job in jobs] == [CHOSEN_BUDGET]
 
 
 def test_a_live_module_is_left_as_it_was() -> None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from benchmarks.models import MODELS, SIZES
 from benchmarks.options import (
     ALL_MODES,
+    CHOSEN_BUDGET,
     Effort,
     RunOptions,
     add_options,
@@ -61,6 +62,12 @@ def test_every_option_comes_back_as_it_was_typed() -> None:
         execution=("eager",), allocator=("as_shipped",), in_process=True, machines=("127.0.0.1:8786", "node1"), split=True, processes=3,
         effort=Effort(2, 0.5, 0.1, 3, 0, 7.5, 3 * 2**29),
     )  # fmt: skip
+
+
+def test_few_models_that_were_chosen_get_more_time_each_unless_that_was_chosen_too() -> None:
+    assert typed("--models", "mlp").effort.budget == typed("--model", "a.py:one").effort.budget == CHOSEN_BUDGET
+    assert typed("--sizes", "tiny").effort.budget < CHOSEN_BUDGET
+    assert typed("--models", "mlp", "--budget", "3").effort.budget == 3
 
 
 def test_all_stands_for_every_name() -> None:
