@@ -31,7 +31,7 @@ check: setup
 	$(RUN) ruff format --check .
 	$(RUN) mypy
 
-# Fills in what README.md and docs/ quote; all of it comes from commands on results/reference/cpu.json.
+# Fills in what README.md and docs/ quote; all of it comes from commands on results/reference/.
 readme: setup
 	$(RUN) docs.refresh
 

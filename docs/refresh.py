@@ -18,10 +18,12 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 REFERENCE = "results/reference/cpu.json"
+REAL = "results/reference/real.json results/reference/real_compiled.json"
 PICTURE = f"python -m analysis report {REFERENCE} --charts docs/pictures"
 COMMANDS = {
     "answer": f"python -m analysis advise {REFERENCE} | awk '/^[^ ]/ {{ n++ }} n > 3 {{ exit }} 1'",  # three sentences
     "rows": f"python -m analysis summarise {REFERENCE} | sed -n '1,/^$/p; /^lstm medium/,/^$/p' | sed '$d'",
+    "real": f"python -m analysis summarise {REAL} --by model | sed -E '/^speedup:/,$d; s/ +[^ ]+( ±[0-9.]+)? +(cases|1) +(runs|1)$//; /^$/d'",
     "modes": "python -m benchmarks.guide --modes",
     "faults": "cat results/reference/faults.txt",  # a copy of what `selfcheck faults` saved: it takes 40 minutes
 }
