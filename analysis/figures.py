@@ -27,7 +27,7 @@ def seconds_text(seconds: float | None, noise: float | None = None) -> str:
     if pd.isna(seconds):
         return MISSING
     known = _UNKNOWN_NOISE if pd.isna(noise) else min(max(noise, 1e-9), 1.0)
-    digit = max(abs(seconds) * known, _third_digit(seconds or 1e-9))
+    digit = max(abs(seconds) * known, _third_digit(max(abs(seconds), 1e-9)))
     unit, factor = _second_unit(round(abs(seconds), -math.floor(math.log10(digit))))
     return f"{_to_digit_of(seconds * factor, digit * factor)} {unit}"
 
