@@ -18,8 +18,8 @@ _FINEST = 1e-3
 _UNKNOWN_NOISE = 0.05
 """Taken for the noise of a time that a single process read: two digits, as separate readings of one loop differ by up to a fifth."""
 _SECOND_UNITS = (("s", 1.0), ("ms", 1e3), ("us", 1e6), ("ns", 1e9))
-_NEARLY_ONE, _NEARLY_1024 = 0.9995, 1023.5
-"""What is shown as 1 or as 1024 goes to the larger unit."""
+_NEARLY_1024 = 1023.5
+"""What is shown as 1024 goes to the larger unit."""
 
 
 def seconds_text(seconds: float | None, noise: float | None = None) -> str:
@@ -28,7 +28,7 @@ def seconds_text(seconds: float | None, noise: float | None = None) -> str:
         return MISSING
     known = _UNKNOWN_NOISE if pd.isna(noise) else min(max(noise, 1e-9), 1.0)
     digit = max(abs(seconds) * known, _third_digit(max(abs(seconds), 1e-9)))
-    unit, factor = _second_unit(round(abs(seconds), -math.floor(math.log10(digit))))
+    unit, factor = _second_unit(abs(seconds), digit)
     return f"{_to_digit_of(seconds * factor, digit * factor)} {unit}"
 
 
@@ -73,7 +73,7 @@ def difference_text(estimate: float, low: float, high: float, noise: float | Non
         return NOT_KNOWN
     scatter = 0.0 if pd.isna(noise) else abs(estimate) * noise
     half = max(math.hypot(max(high - estimate, estimate - low), scatter), abs(estimate) * _FINEST)
-    unit, factor = _second_unit(max(abs(estimate), half))
+    unit, factor = _second_unit(max(abs(estimate), half), half)
     return f"{_with_half(estimate * factor, half * factor)} {unit}"
 
 
@@ -94,8 +94,10 @@ def short_text(text: str, most: int = 120) -> str:
     return line if len(line) <= most else f"{line[: most - 3]}..."
 
 
-def _second_unit(seconds: float) -> tuple[str, float]:
-    fitting = ((unit, factor) for unit, factor in _SECOND_UNITS if seconds * factor >= _NEARLY_ONE)
+def _second_unit(seconds: float, noise: float) -> tuple[str, float]:
+    """The largest in which `seconds`, rounded to the digit in which `noise` begins, are 1 or more, and how many there are in a second."""
+    shown = round(seconds, -math.floor(math.log10(max(noise, 1e-12)))) * (1 + 1e-9)
+    fitting = ((unit, factor) for unit, factor in _SECOND_UNITS if shown * factor >= 1)
     return next(fitting, _SECOND_UNITS[-1])
 
 

@@ -14,6 +14,7 @@ from analysis.gains import evidence_of, pooled, switch_of, switching
 from analysis.notes import MOST, notes
 from analysis.read import Run
 from analysis.render import Table
+from benchmarks.intervals import MARGIN
 from benchmarks.record import ALONE, AS_SHIPPED, CASE, EAGER, FORWARD, OPERATORS, PAGES_KEPT
 
 CLOCKS = {"host": "host_seconds", "busy": "busy_seconds", "bound by": "bound_by"}
@@ -26,6 +27,9 @@ _STEPS = "scenarios, speedup over tracked; %: share of a step"
 
 _SAME = "="
 """Stands for a figure as shipped of a job whose page faults are too few to tell: that with pages kept serves for both."""
+_SAME_LEGEND = (
+    f"{_SAME}: page faults, if any, take less than {100 * MARGIN:g} % of a call, so the figure of {PAGES_KEPT} serves for both"
+)
 
 
 def overview(run: Run, most: int = MOST) -> list[Table]:
@@ -199,12 +203,7 @@ def _forward(frame: pd.DataFrame) -> Iterator[Table]:
     cells = cells.join(texts_of(lines, _clocks(lines))).join(_memory(lines))
     parameters = lines["parameters"].map("{:,}".format)
     labelled = pd.MultiIndex.from_arrays([labels(lines, JOB), parameters], names=["model", "parameters"])
-    same = (cells == _SAME).any(axis=None)
-    legend = (
-        [f"{_SAME}: page faults, if any, take less than 1 % of a call, so the figure of {PAGES_KEPT} serves for both"]
-        if same
-        else []
-    )
+    legend = [_SAME_LEGEND] if (cells == _SAME).any(axis=None) else []
     yield Table(cells.set_axis(labelled), legend, _titled("forward passes, speedup over tracked", frame))
 
 

@@ -85,6 +85,7 @@ def test_any_interval_has_a_text_of_bearable_length(one: float, two: float, thre
     [
         ((121e-9, 117e-9, 124e-9), None, "121 ±4 ns"), ((-1.9e-6, -1.94e-6, -1.86e-6), None, "-1.90 ±0.04 us"),
         ((2e-9, -3e-6, 3e-6), None, "0 ±3 us"), ((math.nan, 0.0, 0.0), None, "not known"), ((3e-6, 2.99e-6, 3.01e-6), 0.1, "3.0 ±0.3 us"),
+        ((998e-9, 960e-9, 1030e-9), None, "1.00 ±0.04 us"),
     ],
 )  # fmt: skip
 def test_a_difference_of_times_shows_the_wider_half_of_its_interval_and_is_as_noisy_as_the_times(

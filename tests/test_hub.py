@@ -25,7 +25,7 @@ from benchmarks.models import REAL, Source, hub, load, probe
 from benchmarks.models.hub import name_of, require_forward
 from benchmarks.models.own import ModelError
 from benchmarks.models.real import BY_DEFAULT
-from benchmarks.models.workload import map_tensors, tensors
+from benchmarks.models.workload import DRAWN, drawn_in_part, map_tensors, tensors
 from benchmarks.options import OptionError, RunOptions
 from benchmarks.plan import own_sources, plan
 from benchmarks.workers import InProcess
@@ -95,10 +95,10 @@ def test_a_model_by_name_has_random_weights_drops_nothing_and_gets_an_image_of_i
 
 
 def test_weights_are_drawn_in_part_because_a_group_builds_its_model_in_many_processes() -> None:
-    with hub.drawn_in_part():
+    with drawn_in_part():
         large, small = (nn.init.trunc_normal_(torch.empty(rows, 1000), std=0.02) for rows in (300, 10))
         nn.init.kaiming_uniform_(transposed := torch.empty(1000, 300).T)
-    assert torch.equal(large.view(-1)[hub.DRAWN : 2 * hub.DRAWN], large.view(-1)[: hub.DRAWN])
+    assert torch.equal(large.view(-1)[DRAWN : 2 * DRAWN], large.view(-1)[:DRAWN])
     assert len(torch.unique(large, dim=0)) == 300, "no row is another's copy"
     assert float(large.std()) == pytest.approx(0.02, rel=0.05)
     assert len(torch.unique(small)) > 9_900

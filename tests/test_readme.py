@@ -16,7 +16,7 @@ from analysis.read import read
 from benchmarks.guide.__main__ import main as guide
 from benchmarks.machines import main as machines
 from benchmarks.selfcheck.__main__ import main as selfcheck
-from docs.refresh import COMMANDS, PAGES, PICTURE, REFERENCE, ROOT, TRANSCRIPT, refreshed
+from docs.refresh import COMMANDS, PAGES, PICTURE, REAL, REFERENCE, ROOT, TRANSCRIPT, refreshed
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 TEXTS = {page.relative_to(ROOT).as_posix(): page.read_text(encoding="utf-8") for page in PAGES}
@@ -72,6 +72,12 @@ def test_the_picture_is_of_the_reference_run() -> None:
     for result in run.results:
         if result.case.scenario == "forward":
             assert f">{result.case.model} {result.case.size}<" in picture
+
+
+@pytest.mark.parametrize("path", REAL.split())
+def test_the_table_of_real_models_names_machine_and_date_of_its_runs(path: str) -> None:
+    _, machine, _, date = read(ROOT / path).identity("cpu").values()
+    assert f"from {date} on two cores of an {machine.partition(',')[0]}" in README
 
 
 def test_the_readme_is_short() -> None:

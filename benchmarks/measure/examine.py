@@ -70,9 +70,8 @@ def examine(job: Job, mode_name: str, with_tracked: bool, own_process: bool, cal
     with settings(job.effort.threads), compiling(job.execution, arms=2):
         subject = _Subject(job, mode_name)
         compile_seconds = subject.compile_seconds()
-        shipped = None
+        shipped = subject.as_shipped() if may_set_allocator and not calls_only else None
         if may_set_allocator:
-            shipped = None if calls_only else subject.as_shipped()
             allocator.return_pages()
         seen = subject.observed()
         reference = subject.tracked_after() if with_tracked else None

@@ -11,15 +11,13 @@ import importlib
 import json
 import os
 import socket
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib.util import find_spec
 from inspect import signature
 from pathlib import Path
 from types import ModuleType
 from typing import Any
-from unittest.mock import patch
 
 import psutil
 import torch
@@ -28,15 +26,12 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from benchmarks.failure import describe, is_out_of_memory
 from benchmarks.models.own import ModelError, blamed
-from benchmarks.models.workload import Workload, seeded
+from benchmarks.models.workload import Workload, drawn_in_part, seeded
 
 LIBRARIES = {"hf": "transformers", "timm": "timm", "torchvision": "torchvision"}
 INSTALL = "pip install -e '.[hub]'"
 
 _TOKENS, _SAMPLES, _FRAMES = 64, 16_000, 16
-DRAWN = 65_537
-"""Values of a tensor that are random. A prime, so that rows of a matrix differ."""
-
 _NETWORK_SECONDS = 3.0
 _LEGACY_KEYS = {"auto_map", "gradient_checkpointing", "n_ctx", "task_specific_params", "torch_dtype"}
 """What files of earlier versions of transformers hold, beside what they hold of generating."""
@@ -73,8 +68,7 @@ class HubModel:
     def workload(self, size: str = "", device: str = "cpu", batch: int | None = None, length: int | None = None) -> Workload:  # noqa: ARG002
         """Raises ModelError where the library cannot build it."""
         with blamed(self.spec, "building the model"), seeded(0, device):
-            with drawn_in_part():
-                module = without_dropout(self.make())
+            module = _built(self.make)
             return Workload.of(module, self.inputs(module, batch or 1, length))
 
     def require_memory(self) -> None:
@@ -137,31 +131,10 @@ def _unknown(spec: str, library: str, name: str, known: Iterable[str]) -> ModelE
     )
 
 
-@contextmanager
-def drawn_in_part() -> Iterator[None]:
-    """Random tensors repeat their first values inside. A group builds its model in up to 60 processes, and to draw each value would take longer
-    than to measure."""
-
-    def repeating(fill: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
-        def filled(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
-            if tensor.numel() <= DRAWN or not tensor.is_contiguous():
-                return fill(tensor, *args, **kwargs)
-            drawn, *rest = torch.split(tensor.detach().view(-1), DRAWN)
-            fill(drawn, *args, **kwargs)
-            for part in rest:
-                part.copy_(drawn[: len(part)])
-            return tensor
-
-        return filled
-
-    with ExitStack() as patches:
-        for name in ("normal_", "uniform_"):
-            patches.enter_context(patch.object(torch.Tensor, name, repeating(getattr(torch.Tensor, name))))
-        yield
-
-
-def without_dropout(module: nn.Module) -> nn.Module:
+def _built(make: Callable[[], nn.Module]) -> nn.Module:
     """In eval mode, and with nothing to drop where a scenario trains it."""
+    with drawn_in_part():
+        module = make()
     for part in module.modules():
         if isinstance(part, _DropoutNd):
             part.p = 0.0
@@ -335,6 +308,5 @@ def build(model: str, configuration: str, batch: int, length: int | None = None,
     transformers: Any = _library(f"hf:{model}", "transformers")
     chosen = getattr(transformers, configuration)(**numbers)
     _drop_nothing(chosen)
-    with drawn_in_part():
-        module = without_dropout(getattr(transformers, model)._from_config(chosen))
+    module = _built(lambda: getattr(transformers, model)._from_config(chosen))
     return module, transformers_inputs(module, batch, length)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import copy
 import random
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, fields, is_dataclass, replace
 from types import ModuleType
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -31,6 +32,9 @@ DTYPES: dict[str, torch.dtype | None] = {
 
 AUTOCAST = {"amp_bfloat16": torch.bfloat16, "amp_float16": torch.float16}
 """Those of DTYPES in which steps run under autocast, and what to."""
+
+DRAWN = 65_537
+"""Values of a tensor that are random. A prime, so that rows of a matrix differ."""
 
 Inputs = torch.Tensor | tuple[Any, ...] | Mapping[str, Any]
 """One tensor, a tuple of positional arguments or a mapping of keyword arguments."""
@@ -236,3 +240,26 @@ def seeded(seed: int, device: torch.device | str = "cpu") -> Iterator[None]:
     finally:
         random.setstate(python_state)
         np.random.set_state(numpy_state)
+
+
+@contextmanager
+def drawn_in_part() -> Iterator[None]:
+    """Random tensors repeat their first values inside. A group builds its model in up to 60 processes, and to draw each value would take longer
+    than to measure."""
+
+    def repeating(fill: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+        def filled(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+            if tensor.numel() <= DRAWN or not tensor.is_contiguous():
+                return fill(tensor, *args, **kwargs)
+            drawn, *rest = torch.split(tensor.detach().view(-1), DRAWN)
+            fill(drawn, *args, **kwargs)
+            for part in rest:
+                part.copy_(drawn[: len(part)])
+            return tensor
+
+        return filled
+
+    with ExitStack() as patches:
+        for name in ("normal_", "uniform_"):
+            patches.enter_context(patch.object(torch.Tensor, name, repeating(getattr(torch.Tensor, name))))
+        yield
