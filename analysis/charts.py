@@ -45,6 +45,8 @@ _BACKGROUND = (
 )
 _PADDING = {"left": 24, "right": 24, "top": 4, "bottom": 4}
 """Pixels. A browser's sans-serif may be wider than the one that the labels were measured in."""
+_LEGEND_LETTERS = 32
+"""So many fit into one line in any font."""
 _WHITE = '<rect width="100%" height="100%" fill="white"/>'
 _QUIET = {"domainColor": "currentColor", "domainOpacity": 0.4, "tickColor": "currentColor", "tickOpacity": 0.4}
 _CONFIG: dict[str, Any] = {
@@ -202,8 +204,8 @@ def _forest(points: pd.DataFrame, rows: Sequence[str], title: str, *, names: boo
     looks = looks_of(points["mode"])
     modes, (colours, shapes) = list(looks), zip(*looks.values(), strict=True)
     colour, shape = alt.Scale(domain=modes, range=list(colours)), alt.Scale(domain=modes, range=list(shapes))
-    columns, gap = (3, 24) if len(modes) <= 3 else (2, 6)
-    legend = alt.Legend(columns=columns, columnPadding=gap)
+    is_line = len(modes) <= 3 and sum(map(len, modes)) <= _LEGEND_LETTERS
+    legend = alt.Legend(columns=3 if is_line else 1, columnPadding=24)
     base = alt.Chart(points).encode(
         y=_rows(rows, names=names),
         yOffset=alt.YOffset("rank:Q", scale=alt.Scale(domain=[-0.8, most - 0.2])),
