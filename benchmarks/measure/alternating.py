@@ -11,7 +11,7 @@ import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -76,16 +76,23 @@ def time_apart(workers: Workers, job: Job, modes: Sequence[str], limits: Limits,
     with ExitStack() as workers_open, on_core(core):
 
         def run_of(name: str, mode: str) -> RunBlock:
-            ask = workers_open.enter_context(
-                workers.serve(serve_arm, job, name, mode, process, core, arms=(name,), launch=process)
-            )
-            return _asked(name, ask)
+            serving = workers.serve(serve_arm, job, name, mode, process, core, arms=(name,), launch=process)
+            ask = workers_open.enter_context(serving)
+
+            def run(washout: int, calls: int) -> Block:
+                try:
+                    block: Block = ask((washout, calls))
+                except Failure as failure:
+                    raise Failure.of(failure, name) from failure
+                return block
+
+            return run
 
         runs = {name: run_of(name, mode) for name, mode in arms_of(modes, as_shipped=True).items()}
         return time_arms(runs, limits, random.Random(process))
 
 
-def serve_arm(job: Job, name: str, mode: str, process: int, core: int | None) -> Callable[[tuple[int, int]], tuple[Any, ...]]:
+def serve_arm(job: Job, name: str, mode: str, process: int, core: int | None) -> Callable[[tuple[int, int]], Block]:
     """Builds one arm in this process for good, as shipped unless it is KEPT_PAGES; returns what runs a block of it."""
     note_arm(name)
     if name == KEPT_PAGES:
@@ -96,9 +103,8 @@ def serve_arm(job: Job, name: str, mode: str, process: int, core: int | None) ->
     run = arm(name, steps[name], device_named(job.device))
     pin(core)
 
-    def answer(question: tuple[int, int]) -> tuple[Any, ...]:
-        block = run(*question)
-        return block.first_seconds, block.seconds, block.faults
+    def answer(question: tuple[int, int]) -> Block:
+        return run(*question)
 
     answer.stack = stack  # type: ignore[attr-defined]
     return answer
@@ -120,16 +126,6 @@ def _built(job: Job, modes: Mapping[str, str]) -> Iterator[dict[str, Step]]:
                     raise Failure.of(error, arm=name) from error
             with garbage_collector_off():
                 yield steps
-
-
-def _asked(name: str, ask: Callable[[Any], Any]) -> RunBlock:
-    def run(washout: int, calls: int) -> Block:
-        try:
-            return Block(*ask((washout, calls)))
-        except Failure as failure:
-            raise Failure(failure.status, failure.reason, name) from failure
-
-    return run
 
 
 def _settle_in(job: Job, process: int, heap: str) -> None:

@@ -6,9 +6,8 @@ import random
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -16,9 +15,9 @@ import torch
 from benchmarks import allocator
 from benchmarks.device import device_named
 from benchmarks.execution import compile_anew, compiling
-from benchmarks.failure import Failure, lacks_kernel
+from benchmarks.failure import Failure, describe, is_out_of_memory, lacks_kernel
 from benchmarks.measure.alternating import settings
-from benchmarks.measure.contract import Observation, check_contract, equal_bits, observe, preserved, tracked_after
+from benchmarks.measure.contract import Observation, check_contract, equal_bits, observe, preserved
 from benchmarks.measure.memory import kept_rss_bytes, measure_memory, with_growth
 from benchmarks.measure.profile import Operators, operators
 from benchmarks.measure.timing import garbage_collector_off, minor_page_faults
@@ -134,9 +133,17 @@ class _Subject:
         return seen
 
     def tracked_after(self) -> Observation | Broken:
-        return tracked_after(
-            self.mode, self.tracked_mode, self._tracked, self.workload.module, self._changing, record=not self.compiled
-        )
+        """A tracked call after the mode's own, or what the mode left that makes it fail. Raises what it raises for want of memory."""
+        try:
+            seen = self._observe(self._tracked)
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise
+            return Broken("tracked_after", f"a tracked call after {self.mode.name} fails: {describe(error)}")
+        untracked = {broken.promise for broken in check_contract(self.tracked_mode, seen).broken} & {"history", "records"}
+        if untracked and self.mode.name != TRACKED.name:
+            return Broken("tracked_after", f"a tracked call after {self.mode.name} is not tracked")
+        return seen
 
     def operators(self) -> Operators:
         with self._preserved():
@@ -166,8 +173,7 @@ class _Subject:
             )
             if self.scenario.steps == 1:
                 return memory
-            loop = partial(self._job.step, self.workload, self.mode.name)
-            return with_growth(memory, lambda steps: loop(steps=steps), self._device)
+            return with_growth(memory, lambda steps: self._job.step(self.workload, self.mode.name, steps=steps), self._device)
 
     def _observe(self, step: Step) -> Observation:
         return observe(step, self.workload.module, self._changing, record=not self.compiled)
@@ -188,13 +194,10 @@ class _Subject:
             raise failure from error
 
     def _tracked_works(self) -> bool:
-        if self.mode.name == TRACKED.name:
-            return False
-        try:
+        with suppress(Exception):
             self._observe(self._tracked)
-        except Exception:  # noqa: BLE001 - that it fails is the answer
-            return False
-        return True
+            return True
+        return False
 
 
 def faults_per_call(step: Step) -> tuple[float, float]:
