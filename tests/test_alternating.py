@@ -15,7 +15,6 @@ from torch import nn
 
 from benchmarks import allocator
 from benchmarks.failure import Failure
-from benchmarks.measure import alternating
 from benchmarks.measure.alternating import KEPT_PAGES, PLACEBO, arms_of, core_of, serve_arm, time_apart, time_together
 from benchmarks.measure.timing import Limits
 from benchmarks.models import Workload
@@ -168,7 +167,6 @@ def test_each_process_but_the_first_has_a_heap_of_its_own(recorded: Recorded, mo
     heaps: list[float] = []
     monkeypatch.setattr(allocator, "shift_heap", lambda seeded: heaps.append(seeded.random()))
     monkeypatch.setattr(allocator, "keep_pages", lambda: None)
-    monkeypatch.setattr(alternating, "pin", lambda _: None)
     for process in (0, 1, 2, 1):
         time_together(job(recorded), ARMS[:2], LIMITS, process, own_process=True)
     first, other, again = heaps

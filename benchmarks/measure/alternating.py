@@ -53,9 +53,8 @@ def time_together(job: Job, modes: Sequence[str], limits: Limits, process: int, 
         allocator.keep_pages()
     if own_process:
         _settle_in(job, process, str(process))
-        pin(core_of(job, process))
     device = device_named(job.device)
-    with _built(job, arms_of(modes)) as steps:
+    with on_core(core_of(job, process) if own_process else None), _built(job, arms_of(modes)) as steps:
         arms = {name: arm(name, step, device) for name, step in steps.items()}
         before = compilations()
         timings = time_arms(arms, limits_on(device, limits, process), random.Random(process))
@@ -73,7 +72,7 @@ def time_apart(workers: Workers, job: Job, modes: Sequence[str], limits: Limits,
     One computes while the others wait, on the same core where torch has one thread. Raises Failure naming the arm.
     """
     core = core_of(job, process)
-    with ExitStack() as workers_open, on_core(core):
+    with ExitStack() as workers_open, on_core(core):  # a message is then a switch instead of waking another core up
 
         def run_of(name: str, mode: str) -> RunBlock:
             serving = workers.serve(serve_arm, job, name, mode, process, core, arms=(name,), launch=process)
@@ -101,7 +100,7 @@ def serve_arm(job: Job, name: str, mode: str, process: int, core: int | None) ->
     stack = ExitStack()  # never left: the process ends with its parent's last question
     steps = stack.enter_context(_built(job, {name: mode}))
     run = arm(name, steps[name], device_named(job.device))
-    pin(core)
+    stack.enter_context(on_core(core))
 
     def answer(question: tuple[int, int]) -> Block:
         return run(*question)
@@ -142,19 +141,14 @@ def core_of(job: Job, process: int) -> int | None:
     return cores[process % len(cores)]
 
 
-def pin(core: int | None) -> None:
-    if core is not None:
-        os.sched_setaffinity(0, {core})
-
-
 @contextmanager
 def on_core(core: int | None) -> Iterator[None]:
-    """This process stays on the arms' core meanwhile: a message is then a switch instead of waking another core up."""
+    """This process stays on the arms' core meanwhile, if there is one."""
     if core is None:
         yield
         return
     before = os.sched_getaffinity(0)
-    pin(core)
+    os.sched_setaffinity(0, {core})
     try:
         yield
     finally:
