@@ -14,7 +14,7 @@ from stand_ins import Net
 from torch import nn
 
 from benchmarks.failure import Failure
-from benchmarks.measure.contract import Observation, check_contract, equal_bits, observe, preserved, tracked_after
+from benchmarks.measure.contract import Observation, check_contract, equal_bits, observe, preserved
 from benchmarks.measure.profile import allocations
 from benchmarks.models.workload import tensors
 from benchmarks.modes import DETACH, INFERENCE_MODE, MODES, NO_GRAD, TRACKED, Mode, Step
@@ -225,8 +225,7 @@ def test_inputs_that_the_model_changes_in_place_are_put_back_and_expanded_ones_a
     module = Net(lambda net, _: net.linear(x.mul_(2)) + expanded)
     first = observe(bound(mode, module), module, [x, expanded])
     assert x.tolist() == [[1] * 8] * 2
-    second = tracked_after(mode, TRACKED, bound(TRACKED, module), module, [x, expanded])
-    assert isinstance(second, Observation)
+    second = observe(bound(TRACKED, module), module, [x, expanded])
     assert equal_bits(first.output, second.output)
     assert x.tolist() == [[1] * 8] * 2
     assert first.changed_inputs
@@ -242,14 +241,6 @@ def test_random_draws_are_the_same_in_every_mode_and_leave_no_trace() -> None:
     before = state()
     assert [broken(mode, module) for mode in MODES.values()] == [[]] * len(MODES)
     assert state() == before
-
-
-def test_running_out_of_memory_in_the_tracked_call_is_not_blamed_on_the_mode() -> None:
-    def full() -> Any:
-        raise MemoryError
-
-    with pytest.raises(MemoryError):
-        tracked_after(NO_GRAD, TRACKED, full, Net(plain))
 
 
 def test_an_observation_holds_no_graph() -> None:

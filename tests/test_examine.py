@@ -12,7 +12,7 @@ import torch
 from stand_ins import Net, job_of, launches
 
 from benchmarks.failure import Failure
-from benchmarks.measure.examine import Examination, examine, faults_per_call
+from benchmarks.measure.examine import Examination, as_shipped, examine
 from benchmarks.models import Source
 from benchmarks.modes import DEFAULT_MODES
 from benchmarks.plan import Job
@@ -80,6 +80,16 @@ def test_what_a_mode_leaves_behind_for_a_tracked_call_breaks_its_contract(
     broken = {promise.promise: promise.reason for promise in examined(forward, mode).contract.broken}
     assert list(broken) == (["tracked_after"] if left else [])
     assert broken.get("tracked_after", "").startswith(f"a tracked call after {left}" if left else "")
+
+
+def test_running_out_of_memory_in_the_tracked_call_is_not_blamed_on_the_mode() -> None:
+    def full(net: Net, x: torch.Tensor) -> torch.Tensor:
+        if torch.is_grad_enabled():
+            raise MemoryError
+        return linear(net, x)
+
+    with pytest.raises(MemoryError):
+        examined(full)
 
 
 def test_what_a_call_changes_for_the_next_one_is_told() -> None:
@@ -211,11 +221,11 @@ def test_at_most_one_tracked_graph_is_alive_at_a_time() -> None:
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc maps blocks of 64 MiB anew, which causes faults")
 def test_page_faults_are_those_of_a_warmed_call() -> None:
     """In a process of its own: in this one another test may have had freed pages kept."""
-    run = partial(launches().run, faults_per_call)
-    assert run(int)[0] < 0.5
-    faults, seconds = run(partial(torch.ones, 16 * 2**20))
-    assert faults > 16
-    assert 0 < seconds < 1
+    run = partial(launches().run, as_shipped)
+    assert run(int).page_faults < 0.5
+    found = run(partial(torch.ones, 16 * 2**20))
+    assert found.page_faults > 16
+    assert 0 < found.seconds < 1
 
 
 def test_in_a_worker_of_its_own_page_faults_and_resident_memory_are_measured() -> None:

@@ -126,7 +126,6 @@ def kept(set_allocator: Callable[[], None]) -> int | None:
 
 
 @needs_the_kernels_mark
-@pytest.mark.skipif(allocator.unavailable() is not None, reason="only glibc is told to keep pages or to give them back")
 def test_what_stays_resident_after_a_call_is_what_the_allocator_keeps() -> None:
     run = launches().run
     assert run(kept, allocator.return_pages) is None
