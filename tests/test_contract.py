@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from stand_ins import Net
+from stand_ins import Net, linear, tracking
 from torch import nn
 
 from benchmarks.failure import Failure
@@ -21,10 +21,6 @@ from benchmarks.modes import DETACH, INFERENCE_MODE, MODES, NO_GRAD, TRACKED, Mo
 from benchmarks.record import Broken
 
 X = torch.ones(2, 8)
-
-
-def plain(net: Net, x: torch.Tensor) -> Any:
-    return net.linear(x)
 
 
 def bound(mode: Mode, module: nn.Module) -> Step:
@@ -47,7 +43,7 @@ def nan(net: Net, x: torch.Tensor) -> Any:
     return net.linear(x) * float("nan")
 
 
-@pytest.mark.parametrize("forward", [plain, views_and_what_is_passed_through, nan])
+@pytest.mark.parametrize("forward", [linear, views_and_what_is_passed_through, nan])
 @pytest.mark.parametrize("mode", MODES.values(), ids=MODES)
 def test_a_mode_that_keeps_its_promises_is_not_accused(mode: Mode, forward: Callable[[Net, torch.Tensor], Any]) -> None:
     assert broken(mode, Net(forward)) == []
@@ -55,11 +51,6 @@ def test_a_mode_that_keeps_its_promises_is_not_accused(mode: Mode, forward: Call
 
 def frozen(net: Net, x: torch.Tensor) -> Any:
     return net.requires_grad_(False).linear(x)
-
-
-def tracking(net: Net, x: torch.Tensor) -> Any:
-    with torch.enable_grad():
-        return net.linear(x)
 
 
 def saving(net: Net, x: torch.Tensor) -> Any:
@@ -100,7 +91,7 @@ UNSTEADY = Broken("same_output", "the output differs from call to call: by up to
         (NO_GRAD, frozen, []),
         (NO_GRAD, saving, [SAVED]),
         (DETACH, saving, []),
-        (RECORDING, plain, [NOT_SAVED]),
+        (RECORDING, linear, [NOT_SAVED]),
         (TRACKED, leaving_off, [LEFT_OFF]),
         (DETACH, leaving_off, [LEFT_OFF]),
         (NO_GRAD, telling_modes_apart, [OTHER_OUTPUT]),
@@ -117,7 +108,7 @@ def test_a_model_that_breaks_a_modes_promise_is_found_by_it(
 
 def test_gradients_that_were_off_before_are_off_afterwards_but_on_in_the_call() -> None:
     with torch.no_grad():
-        assert broken(TRACKED, Net(plain)) == []
+        assert broken(TRACKED, Net(linear)) == []
         assert not torch.is_grad_enabled()
 
 
@@ -229,7 +220,7 @@ def test_inputs_that_the_model_changes_in_place_are_put_back_and_expanded_ones_a
     assert equal_bits(first.output, second.output)
     assert x.tolist() == [[1] * 8] * 2
     assert first.changed_inputs
-    assert not observe(bound(mode, Net(plain)), Net(plain), [x, expanded]).changed_inputs
+    assert not observe(bound(mode, Net(linear)), Net(linear), [x, expanded]).changed_inputs
 
 
 def test_random_draws_are_the_same_in_every_mode_and_leave_no_trace() -> None:

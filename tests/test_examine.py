@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from stand_ins import Net, job_of, launches
+from stand_ins import Net, job_of, launches, linear, tracking
 
 from benchmarks.failure import Failure
 from benchmarks.measure.examine import Examination, as_shipped, examine
@@ -18,11 +18,6 @@ from benchmarks.modes import DEFAULT_MODES
 from benchmarks.plan import Job
 from benchmarks.record import Kernels, ModelFacts
 from benchmarks.scenarios import SCENARIOS
-
-
-def linear(net: Net, x: torch.Tensor) -> torch.Tensor:
-    output: torch.Tensor = net.linear(x)
-    return output
 
 
 def examined(forward: Callable[[Net, torch.Tensor], Any] = linear, mode: str = "no_grad", **how: Any) -> Examination:
@@ -41,10 +36,6 @@ def test_a_mode_that_does_what_it_says_is_measured(mode: str) -> None:
 
 
 def test_a_broken_contract_is_told_and_nothing_is_measured() -> None:
-    def tracking(net: Net, x: torch.Tensor) -> torch.Tensor:
-        with torch.enable_grad():
-            return linear(net, x)
-
     found = examined(tracking)
     assert [promise.promise for promise in found.contract.broken] == ["history", "records"]
     assert found.memory is None
@@ -55,12 +46,12 @@ def caching(net: Net, x: torch.Tensor) -> Any:
     return linear(net, x) * net.cache
 
 
-def freezing(net: Net, x: torch.Tensor) -> torch.Tensor:
+def freezing(net: Net, x: torch.Tensor) -> Any:
     net.requires_grad_(torch.is_grad_enabled())
     return linear(net, x)
 
 
-def untracked_for_good(net: Net, x: torch.Tensor) -> torch.Tensor:
+def untracked_for_good(net: Net, x: torch.Tensor) -> Any:
     net.cache = net.cache or not torch.is_grad_enabled()
     return linear(net, x).detach() if net.cache else linear(net, x)
 
@@ -83,7 +74,7 @@ def test_what_a_mode_leaves_behind_for_a_tracked_call_breaks_its_contract(
 
 
 def test_running_out_of_memory_in_the_tracked_call_is_not_blamed_on_the_mode() -> None:
-    def full(net: Net, x: torch.Tensor) -> torch.Tensor:
+    def full(net: Net, x: torch.Tensor) -> Any:
         if torch.is_grad_enabled():
             raise MemoryError
         return linear(net, x)
@@ -93,7 +84,7 @@ def test_running_out_of_memory_in_the_tracked_call_is_not_blamed_on_the_mode() -
 
 
 def test_what_a_call_changes_for_the_next_one_is_told() -> None:
-    def careless(net: Net, x: torch.Tensor) -> torch.Tensor:
+    def careless(net: Net, x: torch.Tensor) -> Any:
         torch.set_num_threads(2)
         return linear(net, x.mul_(1.5))
 
@@ -109,17 +100,17 @@ def test_without_tracked_there_is_nothing_to_compare_with_and_calls_alone_measur
     assert (found.memory, found.as_shipped) == (None, None)
 
 
-def more(net: Net, x: torch.Tensor) -> torch.Tensor:
+def more(net: Net, x: torch.Tensor) -> Any:
     for _ in range(3 if torch.is_grad_enabled() else 5):
         x = x.neg()
     return linear(net, x)
 
 
-def rounded(net: Net, x: torch.Tensor) -> torch.Tensor:
+def rounded(net: Net, x: torch.Tensor) -> Any:
     return linear(net, x) + (1e-7 if torch.is_grad_enabled() else 0.0)
 
 
-def unsteady(net: Net, x: torch.Tensor) -> torch.Tensor:
+def unsteady(net: Net, x: torch.Tensor) -> Any:
     net.calls += 1
     return linear(net, x) + net.calls * 1e-7
 
@@ -148,7 +139,7 @@ def test_where_modes_do_other_work_by_design_kernels_are_not_compared_and_loops_
     assert found.memory.held_bytes_per_step == 0
 
 
-def refusing(net: Net, x: torch.Tensor) -> torch.Tensor:
+def refusing(net: Net, x: torch.Tensor) -> Any:
     """In no_grad, what torch says of a backward pass without a graph."""
     loss = linear(net, x).sum()
     loss.backward()  # type: ignore[no-untyped-call]

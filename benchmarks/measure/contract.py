@@ -113,7 +113,7 @@ def preserved(module: nn.Module, inputs: Iterable[torch.Tensor] = ()) -> Iterato
 def equal_bits(output: list[torch.Tensor], expected: list[torch.Tensor]) -> bool:
     """Whether both hold the same tensors, bit by bit (NaN equals NaN). Tensors without values (meta) are alike if their shapes are."""
     return len(output) == len(expected) and all(
-        _kind(seen) == _kind(wanted) and (seen.is_meta or bool(_same(_dense(seen), _dense(wanted)).all()))
+        _kind(seen) == _kind(wanted) and (seen.is_meta or _all_close(_dense(seen), _dense(wanted)))
         for seen, wanted in zip(output, expected, strict=True)
     )
 
@@ -152,16 +152,15 @@ def _dense(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def _beyond_rounding(seen: torch.Tensor, wanted: torch.Tensor) -> str | None:
-    relative, absolute = _TOLERANCES.get(seen.dtype, (0.0, 0.0))
-    if bool((_same(seen, wanted) | torch.isclose(seen, wanted, relative, absolute)).all()):
+    if _all_close(seen, wanted, *_TOLERANCES.get(seen.dtype, ())):
         return None
     wide = torch.complex128 if wanted.is_complex() else torch.float64
     worst = (seen.to(wide) - wanted.to(wide)).abs().nan_to_num(float("inf")).max()
     return f"by up to {worst.item():.2g} where values reach {wanted.to(wide).abs().max().item():.2g}"
 
 
-def _same(seen: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
-    return (seen == wanted) | (seen.isnan() & wanted.isnan())
+def _all_close(seen: torch.Tensor, wanted: torch.Tensor, relative: float = 0.0, absolute: float = 0.0) -> bool:
+    return bool(torch.isclose(seen, wanted, relative, absolute, equal_nan=True).all())
 
 
 _TOLERANCES = {

@@ -18,10 +18,8 @@ from benchmarks.measure.memory import METERS, MIB, measure_memory
 from benchmarks.measure.profile import operators
 from benchmarks.models import Workload
 
-BLOCKS_BYTES = (1 * MIB, 11 * MIB + 36, 16 * MIB, 256 * MIB)
+BLOCKS_BYTES = (1 * MIB, 11 * MIB + 32, 16 * MIB, 256 * MIB)
 """The second is no multiple of anything that an allocator rounds to."""
-
-_VALUE_BYTES = 4
 
 
 def try_meters(device_name: str, threads: int, own_process: bool) -> dict[str, str]:
@@ -40,7 +38,7 @@ def try_meters(device_name: str, threads: int, own_process: bool) -> dict[str, s
             block()  # the first call in a process makes 4 MiB of torch's code resident
             memory = measure_memory(block, operators(block), device, Workload(block, (), {}), own_process=own_process)
             for meter in meters:
-                known, read = block.eighths_bytes(meter.eighths), getattr(memory, meter.figure)
+                known, read = meter.eighths * block.eighth_bytes, getattr(memory, meter.figure)
                 if read is None or not meter.allows(read - known, known):
                     said = "nothing" if read is None else f"{read:,} B"
                     wrong.append((abs((read or 0) - known), meter.figure, f"its meter read {said} of a known {known:,} B"))
@@ -48,31 +46,30 @@ def try_meters(device_name: str, threads: int, own_process: bool) -> dict[str, s
 
 
 class KnownBlock(nn.Module):
-    """A model whose call needs `size_bytes` (a multiple of 4) at its peak, every page of them written.
+    """A model whose call needs `size_bytes` (a multiple of 32) at its peak, every page of them written.
 
     Its output keeps 2/8 and its graph 1/8, saved as three views of one quarter of it. Another 1/8 comes and goes first, so that all
-    allocations sum to 9/8. Eighths are rounded down to whole values.
+    allocations sum to 9/8.
     """
 
     def __init__(self, size_bytes: int, device: str) -> None:
         super().__init__()
-        self.size_bytes = size_bytes
+        self.eighth_bytes = size_bytes // 8
         self.weight = nn.Parameter(torch.ones(1, device=device))
 
-    def eighths_bytes(self, number: int) -> int:
-        return self.size_bytes if number == 8 else self.size_bytes // (8 * _VALUE_BYTES) * _VALUE_BYTES * number
-
     def forward(self) -> Any:
-        sizes = [self.eighths_bytes(number) // _VALUE_BYTES for number in (1, 2, 3, 8)]
-        return _Known.apply(self.weight, *sizes)  # type: ignore[no-untyped-call]
+        return _Known.apply(self.weight, self.eighth_bytes // self.weight.element_size())  # type: ignore[no-untyped-call]
 
 
 class _Known(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, weight: torch.Tensor, part: int, output: int, held: int, whole: int) -> torch.Tensor:
-        torch.ones(part, device=weight.device)
-        saved = torch.ones(part, device=weight.device)
-        ctx.save_for_backward(*[saved[: part // 4]] * 3)
-        result = torch.ones(output, device=weight.device)
-        torch.ones(whole - held, device=weight.device)
+    def forward(ctx: Any, weight: torch.Tensor, eighth: int) -> torch.Tensor:
+        def ones(eighths: int) -> torch.Tensor:
+            return torch.ones(eighths * eighth, device=weight.device)
+
+        ones(1)
+        saved = ones(1)
+        ctx.save_for_backward(*[saved[: eighth // 4]] * 3)
+        result = ones(2)
+        ones(5)
         return result
