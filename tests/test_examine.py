@@ -142,12 +142,12 @@ def test_where_modes_do_other_work_by_design_kernels_are_not_compared_and_loops_
 def refusing(net: Net, x: torch.Tensor) -> Any:
     """In no_grad, what torch says of a backward pass without a graph."""
     loss = linear(net, x).sum()
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     net.zero_grad()
     return loss
 
 
-def mistaken(net: Net, x: torch.Tensor) -> torch.Tensor:
+def mistaken(net: Net, x: torch.Tensor) -> Any:
     if torch.is_grad_enabled():
         x.backward()  # type: ignore[no-untyped-call]
     return refusing(net, x)
