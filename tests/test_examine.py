@@ -46,11 +46,6 @@ def caching(net: Net, x: torch.Tensor) -> Any:
     return linear(net, x) * net.cache
 
 
-def freezing(net: Net, x: torch.Tensor) -> Any:
-    net.requires_grad_(torch.is_grad_enabled())
-    return linear(net, x)
-
-
 def untracked_for_good(net: Net, x: torch.Tensor) -> Any:
     net.cache = net.cache or not torch.is_grad_enabled()
     return linear(net, x).detach() if net.cache else linear(net, x)
@@ -61,7 +56,7 @@ def untracked_for_good(net: Net, x: torch.Tensor) -> Any:
     [
         (caching, "no_grad", None),
         (caching, "inference_mode", "inference_mode fails: RuntimeError: Inference tensors cannot be saved for backward"),
-        (freezing, "no_grad", None),
+        (lambda net, x: linear(net.requires_grad_(torch.is_grad_enabled()), x), "no_grad", None),
         (untracked_for_good, "no_grad", "no_grad is not tracked"),
     ],
 )
@@ -106,10 +101,6 @@ def more(net: Net, x: torch.Tensor) -> Any:
     return linear(net, x)
 
 
-def rounded(net: Net, x: torch.Tensor) -> Any:
-    return linear(net, x) + (1e-7 if torch.is_grad_enabled() else 0.0)
-
-
 def unsteady(net: Net, x: torch.Tensor) -> Any:
     net.calls += 1
     return linear(net, x) + net.calls * 1e-7
@@ -119,7 +110,7 @@ def unsteady(net: Net, x: torch.Tensor) -> Any:
     ("forward", "kernels"),
     [
         (more, Kernels(same_as_tracked=False, added=["aten::neg x2"])),
-        (rounded, Kernels(same_as_tracked=False)),
+        (lambda net, x: linear(net, x) + (1e-7 if torch.is_grad_enabled() else 0.0), Kernels(same_as_tracked=False)),
         (unsteady, Kernels(same_as_tracked=True)),
     ],
 )

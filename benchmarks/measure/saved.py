@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,7 +66,7 @@ def saved_for_backward(step: Step, workload: Workload) -> Saved:
     """
     ledger = _Ledger(workload)
     try:
-        with ledger.following_modules():
+        with register_module_forward_pre_hook(ledger.enter), register_module_forward_hook(ledger.leave, always_call=True):
             record_saved(step, ledger.note)
     except CannotRecord:
         raise
@@ -105,21 +104,12 @@ class _Ledger:
                 self.by_module[self._running[-1]] += size_bytes
                 self.opaque_bytes += size_bytes if tensor.dtype is torch.uint8 else 0
 
-    @contextmanager
-    def following_modules(self) -> Iterator[None]:
-        hooks = (register_module_forward_pre_hook(self._enter), register_module_forward_hook(self._leave, always_call=True))
-        try:
-            yield
-        finally:
-            for hook in hooks:
-                hook.remove()
-
-    def _enter(self, module: nn.Module, _inputs: Any) -> None:
+    def enter(self, module: nn.Module, _inputs: Any) -> None:
         if id(module) not in self._paths:
             self._paths |= _paths_in_copy(module, self._module)
         self._running.append(self._paths[id(module)])
 
-    def _leave(self, _module: nn.Module, _inputs: Any, _output: Any) -> None:
+    def leave(self, _module: nn.Module, _inputs: Any, _output: Any) -> None:
         self._running.pop()
 
 

@@ -198,10 +198,10 @@ def warm_up_back_to_back(rounds: _Rounds, limits: Limits, clock: Clock) -> float
     calls, begin = 1, clock()
     while True:
         shortest = min(block.seconds for block in rounds.run(0, calls).values())
-        if shortest >= limits.block_seconds and clock() - begin >= limits.warm_seconds:
-            return shortest / calls
         if shortest < limits.block_seconds:
             calls *= 2
+        elif clock() - begin >= limits.warm_seconds:
+            return shortest / calls
 
 
 def find_washout(rounds: _Rounds, call_seconds: float, limits: Limits, clock: Clock) -> int:
