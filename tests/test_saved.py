@@ -54,7 +54,7 @@ def test_a_storage_saved_under_several_views_counts_once_and_whole() -> None:
 def test_parameters_and_buffers_are_left_out_and_what_is_kept_of_inputs_is_told_beside_it_once() -> None:
     """Frozen weights keep the input of a trained layer alive, which the total alone would hide."""
     layer, x = nn.BatchNorm1d(7), torch.ones(100)
-    kept = keeping(layer.weight.detach(), layer.running_var, x[:10], x, torch.ones(10))
+    kept = keeping(layer.weight.detach(), *layer.buffers(), x[:10], x, torch.ones(10))
     saved = saved_for_backward(kept, Workload.of(layer, (x, torch.ones(5))))
     assert (saved.saved_bytes, saved.input_saved_bytes) == (40, 400)
 

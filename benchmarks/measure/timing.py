@@ -2,8 +2,7 @@
 
 A call pays for what ran before it: the first after another arm's is 20 to 45 % slower, whatever its mode, and it takes one to eight calls of a
 small model to fade. So a block begins with untimed calls, the washout, whose number is found from the ratios themselves. A call includes
-entering and leaving the mode and dropping its output, because tearing the graph down is part of what tracking costs. An arm may live in this
-process or in a worker of its own. The clock, the random order and the page-fault counter are arguments, for tests on a simulated machine.
+entering and leaving the mode and dropping its output, because tearing the graph down is part of what tracking costs.
 """
 
 from __future__ import annotations
