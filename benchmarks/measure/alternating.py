@@ -18,10 +18,9 @@ import torch
 from benchmarks import allocator
 from benchmarks.device import device_named
 from benchmarks.execution import compilations, compile_step, compiling
-from benchmarks.failure import Failure
 from benchmarks.measure.contract import preserved
 from benchmarks.measure.queued import busy_seconds, limits_on
-from benchmarks.measure.timing import Block, Limits, RunBlock, Timings, arm, garbage_collector_off, time_arms
+from benchmarks.measure.timing import Block, Limits, RunBlock, Timings, arm, garbage_collector_off, running, time_arms
 from benchmarks.modes import TRACKED, Step
 from benchmarks.record import COMPILED
 from benchmarks.workers import note_arm
@@ -79,10 +78,8 @@ def time_apart(workers: Workers, job: Job, modes: Sequence[str], limits: Limits,
             ask = workers_open.enter_context(serving)
 
             def run(washout: int, calls: int) -> Block:
-                try:
+                with running(name):
                     block: Block = ask((washout, calls))
-                except Failure as failure:
-                    raise Failure.of(failure, name) from failure
                 return block
 
             return run
@@ -118,11 +115,8 @@ def _built(job: Job, modes: Mapping[str, str]) -> Iterator[dict[str, Step]]:
         steps = {name: job.step(workload, mode) for name, mode in modes.items()}
         with preserved(workload.module, job.changing(workload)), compiling(job.execution, len(steps)):
             for name, step in steps.items() if job.execution == COMPILED else ():
-                note_arm(name)
-                try:
+                with running(name):
                     compile_step(step)
-                except Exception as error:
-                    raise Failure.of(error, arm=name) from error
             with garbage_collector_off():
                 yield steps
 

@@ -166,11 +166,7 @@ class _Rounds:
 
     def run(self, washout: int, calls: int) -> dict[str, Block]:
         self._order.shuffle(self._names)
-        blocks = {}
-        for name in self._names:
-            note_arm(name)
-            blocks[name] = self._arms[name](washout, calls)
-        return blocks
+        return {name: self._arms[name](washout, calls) for name in self._names}
 
 
 def warm_up(rounds: _Rounds, limits: Limits, clock: Clock) -> float:
@@ -248,19 +244,27 @@ def minor_page_faults() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 
 
+@contextmanager
+def running(name: str) -> Iterator[None]:
+    """Notes that the arm runs; what fails inside is a Failure that names it."""
+    note_arm(name)
+    try:
+        yield
+    except Exception as error:
+        raise Failure.of(error, arm=name) from error
+
+
 def arm(
     name: str, step: Step, device: Device, clock: Clock = time.perf_counter, faults: Callable[[], int] = minor_page_faults
 ) -> RunBlock:
-    """An arm in this process. A block of it raises a Failure naming the arm if the step raises or leaves gradients off."""
+    """An arm in this process. A block of it fails if the step raises or leaves gradients off."""
 
     def run(washout: int, calls: int) -> Block:
         collect_if_due()
-        try:
+        with running(name):
             block = _block(step, washout, calls, device, clock, faults)
-        except Exception as error:
-            raise Failure.of(error, arm=name) from error
-        if not torch.is_grad_enabled():  # the arms after it would silently be untracked
-            raise Failure("broken_contract", "gradients were left off after the call", name)
+            if not torch.is_grad_enabled():  # the arms after it would silently be untracked
+                raise Failure("broken_contract", "gradients were left off after the call")
         return block
 
     return run
