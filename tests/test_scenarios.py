@@ -61,15 +61,12 @@ class Bound:
         return observe(self.step(), self.workload.module, changing)
 
     def saved_bytes(self) -> int:
-        return saved_for_backward(self.step(), self.workload.constants()).total_bytes
+        return saved_for_backward(self.step(), self.workload).saved_bytes
 
     def saved_beside_inputs(self) -> tuple[int, int]:
         """What is saved beside the model's inputs, and what is saved of these."""
-        module = self.workload.module
-        saved = saved_for_backward(
-            self.step(), [*module.parameters(), *module.buffers()], module, self.workload.input_tensors()
-        )
-        return saved.total_bytes, saved.input_bytes
+        saved = saved_for_backward(self.step(), self.workload)
+        return saved.saved_bytes, saved.input_saved_bytes
 
     def peak_bytes(self) -> int:
         self.step()()
