@@ -62,21 +62,18 @@ def busy_seconds(steps: Mapping[str, Step], device: Device, timings: Timings) ->
 
 def held_block(name: str, step: Step, calls: int, device: Device, hold_seconds: float) -> float | None:
     """What the device works on so many calls of an arm; None if it began before all were queued. Raises a Failure naming the arm."""
+
+    def block() -> None:
+        for _ in range(calls):
+            step()
+
     note_arm(name)
     collect_if_due()
     try:
         step()
-        device.synchronise()
-        device.hold(max(hold_seconds, _LEAST_HOLD_SECONDS))
-        device.mark_start()
-        for _ in range(calls):
-            step()
-        device.mark_end()
-        began = device.reached_start()
-        device.synchronise()
+        return device.work_seconds(block, max(hold_seconds, _LEAST_HOLD_SECONDS))
     except Exception as error:
         raise Failure.of(error, arm=name) from error
-    return None if began else device.seconds_between_marks()
 
 
 def bound_by(busy: float, wall: float) -> Literal["host", "device", "both"]:
