@@ -74,21 +74,20 @@ def across(ratios: Sequence[float], least: float = 0.0) -> Interval:
         raise ValueError(f"at least two processes are needed, got {len(ratios)}")
     logarithms = np.log(ratios)
     half = t_quantile(len(ratios) - 1) * float(logarithms.std(ddof=1)) / math.sqrt(len(ratios))
-    return _around(logarithms.mean(), max(half, least), max(half, least))
+    half = min(max(half, least), FARTHEST)
+    return _around(float(logarithms.mean()), half, half)
 
 
 def _around(centre: float, below: float, above: float) -> Interval:
     """From logarithms."""
-    return Interval(math.exp(centre), math.exp(centre - min(below, FARTHEST)), math.exp(centre + min(above, FARTHEST)))
+    return Interval(math.exp(centre), math.exp(centre - below), math.exp(centre + above))
 
 
 def geometric_mean(intervals: Sequence[Interval]) -> Interval:
     """The geometric mean of independent ratios, their half-widths combined as independent errors. Raises ValueError if there are none."""
-    if not intervals:
-        raise ValueError("at least one interval is needed")
     low, estimate, high = np.log([(one.low, one.estimate, one.high) for one in intervals]).T
     below, above = (math.hypot(*side) / len(intervals) for side in (estimate - low, high - estimate))
-    return _around(estimate.mean(), below, above)
+    return _around(float(estimate.mean()), below, above)
 
 
 def quotient(one: Interval, other: Interval, processes: tuple[int, int] = (0, 0), comparisons: int = 1) -> Interval:

@@ -11,7 +11,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from types import SimpleNamespace
 from typing import Any
@@ -19,11 +19,12 @@ from typing import Any
 import torch
 from torch import nn
 
+from benchmarks.measure.examine import Examination
 from benchmarks.models import Source
 from benchmarks.models.workload import Family
 from benchmarks.modes import DEFAULT_MODES
 from benchmarks.plan import Job
-from benchmarks.record import EAGER
+from benchmarks.record import EAGER, Contract, Kernels, Memory, ModelFacts
 from benchmarks.workers import Launches
 
 gc.freeze()  # collections leave out what was imported by now, torch above all: it would take most of the time of many tests
@@ -55,11 +56,15 @@ class Net(nn.Module):
         return self._forward(self, x)
 
 
+MLP_JOB = Job(scenario="forward", source=Source("mlp", "tiny"), device="cpu", dtype="float32", modes=DEFAULT_MODES)
+EXAMINED = Examination(Contract(holds=True), Kernels(same_as_tracked=True), Memory(1, 2, 3, 4), ModelFacts(1, 4), None)
+"""A mode that may be timed."""
+
+
 def job_of(forward: Callable[[Net, torch.Tensor], Any], execution: str = EAGER, dtype: str = "float32") -> Job:
     """Forward passes of a Net with four samples."""
     family = Family("net", "a test's", {"tiny": {}}, lambda: (Net(forward), torch.ones(4, 8)))
-    source = Source("net", "tiny", family=family)
-    return Job(scenario="forward", source=source, device="cpu", dtype=dtype, execution=execution, modes=DEFAULT_MODES)
+    return replace(MLP_JOB, source=Source("net", "tiny", family=family), dtype=dtype, execution=execution)
 
 
 def threaded() -> torch.Tensor:
@@ -74,18 +79,17 @@ def threaded() -> torch.Tensor:
 class FakeCuda:
     """Launched work waits in a queue: the host's time meets the device's only where the host synchronises.
 
-    `resting_bytes` are allocated from the start, as a model's weights are. `log` holds the calls in their order, `indices` the devices asked.
+    `resting_bytes` are allocated from the start, as a model's weights are. `events` are how many were made, `indices` the devices asked.
     """
 
     def __init__(self, *, devices: int = 1, resting_bytes: int = 0, tells_requests: bool = True) -> None:
-        self.devices = devices
-        self.tells_requests = tells_requests
-        self.log: list[str] = []
+        self.devices, self.tells_requests = devices, tells_requests
+        self.events = 0
         self.indices: set[int] = set()
         self.host_seconds = self._idle_from_seconds = 0.0
         self._ends: deque[float] = deque()
         self._error: str | None = None
-        self._segments: list[Segment] = []
+        self._blocks: list[Block] = []
         self._peaks = {"requested": 0, "allocated": 0, "reserved": 0}
         self._driver = {"num_device_alloc": 0, "num_device_free": 0, "num_alloc_retries": 0}
         self.Event = partial(FakeEvent, self)
@@ -93,12 +97,10 @@ class FakeCuda:
             self.allocate(resting_bytes)
 
     def clock(self) -> float:
-        self.log.append("clock")
         return self.host_seconds
 
     def launch(self, seconds: float, host_seconds: float = 0.0, error: str | None = None) -> None:
         """Queues work of so many seconds; the host is busy with it for `host_seconds` only. An `error` shows when it is waited for."""
-        self.log.append("launch")
         self.host_seconds += host_seconds
         while self._ends and self._ends[0] <= self.host_seconds:
             self._ends.popleft()
@@ -113,38 +115,33 @@ class FakeCuda:
         return max(self._idle_from_seconds, self.host_seconds)
 
     def allocate(self, size_bytes: int) -> Block:
-        """As the caching allocator does: rounded to 512 bytes, from the smallest block that suffices, whose rest is split off if it is worth it."""
+        """As the caching allocator does: rounded to 512 bytes, from the smallest block that suffices, whose rest is split off if it is worth it:
+        at least 512 bytes of a small one, more than 1 MiB of a large one. Blocks that are free again are not joined."""
         size = max(-(-size_bytes // 512) * 512, 512)
         small = size <= MIB
-        fitting = [
-            (block.size, block.offset, segment)
-            for segment in self._segments
-            if segment.small == small
-            for block in segment.blocks
-            if block.requested is None and block.size >= size
-        ]
+        fitting = [block for block in self._blocks if block.requested is None and block.small == small and block.size >= size]
         if not fitting:
             total = 2 * MIB if small else 20 * MIB if size < 10 * MIB else -(-size // (2 * MIB)) * 2 * MIB
-            segment = Segment(small, [Block(0, total)])
-            self._segments.append(segment)
+            fitting = [Block(self._driver["num_device_alloc"], total, small)]
+            self._blocks += fitting
             self._driver["num_device_alloc"] += 1
-            fitting = [(total, 0, segment)]
-        _, offset, segment = min(fitting, key=lambda fit: fit[:2])
-        block = segment.take(offset, size, size_bytes)
+        block = min(fitting, key=lambda fit: fit.size)
+        rest = block.size - size
+        if rest >= 512 if small else rest > MIB:
+            block.size = size
+            self._blocks.append(Block(block.segment, rest, small))
+        block.requested = size_bytes
         self._peaks = {kind: max(self._peaks[kind], now) for kind, now in self._now().items()}
         return block
 
     def free(self, block: Block) -> None:
         block.requested = None
-        for segment in self._segments:
-            segment.merge()
 
     def _now(self) -> dict[str, int]:
-        blocks = [block for segment in self._segments for block in segment.blocks]
         return {
-            "requested": sum(block.requested or 0 for block in blocks),
-            "allocated": sum(block.size for block in blocks if block.requested is not None),
-            "reserved": sum(block.size for block in blocks),
+            "requested": sum(block.requested or 0 for block in self._blocks),
+            "allocated": sum(block.size for block in self._blocks if block.requested is not None),
+            "reserved": sum(block.size for block in self._blocks),
         }
 
     # From here on: torch.cuda's own names.
@@ -165,7 +162,6 @@ class FakeCuda:
 
     def synchronize(self, index: int) -> None:
         self.indices.add(index)
-        self.log.append("synchronize")
         self.host_seconds = self.reached_seconds() + WAIT_SECONDS
         self._ends.clear()
         if self._error:
@@ -176,15 +172,14 @@ class FakeCuda:
 
     def memory_stats(self, index: int) -> dict[str, int]:
         self.indices.add(index)
-        self.log.append("memory")
         told = {kind: self.tells_requests or kind != "requested" for kind in self._peaks}
         current = {f"{kind}_bytes.all.current": now * told[kind] for kind, now in self._now().items()}
         return self._driver | current | {f"{kind}_bytes.all.peak": peak * told[kind] for kind, peak in self._peaks.items()}
 
     def empty_cache(self) -> None:
-        used = [s for s in self._segments if any(block.requested is not None for block in s.blocks)]
-        self._driver["num_device_free"] += len(self._segments) - len(used)
-        self._segments = used
+        used = {block.segment for block in self._blocks if block.requested is not None}
+        self._driver["num_device_free"] += len({block.segment for block in self._blocks} - used)
+        self._blocks = [block for block in self._blocks if block.segment in used]
 
     def reset_peak_memory_stats(self, index: int) -> None:
         self.indices.add(index)
@@ -196,51 +191,23 @@ class FakeCuda:
 
 @dataclass
 class Block:
-    """A stretch of a segment; free while nothing is `requested` of it."""
+    """A stretch of a segment, which is memory as it came from the driver; free while nothing is `requested` of it."""
 
-    offset: int
+    segment: int
     size: int
-    requested: int | None = None
-
-
-@dataclass
-class Segment:
-    """Memory as it came from the driver, in blocks without gaps."""
-
     small: bool
-    blocks: list[Block] = field(default_factory=list)
-
-    def take(self, offset: int, size: int, requested: int) -> Block:
-        """The block at `offset`. Its rest stays with it unless it is 512 bytes of a small segment or more than 1 MiB of a large one."""
-        place = next(i for i, block in enumerate(self.blocks) if block.offset == offset)
-        block = self.blocks[place]
-        rest = block.size - size
-        if rest >= 512 if self.small else rest > MIB:
-            block.size = size
-            self.blocks.insert(place + 1, Block(offset + size, rest))
-        block.requested = requested
-        return block
-
-    def merge(self) -> None:
-        merged: list[Block] = []
-        for block in self.blocks:
-            if merged and merged[-1].requested is None and block.requested is None:
-                merged[-1].size += block.size
-            else:
-                merged.append(block)
-        self.blocks = merged
+    requested: int | None = None
 
 
 class FakeEvent:
     """A mark in the device's queue. As torch's, it tells times only if asked to, and only once the host has waited for it."""
 
     def __init__(self, cuda: FakeCuda, *, enable_timing: bool = False) -> None:
-        cuda.log.append("event")
+        cuda.events += 1
         self._cuda, self._timing = cuda, enable_timing
         self.seconds: float | None = None
 
     def record(self, stream: str) -> None:
-        self._cuda.log.append("record")
         self.seconds = self._cuda.reached_seconds()
 
     def query(self) -> bool:

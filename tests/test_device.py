@@ -12,7 +12,7 @@ from benchmarks.measure.memory import device_bytes
 
 
 def test_torch_cuda_has_what_is_asked_of_its_stand_in() -> None:
-    own = set("allocate clock devices free host_seconds indices launch log reached_seconds tells_requests".split())  # noqa: SIM905
+    own = set("allocate clock devices events free host_seconds indices launch reached_seconds tells_requests".split())  # noqa: SIM905
     asked = {name for name in dir(FakeCuda()) if not name.startswith("_")} - own
     assert asked | {"_sleep"} <= set(dir(torch.cuda))
 
@@ -24,7 +24,7 @@ def test_the_devices_own_time_is_told_where_all_its_work_has_waited_in_the_queue
     cuda = FakeCuda()
     device, work = Cuda(cuda=cuda), Work(cuda, 4, host_seconds, 2.0**-6)
     assert [device.work_seconds(work, hold_seconds=0.25) for _ in range(2)] == [found] * 2
-    assert cuda.log.count("event") == 2, "marks are made once"
+    assert cuda.events == 2, "marks are made once"
 
 
 def test_a_large_tensor_that_gets_a_rest_with_it_counts_what_it_asked_for() -> None:

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from stand_ins import MIB, WAIT_SECONDS, FakeCuda, Work
+from stand_ins import EXAMINED, MIB, MLP_JOB, WAIT_SECONDS, FakeCuda, Work
 
 from benchmarks.device import Cpu, Cuda
 from benchmarks.failure import Failure
@@ -22,11 +22,9 @@ from benchmarks.measure.examine import Examination, examine, examine_together
 from benchmarks.measure.known_blocks import try_meters
 from benchmarks.measure.queued import HELD_BLOCKS, WARM_SECONDS, bound_by, busy_seconds, limits_on
 from benchmarks.measure.timing import Block, Limits, RunBlock, Timings, arm, time_arms
-from benchmarks.models import Source
 from benchmarks.modes import Step
 from benchmarks.options import Effort
 from benchmarks.plan import Job
-from benchmarks.record import Contract, Kernels, Memory, ModelFacts
 from benchmarks.selfcheck import device as selfcheck
 from benchmarks.selfcheck import findings
 from benchmarks.selfcheck.__main__ import main
@@ -185,7 +183,7 @@ def test_a_process_of_a_group_reads_all_three_clocks_and_a_later_one_two(monkeyp
     monkeypatch.setattr("benchmarks.measure.queued.WARM_SECONDS", 0.0)
     monkeypatch.setattr("benchmarks.measure.queued.WARM_AGAIN_SECONDS", 0.0)
     monkeypatch.setattr("benchmarks.allocator.keep_pages", lambda: None)
-    job = Job(scenario="forward", source=Source("mlp", "tiny"), device="cpu", dtype="float32", modes=("tracked", "no_grad"))
+    job = replace(MLP_JOB, modes=("tracked", "no_grad"))
     limits = Limits(rounds=2, seconds=0.0)
     first = time_together(job, job.modes, limits, 0, own_process=False)
     assert set(first.busy_seconds) == {"tracked", "no_grad"}
@@ -194,8 +192,7 @@ def test_a_process_of_a_group_reads_all_three_clocks_and_a_later_one_two(monkeyp
     assert (later.busy_seconds, set(later.host_seconds)) == ({}, {"tracked", "no_grad", "placebo"})
 
 
-ON_GPU = Job(scenario="forward", source=Source("mlp", "tiny"), device="cuda", dtype="float32", modes=("no_grad", "detach"))
-FOUND = Examination(Contract(holds=True), Kernels(same_as_tracked=True), Memory(1, 2, 3, 4), ModelFacts(1, 4), None)
+ON_GPU = replace(MLP_JOB, device="cuda", modes=("no_grad", "detach"))
 
 
 class Examining:
@@ -211,12 +208,12 @@ class Examining:
             assert tuple(arms) == tuple(mode) == ("tracked", "no_grad", "detach")
             if self.together is None:
                 raise Failure("crashed", "the process was killed")
-            return dict.fromkeys(self.together, FOUND)
+            return dict.fromkeys(self.together, EXAMINED)
         assert task is examine
         self.alone.append(mode)
         if mode in self.failing:
             raise Failure("crashed", "device-side assert")
-        return FOUND
+        return EXAMINED
 
 
 ALL = ["tracked", "no_grad", "detach"]
@@ -245,7 +242,7 @@ def test_examining_together_ends_where_a_mode_fails_because_a_failed_device_spoi
         assert how == {"with_tracked": True, "own_process": False, "calls_only": False}
         if mode == "no_grad":
             raise error
-        return FOUND
+        return EXAMINED
 
     monkeypatch.setattr("benchmarks.measure.examine.examine", examined)
     assert list(examine_together(ON_GPU, ["tracked", "inference_mode", "no_grad", "detach"])) == ["tracked", "inference_mode"]
@@ -339,7 +336,7 @@ def test_clocks_are_held_against_each_other() -> None:
 
 
 def test_bytes_and_two_percent_that_are_not_those_on_paper_are_missed() -> None:
-    workers: Any = SimpleNamespace(run=lambda *_, **__: {"tracked": FOUND, "no_grad": FOUND})
+    workers: Any = SimpleNamespace(run=lambda *_, **__: {"tracked": EXAMINED, "no_grad": EXAMINED})
     told = [str(goal) for goal in selfcheck.mlp_bytes("tiny", "cuda", workers)]
     assert told[0] == (
         "MISSED  mlp tiny tracked, peak, held and saved bytes: (1, 2, 3), known: (10240, 8192, 8192); wrong: 1 (at most 0)"

@@ -8,13 +8,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
+from stand_ins import EXAMINED, MLP_JOB
 
 from benchmarks.failure import Failure
 from benchmarks.group import check, measure
 from benchmarks.measure.alternating import KEPT_PAGES, PLACEBO, serve_arm, time_together
 from benchmarks.measure.examine import AsShipped, Examination, examine
 from benchmarks.measure.timing import Limits, Timings
-from benchmarks.models import Source
 from benchmarks.options import Effort
 from benchmarks.plan import Job
 from benchmarks.record import (
@@ -24,9 +24,6 @@ from benchmarks.record import (
     Contract,
     GroupResult,
     Interval,
-    Kernels,
-    Memory,
-    ModelFacts,
     Result,
     Unmeasured,
 )
@@ -36,8 +33,7 @@ from benchmarks.workers import LAUNCHES
 BOTH = (PAGES_KEPT, AS_SHIPPED)
 MODES = ("tracked", "no_grad", "inference_mode")
 SECONDS = {"tracked": 3.0, PLACEBO: 3.0, KEPT_PAGES: 2.5, "no_grad": 2.0, "inference_mode": 3.003}
-JOB = Job(scenario="forward", source=Source("mlp", "tiny"), device="cpu", dtype="float32", modes=MODES)
-EXAMINED = Examination(Contract(holds=True), Kernels(same_as_tracked=True), Memory(1, 2, 3, 4), ModelFacts(1, 4), None)
+JOB = replace(MLP_JOB, modes=MODES)
 
 
 @pytest.fixture(autouse=True)
