@@ -18,13 +18,13 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NoReturn, Protocol, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import psutil
 
@@ -43,30 +43,11 @@ _READY = ("ready", None)
 """What a worker says when the time that its task may take begins."""
 
 
-class Workers(Protocol):
-    """Where tasks run. `fresh` says whether each has a process of its own."""
-
-    fresh: bool
-
-    def run(self, task: Callable[..., T], *args: Any, arms: Sequence[str] = (), launch: int = 0) -> T:
-        """Runs `task(*args)` and returns what it returns. `arms` are the names that it may note as running.
-
-        Raises Failure if it fails, is lost, or is not done in time.
-        """
-
-    def serve(
-        self, task: Callable[..., Any], *args: Any, arms: Sequence[str] = (), launch: int = 0
-    ) -> AbstractContextManager[Callable[[Any], Any]]:
-        """A worker in which the function that `task(*args)` returns answers questions until the context is left.
-
-        Entering it does not wait for the worker to be ready. Raises Failure where there are no processes.
-        """
-
-
 class InProcess:
     """No worker at all: for debuggers, profilers and live objects. A crash or a hang is the caller's own."""
 
     fresh = False
+    """Whether each task has a process of its own."""
 
     def run(self, task: Callable[..., T], *args: Any, arms: Sequence[str] = (), launch: int = 0) -> T:  # noqa: ARG002
         try:
@@ -96,6 +77,10 @@ class Launches:
             server.set_forkserver_preload([*_PRELOADED, *preload])
 
     def run(self, task: Callable[..., T], *args: Any, arms: Sequence[str] = (), launch: int = 0) -> T:
+        """Runs `task(*args)` and returns what it returns. `arms` are the names that it may note as running.
+
+        Raises Failure if it fails, is lost, or is not done in time.
+        """
         with self._open(task, args, arms, launch, serving=False) as worker:
             result: T = worker.hear()
             return result
@@ -104,6 +89,10 @@ class Launches:
     def serve(
         self, task: Callable[..., Any], *args: Any, arms: Sequence[str] = (), launch: int = 0
     ) -> Iterator[Callable[[Any], Any]]:
+        """A worker in which the function that `task(*args)` returns answers questions until the context is left.
+
+        Entering it does not wait for the worker to be ready.
+        """
         with self._open(task, args, arms, launch, serving=True) as worker:
             yield worker.ask
 
@@ -163,6 +152,10 @@ class Launches:
             end_children(launch, self._living)
         with suppress(ValueError):  # it cannot be killed
             process.close()  # a failure that is kept would hold its descriptors
+
+
+Workers = InProcess | Launches
+"""Where tasks run."""
 
 
 class _Worker:
