@@ -326,18 +326,16 @@ def from_lines(content: bytes) -> tuple[list[Line], int, str]:
     """
     lines: list[Line] = []
     end = 0
-    while end < len(content):
-        number, stop = len(lines) + 1, content.find(b"\n", end) + 1
-        if not stop:
-            return lines, end, f"line {number}, the last, has no end"
-        line = _line(content[end : stop - 1])
+    *whole, rest = content.split(b"\n")
+    for number, text in enumerate(whole, 1):
+        line = _line(text)
         if line is None or line.number != number:
-            if stop == len(content):
-                return lines, end, f"line {number}, the last, is not what was written"
-            raise ValueError(f"line {number} is not what was written, and others follow it: the journal cannot be trusted")
+            if rest or number < len(whole):
+                raise ValueError(f"line {number} is not what was written, and others follow it: the journal cannot be trusted")
+            return lines, end, f"line {number}, the last, is not what was written"
         lines.append(line)
-        end = stop
-    return lines, end, ""
+        end += len(text) + 1
+    return lines, end, f"line {len(whole) + 1}, the last, has no end" if rest else ""
 
 
 def _line(text: bytes) -> Line | None:

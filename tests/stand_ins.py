@@ -277,7 +277,7 @@ class FakeSystem(SimpleNamespace):
 class FakeNvml(SimpleNamespace):
     """An object of the shape of NVML's binding: an idle GPU, but for what is changed. A handle is what it was asked for by."""
 
-    def __init__(self, pids: tuple[int, ...] = (), power_limit: int = 700, reasons: int = 0x1, unsupported: str = "") -> None:
+    def __init__(self, pids: tuple[int, ...] = (), power_limit: int = 700, reasons: int = 0x1) -> None:
         bits = {"GpuIdle": 0x1, "SwPowerCap": 0x4, "HwSlowdown": 0x8, "SwThermalSlowdown": 0x20, "HwThermalSlowdown": 0x40,
                 "HwPowerBrakeSlowdown": 0x80}  # fmt: skip
         super().__init__(
@@ -293,5 +293,3 @@ class FakeNvml(SimpleNamespace):
             nvmlDeviceGetCurrentClocksEventReasons=lambda _: reasons,
             **{f"nvmlClocksEventReason{name}": bit for name, bit in bits.items()},
         )  # fmt: skip
-        if unsupported:
-            delattr(self, unsupported)

@@ -17,16 +17,7 @@ from benchmarks.measure.examine import AsShipped, Examination, examine
 from benchmarks.measure.timing import Limits, Timings
 from benchmarks.options import Effort
 from benchmarks.plan import Job
-from benchmarks.record import (
-    AS_SHIPPED,
-    PAGES_KEPT,
-    Broken,
-    Contract,
-    GroupResult,
-    Interval,
-    Result,
-    Unmeasured,
-)
+from benchmarks.record import AS_SHIPPED, PAGES_KEPT, Broken, Contract, GroupResult, Interval, Result, Unmeasured
 from benchmarks.scenarios import SCENARIOS
 from benchmarks.workers import LAUNCHES
 
@@ -226,9 +217,8 @@ def test_processes_are_added_while_intervals_are_wide_and_the_budget_lasts(
 
 
 def test_as_shipped_a_group_has_half_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:
-    def together(workers: StandIn, job: Job, modes: Sequence[str], limits: Limits, process: int) -> Timings:
-        timings: Timings = workers.run(time_together, job, modes, limits, process, True, arms=(*modes, PLACEBO))
-        return timings
+    def together(workers: StandIn, job: Job, modes: Sequence[str], *how: Any) -> Any:
+        return workers.run(time_together, job, modes, *how, True, arms=(*modes, PLACEBO))
 
     monkeypatch.setattr("benchmarks.group.time_apart", together)
     workers = StandIn(later=[*APART, *APART])
