@@ -12,7 +12,7 @@ from benchmarks import allocator
 from benchmarks.device import accelerated
 from benchmarks.failure import Failure, failed
 from benchmarks.intervals import MARGIN, MIN_ROUNDS, combined_ratio, disproved, half_width, median_ratio, resolution, verdict
-from benchmarks.measure.alternating import KEPT_PAGES, PLACEBO, arms_of, time_apart, time_together
+from benchmarks.measure.alternating import KEPT_PAGES, PLACEBO, time_apart, time_together
 from benchmarks.measure.examine import Examination, examine, examine_together
 from benchmarks.measure.queued import bound_by
 from benchmarks.measure.timing import Limits, Timings
@@ -108,12 +108,12 @@ def examine_modes(job: Job, workers: Workers, *, calls_only: bool = False) -> _M
     together: dict[str, Examination] = {}
     if workers.fresh and accelerated(job.device):
         with suppress(Failure):
-            together = workers.run(examine_together, job, chosen, calls_only, arms=tuple(chosen))
+            together = workers.run(examine_together, job, chosen, calls_only)
     for mode in chosen:
         with_tracked = TRACKED.name not in modes.failures
         try:
             modes.examined[mode] = together.get(mode) or workers.run(
-                examine, job, mode, with_tracked, workers.fresh, calls_only, arms=(mode,)
+                examine, job, mode, with_tracked, workers.fresh, calls_only
             )
         except Failure as failure:
             modes.failures[mode] = failure
@@ -192,8 +192,7 @@ def time_group(job: Job, allocator_: str, modes: Sequence[str], workers: Workers
         if allocator_ == AS_SHIPPED:
             read = time_apart(workers, job, modes, limits, number)
         else:
-            arms = tuple(arms_of(modes))
-            read = workers.run(time_together, job, modes, limits, number, workers.fresh, arms=arms, launch=number)
+            read = workers.run(time_together, job, modes, limits, number, workers.fresh, launch=number)
         timings.append(replace(read, launch=number % LAUNCHES))
     return timings
 

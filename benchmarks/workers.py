@@ -36,8 +36,8 @@ LAUNCHES = 8
 """Fork servers whose workers take turns. Workers of one share its address-space layout and agree with each other more than launches do."""
 
 _START_SECONDS = 120.0
+_LONGEST_NAME = 4096
 _PRELOADED = ("benchmarks.launch", "torch", "numpy.random", "benchmarks.measure.examine", "benchmarks.measure.known_blocks")
-_PR_SET_PDEATHSIG = 1
 _LAST_WORDS_BYTES = 64 * 1024
 _READY = ("ready", None)
 """What a worker says when the time that its task may take begins."""
@@ -49,7 +49,7 @@ class InProcess:
     fresh = False
     """Whether each task has a process of its own."""
 
-    def run(self, task: Callable[..., T], *args: Any, arms: Sequence[str] = (), launch: int = 0) -> T:  # noqa: ARG002
+    def run(self, task: Callable[..., T], *args: Any, launch: int = 0) -> T:  # noqa: ARG002
         try:
             return task(*args)
         except (Exception, SystemExit) as error:
@@ -76,24 +76,19 @@ class Launches:
         for server in self._servers:
             server.set_forkserver_preload([*_PRELOADED, *preload])
 
-    def run(self, task: Callable[..., T], *args: Any, arms: Sequence[str] = (), launch: int = 0) -> T:
-        """Runs `task(*args)` and returns what it returns. `arms` are the names that it may note as running.
-
-        Raises Failure if it fails, is lost, or is not done in time.
-        """
-        with self._open(task, args, arms, launch, serving=False) as worker:
+    def run(self, task: Callable[..., T], *args: Any, launch: int = 0) -> T:
+        """Runs `task(*args)` and returns what it returns. Raises Failure if it fails, is lost, or is not done in time."""
+        with self._open(task, args, launch, serving=False) as worker:
             result: T = worker.hear()
             return result
 
     @contextmanager
-    def serve(
-        self, task: Callable[..., Any], *args: Any, arms: Sequence[str] = (), launch: int = 0
-    ) -> Iterator[Callable[[Any], Any]]:
+    def serve(self, task: Callable[..., Any], *args: Any, launch: int = 0) -> Iterator[Callable[[Any], Any]]:
         """A worker in which the function that `task(*args)` returns answers questions until the context is left.
 
         Entering it does not wait for the worker to be ready.
         """
-        with self._open(task, args, arms, launch, serving=True) as worker:
+        with self._open(task, args, launch, serving=True) as worker:
             yield worker.ask
 
     def prepare(self, launches: int = LAUNCHES) -> None:
@@ -115,20 +110,16 @@ class Launches:
                 server._stop()  # type: ignore[attr-defined]
 
     @contextmanager
-    def _open(
-        self, task: Callable[..., Any], args: Sequence[Any], arms: Sequence[str], launch: int, *, serving: bool
-    ) -> Iterator[_Worker]:
+    def _open(self, task: Callable[..., Any], args: Sequence[Any], launch: int, *, serving: bool) -> Iterator[_Worker]:
         server = self._servers[launch % LAUNCHES]
         with ExitStack() as closing:
             try:
                 (ours, theirs), (last_words, dying) = self._context.Pipe(), self._context.Pipe(duplex=False)
                 for end in (ours, theirs, last_words, dying):
                     closing.callback(end.close)
-                running = self._context.RawValue(ctypes.c_int, -1)
-                process = self._context.Process(
-                    target=_live, name="gradtax worker",
-                    args=(theirs, dying, running, arms, self._memory_limit, serving, task, args),
-                )  # fmt: skip
+                arm = self._context.RawArray(ctypes.c_char, _LONGEST_NAME)
+                life = (theirs, dying, arm, self._memory_limit, serving, task, args)
+                process = self._context.Process(target=_live, name="gradtax worker", args=life)
                 closing.callback(self._end, process, server)
                 with _forked_by(server):
                     process.start()
@@ -137,7 +128,7 @@ class Launches:
             theirs.close()
             dying.close()
             self._living.add(process.pid)
-            yield _Worker(process, ours, last_words, self._timeout_seconds, running, arms)
+            yield _Worker(process, ours, last_words, arm, self._timeout_seconds)
 
     def _end(self, process: BaseProcess, server: forkserver.ForkServer) -> None:
         """Ends the worker with whatever it started, also what has left its group: that has become the launch's."""
@@ -162,12 +153,10 @@ class _Worker:
     """A process with a task in it, seen from the parent. One that is lost, or too late, raises Failure."""
 
     def __init__(
-        self, process: BaseProcess, connection: Connection, last_words: Connection, timeout_seconds: float, running: Any,
-        arms: Sequence[str],
-    ) -> None:  # fmt: skip
+        self, process: BaseProcess, connection: Connection, last_words: Connection, arm: Any, timeout_seconds: float
+    ) -> None:
         self._process, self._connection, self._last_words = process, connection, last_words
-        self._running, self._arms = running, arms
-        self._timeout_seconds = timeout_seconds
+        self._noted, self._timeout_seconds = arm, timeout_seconds
         self._deadline = time.monotonic() + _START_SECONDS
         self._kills_before = _out_of_memory_kills()
 
@@ -185,7 +174,7 @@ class _Worker:
                 if kind == _READY[0]:
                     self._deadline = time.monotonic() + self._timeout_seconds
                 elif kind == "failed":
-                    raise Failure(*value)
+                    raise value
                 else:
                     return value
         except (OSError, EOFError, pickle.UnpicklingError):
@@ -196,7 +185,7 @@ class _Worker:
 
     @property
     def _arm(self) -> str | None:
-        return self._arms[self._running.value] if self._running.value >= 0 else None
+        return self._noted.value.decode(errors="replace") or None
 
     def _lost(self) -> Failure:
         """The failure that the process's end without a word amounts to."""
@@ -221,17 +210,19 @@ class _Worker:
 
 
 class _Running:
-    """The arm that runs in this process, as a number in memory shared with the parent: noting it costs no system call."""
+    """This process, where it is a worker: the way to its parent, and the name of the arm that runs.
 
-    number: Any = None
-    arms: Sequence[str] = ()
+    The name is in memory shared with the parent: noting it costs no system call.
+    """
+
     parent: Connection | None = None
+    arm: Any = None
 
 
 def note_arm(name: str) -> None:
     """Tells the parent which arm runs from now on, in case this process is lost. Does nothing outside a worker."""
-    if _Running.number is not None and name in _Running.arms:
-        _Running.number.value = _Running.arms.index(name)
+    if _Running.arm is not None:
+        _Running.arm.value = name.encode()[:_LONGEST_NAME]
 
 
 def begin_anew() -> None:
@@ -241,8 +232,8 @@ def begin_anew() -> None:
 
 
 def _live(
-    parent: Connection, dying: Connection, running: Any, arms: Sequence[str], memory_limit: int | None, serving: bool,
-    task: Callable[..., Any], args: Sequence[Any],
+    parent: Connection, dying: Connection, arm: Any, memory_limit: int | None, serving: bool, task: Callable[..., Any],
+    args: Sequence[Any],
 ) -> None:  # fmt: skip
     """The life of a worker, in the new process: a process group of its own, and what it prints is not kept."""
     os.setsid()
@@ -258,18 +249,17 @@ def _live(
         Path("/proc/self/oom_score_adj").write_text("1000")
     if memory_limit is not None:
         resource.setrlimit(resource.RLIMIT_DATA, (memory_limit, memory_limit))
-    _Running.number, _Running.arms, _Running.parent = running, arms, parent
+    _Running.parent, _Running.arm = parent, arm
     begin_anew()
     try:
         result = task(*args)
         if not serving:
-            parent.send(("done", result))
+            parent.send(("answer", result))
         with suppress(EOFError):
             while serving:
                 parent.send(("answer", result(parent.recv())))
     except BaseException as error:  # noqa: BLE001 - SystemExit from a model's code too
-        failure = Failure.of(error)
-        parent.send(("failed", (failure.status, failure.reason, failure.arm)))
+        parent.send(("failed", Failure.of(error)))
     parent.close()
     os._exit(0)
 
@@ -280,7 +270,7 @@ def _die_with_launch() -> None:
     The launch ends when nobody holds the pipe that it inherited any more, so a worker must not.
     """
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
     alive = forkserver._forkserver._forkserver_alive_fd  # type: ignore[attr-defined]
     if alive is not None:
         os.close(alive)
@@ -296,13 +286,11 @@ def end_children(parent: int, but: Collection[int | None] = ()) -> None:
     """Kills the children of `parent`, and theirs as they become its own, `but` for some."""
     killed: set[int] = set()
     with suppress(psutil.Error):
-        while chosen := [
-            child for child in psutil.Process(parent).children() if child.pid not in but and child.pid not in killed
-        ]:
+        while chosen := [child for child in psutil.Process(parent).children() if child.pid not in {*but, *killed}]:
             for child in chosen:
-                killed.add(child.pid)
                 with suppress(psutil.NoSuchProcess):
                     child.kill()
+            killed |= {child.pid for child in chosen}
             psutil.wait_procs(chosen, timeout=1)
 
 

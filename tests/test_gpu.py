@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,7 +17,7 @@ from benchmarks.device import Cpu, Cuda
 from benchmarks.failure import Failure
 from benchmarks.group import examine_modes, measure
 from benchmarks.intervals import median_ratio
-from benchmarks.measure.alternating import PLACEBO, time_together
+from benchmarks.measure.alternating import PLACEBO, arms_of, time_together
 from benchmarks.measure.examine import Examination, examine, examine_together
 from benchmarks.measure.known_blocks import try_meters
 from benchmarks.measure.queued import HELD_BLOCKS, WARM_SECONDS, bound_by, busy_seconds, limits_on
@@ -203,9 +203,9 @@ class Examining:
         self.alone: list[str] = []
         self.fresh = True
 
-    def run(self, task: Any, job: Job, mode: Any, *args: Any, arms: Sequence[str], launch: int = 0) -> Any:
+    def run(self, task: Any, job: Job, mode: Any, *args: Any, launch: int = 0) -> Any:
         if task is examine_together:
-            assert tuple(arms) == tuple(mode) == ("tracked", "no_grad", "detach")
+            assert tuple(mode) == ("tracked", "no_grad", "detach")
             if self.together is None:
                 raise Failure("crashed", "the process was killed")
             return dict.fromkeys(self.together, EXAMINED)
@@ -253,12 +253,12 @@ def test_what_was_read_on_a_gpu_reaches_the_record(device_us: float, decides: st
     """Tracked takes 12 us of the host more, the device as long in both modes: time is the host's where that is slower."""
 
     class OnFake(Examining):
-        def run(self, task: Any, job: Job, mode: Any, *args: Any, arms: Sequence[str], launch: int = 0) -> Any:
+        def run(self, task: Any, job: Job, mode: Any, *args: Any, launch: int = 0) -> Any:
             if task is not time_together:
-                return super().run(task, job, mode, *args, arms=arms)
+                return super().run(task, job, mode, *args)
             cuda = FakeCuda()
             costs = {"tracked": 6.2, PLACEBO: 6.2, "no_grad": 5.0, "detach": 6.3}
-            steps = {name: Work(cuda, 10, costs[name] * US, device_us * US) for name in arms}
+            steps = {name: Work(cuda, 10, costs[name] * US, device_us * US) for name in arms_of(mode)}
             return timed(cuda, steps, process=args[1])
 
     workers: Any = OnFake(ALL)
@@ -281,19 +281,19 @@ class OnFakeCuda(InProcess):
         self.lost = lost
         self.launches: list[int] = []
 
-    def run(self, task: Any, *args: Any, arms: Sequence[str] = (), launch: int = 0) -> Any:
+    def run(self, task: Any, *args: Any, launch: int = 0) -> Any:
         if task is self.lost:
             raise Failure("crashed", "the process was killed by SIGSEGV")
         if task is time_together:
             self.launches.append(launch)
-            return clocks_of(arms, device_us=50.0 if args[0].source.size == "huge" else 1.0)
+            return clocks_of(arms_of(args[1]), device_us=50.0 if args[0].source.size == "huge" else 1.0)
         if task is examine_together:
-            return super().run(task, replace(args[0], device="cpu"), args[1], arms=arms)
+            return super().run(task, replace(args[0], device="cpu"), args[1])
         known: dict[Any, Any] = {(selfcheck.opened, "cuda"): (False, 0.5, True), (try_meters, "cuda"): []}
         return known[task, args[0]] if (task, args[0]) in known else super().run(task, *args)
 
 
-def clocks_of(arms: Sequence[str], device_us: float = 1.0) -> Timings:
+def clocks_of(arms: Iterable[str], device_us: float = 1.0) -> Timings:
     cuda = FakeCuda()
     step = Work(cuda, 10, 6 * US, device_us * US)
     known = {"no_grad": Work(cuda, 10, 5 * US, device_us * US)} | {

@@ -12,7 +12,7 @@ from stand_ins import EXAMINED, MLP_JOB
 
 from benchmarks.failure import Failure
 from benchmarks.group import check, measure
-from benchmarks.measure.alternating import KEPT_PAGES, PLACEBO, serve_arm, time_together
+from benchmarks.measure.alternating import KEPT_PAGES, PLACEBO, arms_of, serve_arm, time_together
 from benchmarks.measure.examine import AsShipped, Examination, examine
 from benchmarks.measure.timing import Limits, Timings
 from benchmarks.options import Effort
@@ -53,19 +53,19 @@ class StandIn:
     launches: list[int] = field(default_factory=list)
     served: list[str] = field(default_factory=list)
 
-    def run(self, task: Callable[..., Any], *args: Any, arms: Sequence[str] = (), launch: int = 0) -> Any:
+    def run(self, task: Callable[..., Any], *args: Any, launch: int = 0) -> Any:
         if task is examine:
             return self._examined(*args[1:])
         assert task is time_together
         _, modes, limits, process, own_process = args
         assert own_process
-        assert arms == (*modes, *((PLACEBO,) if "tracked" in modes else ()))
         self.timed.append(tuple(modes))
         self.limits.append(limits)
         self.launches.append(launch)
         if self.lost:
             raise self.lost.pop(0)
         changed = self.later[len(self.timed) - 2] if 0 < len(self.timed) - 1 <= len(self.later) else {}
+        arms = arms_of(modes)
         seconds = {arm: [(self.seconds | changed)[arm]] * 20 for arm in arms}
         return Timings(2, 4, seconds, dict.fromkeys(arms, 1.8), dict.fromkeys(arms, process), self.elapsed_seconds)
 
@@ -79,10 +79,9 @@ class StandIn:
         return found
 
     @contextmanager
-    def serve(self, task: Callable[..., Any], *args: Any, arms: Sequence[str] = (), launch: int = 0) -> Iterator[Any]:
+    def serve(self, task: Callable[..., Any], *args: Any, launch: int = 0) -> Iterator[Any]:
         assert task is serve_arm
         name = args[1]
-        assert tuple(arms) == (name,)
         self.served.append(name)
 
         def ask(question: tuple[int, int]) -> tuple[float | None, float, int]:
@@ -218,7 +217,7 @@ def test_processes_are_added_while_intervals_are_wide_and_the_budget_lasts(
 
 def test_as_shipped_a_group_has_half_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:
     def together(workers: StandIn, job: Job, modes: Sequence[str], *how: Any) -> Any:
-        return workers.run(time_together, job, modes, *how, True, arms=(*modes, PLACEBO))
+        return workers.run(time_together, job, modes, *how, True)
 
     monkeypatch.setattr("benchmarks.group.time_apart", together)
     workers = StandIn(later=[*APART, *APART])

@@ -76,9 +76,7 @@ def time_apart(workers: Workers, job: Job, modes: Sequence[str], limits: Limits,
     with ExitStack() as workers_open, on_core(core):
 
         def run_of(name: str, mode: str) -> RunBlock:
-            ask = workers_open.enter_context(
-                workers.serve(serve_arm, job, name, mode, process, core, arms=(name,), launch=process)
-            )
+            ask = workers_open.enter_context(workers.serve(serve_arm, job, name, mode, process, core, launch=process))
             return _asked(name, ask)
 
         runs = {name: run_of(name, mode) for name, mode in arms_of(modes, as_shipped=True).items()}
