@@ -8,6 +8,7 @@ from __future__ import annotations
 import gc
 import os
 import threading
+import weakref
 from collections import deque
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -247,19 +248,11 @@ class Arm:
     peak_bytes: int
     held_bytes: int
 
-    def __call__(self) -> Held:
+    def __call__(self) -> torch.Tensor:
         self.cuda.free(self.cuda.allocate(self.peak_bytes))
-        return Held(self.cuda, self.held_bytes)
-
-
-class Held:
-    """An output on the device: its bytes are given back when it is dropped."""
-
-    def __init__(self, cuda: FakeCuda, size_bytes: int) -> None:
-        self._cuda, self._block = cuda, cuda.allocate(size_bytes)
-
-    def __del__(self) -> None:
-        self._cuda.free(self._block)
+        output = torch.empty(0)
+        weakref.finalize(output, self.cuda.free, self.cuda.allocate(self.held_bytes))
+        return output
 
 
 class FakeSystem(SimpleNamespace):

@@ -93,12 +93,6 @@ def prints(size: int) -> str:
     return "done"
 
 
-def sets_environment() -> str | None:
-    before = os.environ.get("GRADTAX_TEST")
-    os.environ["GRADTAX_TEST"] = "set"
-    return before
-
-
 def loads_data() -> list[int]:
     """What a DataLoader's two workers, forked from here, have read; a function of this place could not be sent to them."""
     data = TensorDataset(torch.arange(6))
@@ -193,11 +187,6 @@ def test_children_with_a_session_of_their_own_end_with_the_worker(workers: Launc
 def test_what_a_worker_prints_stays_in_it_however_much(workers: Launches, capfd: pytest.CaptureFixture[str]) -> None:
     assert workers.run(prints, 2 * MIB) == "done"
     assert capfd.readouterr() == ("", "")
-
-
-def test_what_a_worker_does_to_itself_is_unknown_to_the_next(workers: Launches) -> None:
-    assert [workers.run(sets_environment), workers.run(sets_environment)] == [None, None]
-    assert "GRADTAX_TEST" not in os.environ
 
 
 def test_a_dataloader_in_a_worker_forks_its_own(workers: Launches) -> None:
