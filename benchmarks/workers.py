@@ -18,13 +18,13 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 import psutil
 
@@ -55,7 +55,7 @@ class InProcess:
         except (Exception, SystemExit) as error:
             raise Failure.of(error) from error
 
-    def serve(self, *args: Any, **kwargs: Any) -> NoReturn:  # noqa: ARG002 - the interface's
+    def serve(self, *args: Any, **kwargs: Any) -> AbstractContextManager[Any]:  # noqa: ARG002 - as of Launches
         raise Failure("unsupported", "needs a process per arm, which --in-process does without")
 
 

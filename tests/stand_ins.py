@@ -10,9 +10,9 @@ import os
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from types import SimpleNamespace
 from typing import Any
@@ -20,13 +20,16 @@ from typing import Any
 import torch
 from torch import nn
 
-from benchmarks.measure.examine import Examination
+from benchmarks.failure import Failure
+from benchmarks.measure.alternating import KEPT_PAGES, PLACEBO, arms_of, serve_arm, time_together
+from benchmarks.measure.examine import Examination, examine, examine_together
+from benchmarks.measure.timing import Limits, Timings
 from benchmarks.models import Source
 from benchmarks.models.workload import Family
 from benchmarks.modes import DEFAULT_MODES
 from benchmarks.plan import Job
 from benchmarks.record import EAGER, Contract, Kernels, Memory, ModelFacts
-from benchmarks.workers import Launches
+from benchmarks.workers import InProcess, Launches
 
 gc.freeze()  # collections leave out what was imported by now, torch above all: it would take most of the time of many tests
 
@@ -60,6 +63,77 @@ class Net(nn.Module):
 MLP_JOB = Job(scenario="forward", source=Source("mlp", "tiny"), device="cpu", dtype="float32", modes=DEFAULT_MODES)
 EXAMINED = Examination(Contract(holds=True), Kernels(same_as_tracked=True), Memory(1, 2, 3, 4), ModelFacts(1, 4), None)
 """A mode that may be timed."""
+
+SECONDS = {"tracked": 3.0, PLACEBO: 3.0, KEPT_PAGES: 2.5, "no_grad": 2.0, "inference_mode": 3.003}
+"""Of an arm's call."""
+
+
+@dataclass
+class Scripted(InProcess):
+    """Workers that answer from a script: what a mode's examination finds, and the seconds of each arm's blocks of two calls.
+
+    `later` are arms whose seconds differ in the second process, the third and so on. `lost` are failures of as many timings.
+    `together` are the modes that one worker on a GPU comes to; None where it is lost.
+    """
+
+    found: Mapping[str, Examination | Failure] = field(default_factory=dict)
+    later: Sequence[dict[str, float]] = ()
+    lost: list[Failure] = field(default_factory=list)
+    together: Sequence[str] | None = ()
+    seconds: dict[str, float] = field(default_factory=lambda: SECONDS)
+    elapsed_seconds: float = 1.0
+    fresh = True
+    with_tracked: dict[str, bool] = field(default_factory=dict)
+    """Of the modes that were examined in a worker each."""
+    calls_only: set[bool] = field(default_factory=set)
+    timed: list[tuple[str, ...]] = field(default_factory=list)
+    """The modes of each timing with pages kept."""
+    limits: list[Limits] = field(default_factory=list)
+    launches: list[int] = field(default_factory=list)
+    served: list[str] = field(default_factory=list)
+
+    def run(self, task: Callable[..., Any], *args: Any, launch: int = 0) -> Any:
+        if task is examine:
+            return self._examined(*args[1:])
+        if task is examine_together:
+            if self.together is None:
+                raise Failure("crashed", "the process was killed")
+            return dict.fromkeys(self.together, EXAMINED)
+        assert task is time_together
+        _, modes, limits, process, own_process = args
+        assert own_process
+        self.timed.append(tuple(modes))
+        self.limits.append(limits)
+        self.launches.append(launch)
+        if self.lost:
+            raise self.lost.pop(0)
+        changed = self.later[len(self.timed) - 2] if 0 < len(self.timed) - 1 <= len(self.later) else {}
+        arms = arms_of(modes)
+        seconds = {arm: [(self.seconds | changed)[arm]] * 20 for arm in arms}
+        return Timings(2, 4, seconds, dict.fromkeys(arms, 1.8), dict.fromkeys(arms, process), self.elapsed_seconds)
+
+    def _examined(self, mode: str, with_tracked: bool, own_process: bool, calls_only: bool) -> Examination:
+        assert mode not in self.with_tracked, "examined twice"
+        self.with_tracked[mode] = with_tracked
+        self.calls_only.add(calls_only)
+        found = self.found.get(mode, EXAMINED)
+        if isinstance(found, Failure):
+            raise found
+        return found
+
+    @contextmanager
+    def serve(self, task: Callable[..., Any], *args: Any, launch: int = 0) -> Iterator[Any]:
+        assert task is serve_arm
+        name = args[1]
+        self.served.append(name)
+
+        def ask(question: tuple[int, int]) -> tuple[float | None, float, int]:
+            if self.lost and self.lost[0].arm == name:
+                raise Failure(self.lost[0].status, self.lost.pop(0).reason)
+            washout, calls = question
+            return 1.5 if washout else None, self.seconds[name] * calls, 3 * calls
+
+        yield ask
 
 
 def job_of(forward: Callable[[Net, torch.Tensor], Any], execution: str = EAGER, dtype: str = "float32") -> Job:

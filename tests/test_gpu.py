@@ -11,14 +11,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from stand_ins import EXAMINED, MIB, MLP_JOB, WAIT_SECONDS, FakeCuda, Work
+from stand_ins import EXAMINED, MIB, MLP_JOB, WAIT_SECONDS, FakeCuda, Scripted, Work
 
 from benchmarks.device import Cpu, Cuda
 from benchmarks.failure import Failure
-from benchmarks.group import examine_modes, measure
+from benchmarks.group import check, measure
 from benchmarks.intervals import median_ratio
 from benchmarks.measure.alternating import PLACEBO, arms_of, time_together
-from benchmarks.measure.examine import Examination, examine, examine_together
+from benchmarks.measure.examine import Examination, examine_together
 from benchmarks.measure.known_blocks import try_meters
 from benchmarks.measure.queued import HELD_BLOCKS, WARM_SECONDS, bound_by, busy_seconds, limits_on
 from benchmarks.measure.timing import Block, Limits, RunBlock, Timings, arm, time_arms
@@ -159,20 +159,19 @@ def test_an_error_of_the_device_names_the_arm_that_was_waited_for() -> None:
     assert (caught.value.arm, caught.value.status) == ("tracked", "crashed")
 
 
-def test_what_the_driver_is_asked_for_in_timed_calls_is_counted_and_what_was_asked_before_is_not() -> None:
-    found = {}
-    for size_bytes in (MIB, 32 * MIB):
-        cuda = FakeCuda()
-        work = Work(cuda, 10, 5 * US, 1 * US)
+@pytest.mark.parametrize(("size_bytes", "expected"), [(MIB, 0.0), (32 * MIB, 2.0)])
+def test_what_the_driver_is_asked_for_in_timed_calls_is_counted_and_what_was_asked_before_is_not(
+    size_bytes: int, expected: float
+) -> None:
+    cuda = FakeCuda()
 
-        def step(cuda: FakeCuda = cuda, work: Work = work, size_bytes: int = size_bytes) -> None:
-            work()
-            cuda.free(cuda.allocate(size_bytes))
-            if size_bytes > MIB:
-                cuda.empty_cache()
+    def step() -> None:
+        cuda.launch(10 * US, 50 * US)
+        cuda.free(cuda.allocate(size_bytes))
+        if expected:
+            cuda.empty_cache()
 
-        found[size_bytes] = timed(cuda, {"step": step}).driver_allocations["step"]
-    assert found == {MIB: 0.0, 32 * MIB: 2.0}
+    assert timed(cuda, {"step": step}).driver_allocations["step"] == expected
 
 
 def test_a_process_of_a_group_reads_all_three_clocks_and_a_later_one_two(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -195,27 +194,6 @@ def test_a_process_of_a_group_reads_all_three_clocks_and_a_later_one_two(monkeyp
 ON_GPU = replace(MLP_JOB, device="cuda", modes=("no_grad", "detach"))
 
 
-class Examining:
-    """Workers in which `failing` modes fail each by itself, and which come as far as `together` says with all of them in one."""
-
-    def __init__(self, together: Sequence[str] | None, failing: Sequence[str] = ()) -> None:
-        self.together, self.failing = together, failing
-        self.alone: list[str] = []
-        self.fresh = True
-
-    def run(self, task: Any, job: Job, mode: Any, *args: Any, launch: int = 0) -> Any:
-        if task is examine_together:
-            assert tuple(mode) == ("tracked", "no_grad", "detach")
-            if self.together is None:
-                raise Failure("crashed", "the process was killed")
-            return dict.fromkeys(self.together, EXAMINED)
-        assert task is examine
-        self.alone.append(mode)
-        if mode in self.failing:
-            raise Failure("crashed", "device-side assert")
-        return EXAMINED
-
-
 ALL = ["tracked", "no_grad", "detach"]
 
 
@@ -227,11 +205,10 @@ ALL = ["tracked", "no_grad", "detach"]
 def test_one_worker_examines_all_modes_on_a_gpu_and_what_it_does_not_come_to_gets_one_each(
     device: str, together: Sequence[str] | None, alone: list[str]
 ) -> None:
-    workers: Any = Examining(together, failing=("no_grad",))
-    modes = examine_modes(replace(ON_GPU, device=device), workers)
-    assert workers.alone == alone
-    assert set(modes.failures) == {"no_grad"} & set(alone)
-    assert set(modes.examined) == set(ALL) - set(modes.failures)
+    workers = Scripted({"no_grad": Failure("crashed", "device-side assert")}, together=together)
+    (group,) = check(replace(ON_GPU, device=device), workers)
+    assert list(workers.with_tracked) == alone
+    assert {one.case.mode for one in group.unmeasured} == {"no_grad"} & set(alone)
 
 
 @pytest.mark.parametrize("error", [RuntimeError("CUDA error: device-side assert"), Failure("unsupported", "no")])
@@ -252,16 +229,16 @@ def test_examining_together_ends_where_a_mode_fails_because_a_failed_device_spoi
 def test_what_was_read_on_a_gpu_reaches_the_record(device_us: float, decides: str, speedup: float) -> None:
     """Tracked takes 12 us of the host more, the device as long in both modes: time is the host's where that is slower."""
 
-    class OnFake(Examining):
-        def run(self, task: Any, job: Job, mode: Any, *args: Any, launch: int = 0) -> Any:
+    class OnFake(Scripted):
+        def run(self, task: Any, *args: Any, launch: int = 0) -> Any:
             if task is not time_together:
-                return super().run(task, job, mode, *args)
+                return super().run(task, *args)
             cuda = FakeCuda()
             costs = {"tracked": 6.2, PLACEBO: 6.2, "no_grad": 5.0, "detach": 6.3}
-            steps = {name: Work(cuda, 10, costs[name] * US, device_us * US) for name in arms_of(mode)}
-            return timed(cuda, steps, process=args[1])
+            steps = {name: Work(cuda, 10, costs[name] * US, device_us * US) for name in arms_of(args[1])}
+            return timed(cuda, steps, process=args[3])
 
-    workers: Any = OnFake(ALL)
+    workers = OnFake(together=ALL)
     (group,) = measure(replace(ON_GPU, modes=tuple(ALL), effort=Effort(processes=2)), workers)
     found = {one.result.case.mode: one.result for one in group.timed}
     assert {(one.bound_by, one.driver_allocations) for one in found.values()} == {(decides, 0.0)}
