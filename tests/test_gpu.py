@@ -6,7 +6,6 @@ import math
 import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -26,9 +25,7 @@ from benchmarks.modes import Step
 from benchmarks.options import Effort
 from benchmarks.plan import Job
 from benchmarks.selfcheck import device as selfcheck
-from benchmarks.selfcheck import findings
 from benchmarks.selfcheck.__main__ import main
-from benchmarks.selfcheck.findings import Goal
 from benchmarks.selfcheck.planted import CALLS, repeated
 from benchmarks.workers import InProcess
 
@@ -322,17 +319,6 @@ def test_bytes_and_two_percent_that_are_not_those_on_paper_are_missed() -> None:
     workers.run = lambda *_, **__: Timings(1, 1, {selfcheck.LONGER: [1.0], selfcheck.SHORTER: [1.0]})
     (goal,) = selfcheck.planted("mlp", "tiny", "cuda", workers)
     assert not goal.reached
-
-
-def test_the_check_tells_each_goal_and_is_saved(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
-    monkeypatch.setattr("benchmarks.device.Cuda.unavailable", lambda _: None)
-    goals = [Goal("first", 1, 0, form="g"), Goal("second", 0, 0, form="g")]
-    monkeypatch.setattr(selfcheck, "goals", lambda device, workers: iter(goals))
-    monkeypatch.setattr(findings, "FOLDER", tmp_path)
-    assert main(["device", "--device", "cuda"]) == 1
-    assert capsys.readouterr().out.splitlines() == [*map(str, goals), "", f"saved as {tmp_path / 'device.json'}"]
 
 
 @pytest.mark.parametrize(("device", "said"), [("cpu", "this checks accelerators alone"), ("mps", "there is no clock")])
