@@ -89,9 +89,9 @@ def _detached_parameters(module: nn.Module, run: Run) -> Step:
     twin = twin_of(module, [])
     values = {id(parameter): nn.Parameter(parameter.detach(), requires_grad=False) for parameter in module.parameters()}
     detached: dict[str, torch.Tensor] = {
-        f"{path}.{name}" if path else name: values[id(parameter)]
+        name: values[id(parameter)]
         for path, owner in twin.named_modules()
-        for name, parameter in owner.named_parameters(recurse=False, remove_duplicate=False)
+        for name, parameter in owner.named_parameters(path, recurse=False, remove_duplicate=False)
     }
 
     def model(*args: Any, **kwargs: Any) -> Any:
