@@ -6,16 +6,10 @@ import ctypes
 import os
 import platform
 import random
-from typing import Any
 
 # malloc.h's names; the numbers are part of glibc's interface.
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -2, -3, -4, -8
 _LARGEST_INT = 2**31 - 1
-
-RETURN_THRESHOLD_BYTES = 64 * 1024
-"""With `return_pages`, blocks from this size on go back to the kernel when freed, so that resident memory follows them."""
-
-OTHER_ALLOCATORS = ("jemalloc", "tcmalloc", "mimalloc")
 
 
 def unavailable() -> str | None:
@@ -28,7 +22,7 @@ def unavailable() -> str | None:
 
 def preloaded() -> str | None:
     """The allocator that takes glibc's place here, None where there is no other."""
-    return next((name for name in OTHER_ALLOCATORS if name in os.environ.get("LD_PRELOAD", "")), None)
+    return next((name for name in ("jemalloc", "tcmalloc", "mimalloc") if name in os.environ.get("LD_PRELOAD", "")), None)
 
 
 def keep_pages() -> None:
@@ -49,21 +43,14 @@ def shift_heap(layout: random.Random) -> None:
 
 
 def return_pages() -> None:
-    """Freed blocks of 64 KiB and more leave the process at once. It costs page faults, so nothing is timed after this."""
-    _mallopt({_M_MMAP_THRESHOLD: RETURN_THRESHOLD_BYTES, _M_TRIM_THRESHOLD: RETURN_THRESHOLD_BYTES})
+    """Freed blocks of 64 KiB and more leave the process at once: resident memory follows them. It costs page faults, so nothing is timed after this."""
+    _mallopt(dict.fromkeys((_M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD), 64 * 1024))
 
 
 def release_free_pages() -> None:
     """Gives back the pages of small freed blocks as well, which `return_pages` keeps: every page that a call writes is then new."""
     if unavailable() is None:
         ctypes.CDLL(None).malloc_trim(0)
-
-
-def environment() -> dict[str, Any]:
-    """The environment variables that change how memory is allocated."""
-    names = ("LD_PRELOAD", "GLIBC_TUNABLES", "PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_NO_CUDA_MEMORY_CACHING")
-    chosen = [name for name in sorted(os.environ) if name in names or name.startswith("MALLOC_")]
-    return {name: os.environ[name] for name in chosen}
 
 
 def _mallopt(settings: dict[int, int]) -> None:

@@ -21,27 +21,24 @@ CYCLES_PER_SECOND = 2e9
 
 
 class DeviceError(ValueError):
-    """A device that cannot be measured: names it and says what to do."""
+    """A device that cannot be measured, and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class DeviceBytes:
-    """What a device's caching allocator reports, now and at its highest: bytes that tensors asked for, and bytes reserved.
-
-    `inexact` says why the former are sizes of the allocator's blocks, None where they are what was asked for.
-    """
+    """What a device's caching allocator reports, now and at its highest: bytes that tensors asked for, and bytes reserved."""
 
     requested: int
     peak_requested: int
     reserved: int
     peak_reserved: int
     inexact: str | None = None
+    """Why the former are sizes of the allocator's blocks; None where they are what was asked for."""
 
 
 class Device:
     """What the instruments need of a device; by itself, one that does its work at once and keeps no statistics, as a CPU does."""
 
-    name = ""
     accelerated = False
     """Whether work is queued for it and done while the host goes on."""
     min_block_seconds = 200e-6
@@ -54,21 +51,11 @@ class Device:
     def synchronise(self) -> None:
         """Returns when the work that was sent to the device is done."""
 
-    def hold(self, seconds: float) -> None:
-        """Keeps an accelerator busy for so long at least, so that what is sent to it meanwhile waits in its queue."""
+    def work_seconds(self, run: Callable[[], None], hold_seconds: float) -> float | None:  # noqa: ARG002 - an accelerator's
+        """How long the device works on what `run` sends, which waits in its queue meanwhile: it is held busy for so long at least.
 
-    def mark_start(self) -> None:
-        """Sets the first of two marks in the device's queue."""
-
-    def mark_end(self) -> None:
-        """Sets the second."""
-
-    def reached_start(self) -> bool:
-        """Whether the device has come to the first mark: then what was sent since has not all waited."""
-        return True
-
-    def seconds_between_marks(self) -> float | None:
-        """The device's own time between the marks, once it is synchronised; None where it has none."""
+        None where it came to the work before all of it was sent, and where there is no such clock.
+        """
         return None
 
     def start_memory(self) -> None:
@@ -88,8 +75,6 @@ class Device:
 
 
 class Cpu(Device):
-    name = "cpu"
-
     def facts(self) -> dict[str, Any]:
         return {"cores": psutil.cpu_count(logical=False), "threads_of_all_cores": psutil.cpu_count()}
 
@@ -101,13 +86,12 @@ class Cuda(Device):
     min_block_seconds = 5e-3
 
     def __init__(self, name: str = "cuda", cuda: Any = torch.cuda) -> None:
-        self.name = name
+        self._name, self._cuda = name, cuda
         self._index = int(name.partition(":")[2] or 0)
-        self._cuda = cuda
 
     @cached_property
     def _marks(self) -> tuple[Any, Any]:
-        """Made once: making an event costs microseconds in which a block would be charged."""
+        """Two marks in the device's queue. Made once: making an event costs microseconds."""
         return self._cuda.Event(enable_timing=True), self._cuda.Event(enable_timing=True)
 
     def unavailable(self) -> str | None:
@@ -115,34 +99,28 @@ class Cuda(Device):
         if self._index < count:
             return None
         if count:
-            return f"there is no {self.name}: there are {count} GPUs, counted from 0 (CUDA_VISIBLE_DEVICES hides the others)"
-        built = [
-            f"{kind} {version}" for kind, version in (("CUDA", torch.version.cuda), ("ROCm", torch.version.hip)) if version
-        ]
-        if built:
-            return f"this torch ({torch.__version__}) is built with {built[0]}, but no GPU answers; see what its driver's tools say"
+            return f"there is no {self._name}: there are {count} GPUs, counted from 0 (CUDA_VISIBLE_DEVICES hides the others)"
+        kind, version = ("ROCm", torch.version.hip) if torch.version.hip else ("CUDA", torch.version.cuda)
+        if version:
+            return f"this torch ({torch.__version__}) is built with {kind} {version}, but no GPU answers; see what its driver's tools say"
         return f"this torch ({torch.__version__}) is built without CUDA and ROCm; install one that has them, or measure the cpu"
 
     def synchronise(self) -> None:
         self._cuda.synchronize(self._index)
 
-    def hold(self, seconds: float) -> None:
-        with self._cuda.device(self._index):
-            self._cuda._sleep(int(seconds * CYCLES_PER_SECOND))
-
-    def mark_start(self) -> None:
-        self._marks[0].record(self._cuda.current_stream(self._index))
-
-    def mark_end(self) -> None:
-        self._marks[1].record(self._cuda.current_stream(self._index))
-
-    def reached_start(self) -> bool:
-        return bool(self._marks[0].query())
-
-    def seconds_between_marks(self) -> float | None:
+    def work_seconds(self, run: Callable[[], None], hold_seconds: float) -> float | None:
         start, end = self._marks
+        stream = self._cuda.current_stream(self._index)
+        self.synchronise()
+        with self._cuda.device(self._index):
+            self._cuda._sleep(int(hold_seconds * CYCLES_PER_SECOND))
+        start.record(stream)
+        run()
+        end.record(stream)
+        began = start.query()
+        self.synchronise()
         milliseconds: float = start.elapsed_time(end)
-        return milliseconds / 1000
+        return None if began else milliseconds / 1000
 
     def start_memory(self) -> None:
         self.synchronise()
@@ -174,7 +152,7 @@ class Cuda(Device):
 
         return _told({
             "name": lambda: properties().name,
-            "driver": _nvidia_driver,
+            "driver": lambda: Path("/proc/driver/nvidia/version").read_text().splitlines()[0],
             "memory_bytes": lambda: properties().total_memory,
             "multiprocessors": lambda: properties().multi_processor_count,
             "capability": lambda: f"{properties().major}.{properties().minor}",
@@ -194,10 +172,6 @@ def _told(facts: Mapping[str, Callable[[], Any]]) -> dict[str, Any]:
         with suppress(RuntimeError, OSError, AttributeError, LookupError, AssertionError):
             told[name] = fact()
     return told
-
-
-def _nvidia_driver() -> str:
-    return Path("/proc/driver/nvidia/version").read_text().splitlines()[0]
 
 
 def device_named(name: str) -> Device:

@@ -1,6 +1,6 @@
 """What the machine is, what on it harms a measurement, and what happened while a run went on.
 
-A sensor returns facts and, where they do harm, a finding. What a machine does not tell is left out.
+A sensor returns facts and, where they do harm, a finding. It raises one of _UNTOLD where there is nothing that tells it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from typing import Any
 import psutil
 import torch
 
-from benchmarks import allocator
 from benchmarks.device import device_named
 
 GIB = 2**30
@@ -33,26 +32,19 @@ if pynvml is not None:
 """What a sensor raises where the machine does not have what it asks for. Any other error is a mistake of ours and is raised."""
 
 _SETTINGS = (
+    "LD_PRELOAD", "GLIBC_TUNABLES", "PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_NO_CUDA_MEMORY_CACHING",
     "CUDA_LAUNCH_BLOCKING", "CUDA_VISIBLE_DEVICES", "CUDA_MODULE_LOADING", "CUDA_DEVICE_MAX_CONNECTIONS", "CUBLAS_WORKSPACE_CONFIG",
     "CUBLASLT_WORKSPACE_SIZE", "NVIDIA_TF32_OVERRIDE", "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE", "TORCH_CUDNN_V8_API_DISABLED",
 )  # fmt: skip
-"""Environment variables that change what a GPU is asked to do."""
+"""Environment variables that change how memory is allocated, beside MALLOC_*, or what a GPU is asked to do."""
 
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """Something that harms a measurement, and what to do about it."""
-
-    harm: str
-    advice: str
-
-    def __str__(self) -> str:
-        return f"{self.harm}: {self.advice}"
+Finding = str
+"""Something that harms a measurement, a colon, and what to do about it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a run of so many threads looks: a file system, psutil, and NVML's binding with a handle where a GPU is measured."""
+    """Where a run of so many threads looks: a file system, psutil, and where a GPU is measured NVML's binding with a handle."""
 
     threads: int
     root: Path = Path("/")
@@ -93,7 +85,9 @@ def machine_facts(devices: Iterable[str]) -> dict[str, Any]:
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
         "libc": " ".join(platform.libc_ver()),
-        "environment": allocator.environment() | {name: os.environ[name] for name in _SETTINGS if name in os.environ},
+        "environment": {
+            name: value for name, value in sorted(os.environ.items()) if name in _SETTINGS or name.startswith("MALLOC_")
+        },
         "affinity": sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
         "devices": {name: device_named(name).facts() for name in devices},
     }
@@ -119,31 +113,30 @@ class Conditions:
 
     def __init__(self, place: Place, clock: Callable[[], float] = time.monotonic) -> None:
         self._place, self._clock, self._started = place, clock, clock()
-        self._facts, self.before = _read(place, BEFORE, GPU_BEFORE)
-        self._throttled, _ = _read(place, (_throttled,))
+        self._facts, self.before = _read(place, BEFORE)
+        self._throttled_seconds = _throttled_seconds(place)
 
     def end(self) -> tuple[dict[str, Any], list[Finding]]:
-        """Ends the run: what to save of it, `warnings` (all findings as texts) included, and the findings to tell after it."""
-        facts, findings = _read(self._place, (), GPU_AFTER)
+        """Ends the run: what to save of it, `warnings` (all findings) included, and the findings to tell after it."""
+        facts, findings = _read(self._place, AFTER)
         wall_seconds = self._clock() - self._started
-        throttled, _ = _read(self._place, (_throttled,))
-        for name in throttled.keys() & self._throttled.keys():
-            seconds = facts[name] = throttled[name] - self._throttled[name]
+        throttled_seconds = _throttled_seconds(self._place)
+        if throttled_seconds is not None and self._throttled_seconds is not None:
+            seconds = facts["throttled_seconds"] = throttled_seconds - self._throttled_seconds
             if seconds > 0.01 * wall_seconds:
-                harm = f"the CPU limit of the container stopped the run for {seconds:.1f} of {wall_seconds:.0f} s"
-                findings.append(Finding(harm, "raise it"))
-        warnings = [str(finding) for finding in (*self.before, *findings)]
-        return {**self._facts, **facts, "warnings": warnings}, findings
+                findings.append(
+                    f"the CPU limit of the container stopped the run for {seconds:.1f} of {wall_seconds:.0f} s: raise it"
+                )
+        return {**self._facts, **facts, "warnings": [*self.before, *findings]}, findings
 
 
 Reading = tuple[dict[str, Any], Finding | None]
-Sensor = Callable[[Place], Reading]
 
 
-def _read(place: Place, sensors: Sequence[Sensor], gpu_sensors: Sequence[Sensor] = ()) -> tuple[dict[str, Any], list[Finding]]:
+def _read(place: Place, sensors: Sequence[Callable[[Place], Reading]]) -> tuple[dict[str, Any], list[Finding]]:
     facts: dict[str, Any] = {}
     findings = []
-    for sensor in (*sensors, *(gpu_sensors if place.gpu is not None else ())):
+    for sensor in sensors:
         with suppress(*_UNTOLD):
             told, finding = sensor(place)
             facts |= told
@@ -155,7 +148,7 @@ def _governor(place: Place) -> Reading:
     files = place.root.glob("sys/devices/system/cpu/cpu[0-9]*/cpufreq/scaling_governor")
     names = {file.read_text().strip() for file in files}
     others = ", ".join(sorted(names - {"performance"}))
-    finding = Finding(f"CPU governor is {others}", "frequencies wander; sudo cpupower frequency-set -g performance")
+    finding = f"CPU governor is {others}: frequencies wander; sudo cpupower frequency-set -g performance"
     return {"cpu_governor": ", ".join(sorted(names))} if names else {}, finding if others else None
 
 
@@ -165,15 +158,14 @@ def _turbo(place: Place) -> Reading:
     inverted = (folder / "intel_pstate/no_turbo").exists()
     name, on = ("intel_pstate/no_turbo", "0") if inverted else ("cpufreq/boost", "1")
     turbo = (folder / name).read_text().strip() == on
-    finding = Finding("turbo is on, seconds vary", f"echo {int(inverted)} | sudo tee /sys/devices/system/cpu/{name}")
+    finding = f"turbo is on, seconds vary: echo {int(inverted)} | sudo tee /sys/devices/system/cpu/{name}"
     return {"turbo": turbo}, finding if turbo else None
 
 
 def _load(place: Place) -> Reading:
     """The load is the whole machine's, and so are the cores it is compared with. Half a core is left to a shell and an editor."""
     average = place.system.getloadavg()[0]
-    advice = f"the run wants {place.threads}; close programs, or wait"
-    finding = Finding(f"load is {average:.1f} on {place.cores} cores", advice)
+    finding = f"load is {average:.1f} on {place.cores} cores: the run wants {place.threads}; close programs, or wait"
     return {"load_average_at_start": average}, finding if average > max(place.cores - place.threads, 0) + 0.5 else None
 
 
@@ -181,7 +173,7 @@ def _threads(place: Place) -> Reading:
     cores = place.cores
     with suppress(AttributeError):  # macOS has no affinity
         cores = min(cores, len(place.system.Process().cpu_affinity()))
-    finding = Finding(f"more threads than cores ({place.threads}, {cores})", f"they wait for one another; --threads {cores}")
+    finding = f"more threads than cores ({place.threads}, {cores}): they wait for one another; --threads {cores}"
     return {}, finding if place.threads > cores else None
 
 
@@ -191,15 +183,17 @@ def _cpu_limit(place: Place) -> Reading:
     cores = min((int(quota) / int(period) for quota, period in quotas if quota != "max"), default=None)
     if cores is None or cores >= place.threads:
         return {"cpu_limit_cores": cores}, None
-    advice = f"the run wants {place.threads} and will be stopped; raise it"
-    return {"cpu_limit_cores": cores}, Finding(f"the CPU limit of the container is {cores:.3g} cores", advice)
+    harm = f"the CPU limit of the container is {cores:.3g} cores"
+    return {"cpu_limit_cores": cores}, f"{harm}: the run wants {place.threads} and will be stopped; raise it"
 
 
-def _throttled(place: Place) -> Reading:
-    """A counter that only grows; what it was before the run is of no interest."""
-    stats = [dict(line.split() for line in text.splitlines()) for text in _control_group_files(place.root, "cpu.stat")]
-    stopped = [int(stat["throttled_usec"]) for stat in stats if "throttled_usec" in stat]
-    return {"throttled_seconds": sum(stopped) / 1e6} if stopped else {}, None
+def _throttled_seconds(place: Place) -> float | None:
+    """How long all the control groups around this process have been stopped for, ever."""
+    with suppress(*_UNTOLD):
+        stats = [dict(line.split() for line in text.splitlines()) for text in _control_group_files(place.root, "cpu.stat")]
+        stopped = [int(stat["throttled_usec"]) for stat in stats if "throttled_usec" in stat]
+        return sum(stopped) / 1e6 if stopped else None
+    return None
 
 
 def _control_group_files(root: Path, name: str) -> list[str]:
@@ -215,26 +209,26 @@ def _control_group_files(root: Path, name: str) -> list[str]:
 
 def _memory(place: Place) -> Reading:
     free, total = place.system.virtual_memory().available, place.system.virtual_memory().total
-    finding = Finding(f"only {free / GIB:.1f} of {total / GIB:.1f} GiB of memory are available", "close other programs")
+    finding = f"only {free / GIB:.1f} of {total / GIB:.1f} GiB of memory are available: close other programs"
     return {"memory_available_bytes": free}, finding if free < 0.1 * total else None
 
 
-def _launch_blocking(place: Place) -> Reading:  # noqa: ARG001 - a sensor's
-    on = os.environ.get("CUDA_LAUNCH_BLOCKING", "0") not in ("", "0")
-    return {}, Finding("CUDA_LAUNCH_BLOCKING is set, each kernel is waited for", "unset it") if on else None
+def _launch_blocking(place: Place) -> Reading:
+    on = place.nvml is not None and os.environ.get("CUDA_LAUNCH_BLOCKING", "0") not in ("", "0")
+    return {}, "CUDA_LAUNCH_BLOCKING is set, each kernel is waited for: unset it" if on else None
 
 
 def _gpu_processes(place: Place) -> Reading:
     running = place.nvml.nvmlDeviceGetComputeRunningProcesses(place.gpu)
     others = sorted({process.pid for process in running} - {os.getpid()})
-    finding = Finding(f"another process is on the GPU ({', '.join(map(str, others))})", "end it, or wait")
+    finding = f"another process is on the GPU ({', '.join(map(str, others))}): end it, or wait"
     return {"gpu_processes": others}, finding if others else None
 
 
 def _gpu_power_limit(place: Place) -> Reading:
     limit = place.nvml.nvmlDeviceGetEnforcedPowerLimit(place.gpu) / 1000
     default = place.nvml.nvmlDeviceGetPowerManagementDefaultLimit(place.gpu) / 1000
-    finding = Finding(f"the GPU's power limit is {limit:.0f} W, below its default", f"sudo nvidia-smi -pl {default:.0f}")
+    finding = f"the GPU's power limit is {limit:.0f} W, below its default: sudo nvidia-smi -pl {default:.0f}"
     return {"gpu_power_limit_watts": limit}, finding if limit < default else None
 
 
@@ -242,8 +236,8 @@ def _gpu_slowed(place: Place) -> Reading:
     reasons = place.nvml.nvmlDeviceGetCurrentClocksEventReasons(place.gpu)
     harmful = ("HwSlowdown", "HwThermalSlowdown", "SwThermalSlowdown", "HwPowerBrakeSlowdown", "SwPowerCap")
     names = [name for name in harmful if reasons & getattr(place.nvml, f"nvmlClocksEventReason{name}")]
-    advice = "let it cool, check its power; seconds suffer, ratios less"
-    return {"gpu_slowed_by": names}, Finding(f"the GPU slows itself down ({', '.join(names)})", advice) if names else None
+    finding = f"the GPU slows itself down ({', '.join(names)}): let it cool, check its power; seconds suffer, ratios less"
+    return {"gpu_slowed_by": names}, finding if names else None
 
 
 def _gpu_clock(place: Place) -> Reading:
@@ -252,7 +246,8 @@ def _gpu_clock(place: Place) -> Reading:
     return {"gpu_clock_mhz": clock, "gpu_highest_clock_mhz": highest}, None
 
 
-BEFORE = (_governor, _turbo, _load, _threads, _cpu_limit, _memory)
-GPU_BEFORE = (_launch_blocking, _gpu_processes, _gpu_power_limit, _gpu_slowed)
-GPU_AFTER = (_gpu_slowed, _gpu_clock)
+BEFORE = (
+    _governor, _turbo, _load, _threads, _cpu_limit, _memory, _launch_blocking, _gpu_processes, _gpu_power_limit, _gpu_slowed,
+)  # fmt: skip
+AFTER = (_gpu_slowed, _gpu_clock)
 """Read while the GPU is warm: an idle one rests, which is no harm."""

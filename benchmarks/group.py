@@ -12,7 +12,7 @@ from benchmarks import allocator
 from benchmarks.device import accelerated
 from benchmarks.failure import Failure, failed
 from benchmarks.intervals import MARGIN, MIN_ROUNDS, combined_ratio, disproved, half_width, median_ratio, resolution, verdict
-from benchmarks.measure.alternating import KEPT_PAGES, PLACEBO, arms_of, time_apart, time_together
+from benchmarks.measure.alternating import KEPT_PAGES, PLACEBO, time_apart, time_together
 from benchmarks.measure.examine import Examination, examine, examine_together
 from benchmarks.measure.queued import bound_by
 from benchmarks.measure.timing import Limits, Timings
@@ -22,11 +22,12 @@ from benchmarks.record import (
     AS_SHIPPED,
     PAGE_FAULT_SECONDS,
     PAGES_KEPT,
+    Broken,
     Case,
+    Group,
     GroupResult,
     Interval,
     ProcessReading,
-    Promise,
     Result,
     Timed,
     Unmeasured,
@@ -48,22 +49,22 @@ _MOST_PROCESSES = 1.5
 
 @dataclass(slots=True)
 class _Modes:
-    """What is known of a job's modes: those that may be timed, and why the others may not."""
+    """What is known of a job's modes: what each was found to do, and why some may not be timed."""
 
     examined: dict[str, Examination] = field(default_factory=dict)
     failures: dict[str, Failure] = field(default_factory=dict)
-    promises: dict[str, list[Promise]] = field(default_factory=dict)
-    """Those that a failed mode has broken."""
 
     @property
     def sound(self) -> list[str]:
         return [mode for mode in self.examined if mode not in self.failures]
 
-    def unmeasured(self, job: Job, allocator_: str) -> list[Unmeasured]:
+    def broken(self, mode: str) -> list[Broken]:
+        return self.examined[mode].contract.broken if mode in self.examined else []
+
+    def unmeasured(self, group: Group) -> list[Unmeasured]:
         """Tracked is listed even where it was not asked for: it is why the others have no speedup."""
-        group = job.group(allocator_)
         return [
-            Unmeasured(group.case(mode), failure.status, failure.reason, self.promises.get(mode, []))
+            Unmeasured(group.case(mode), failure.status, failure.reason, [one.promise for one in self.broken(mode)])
             for mode, failure in self.failures.items()
         ]
 
@@ -75,7 +76,9 @@ def measure(job: Job, workers: Workers) -> Iterator[GroupResult]:
     page faults as shipped can make up what a verdict tells apart, both allocators are one figure, measured with pages kept if that was asked for.
     """
     modes = examine_modes(job, workers)
-    one_figure = {PAGES_KEPT, AS_SHIPPED} <= set(job.allocators) and not any(map(_faults_tell, modes.examined.values()))
+    one_figure = {PAGES_KEPT, AS_SHIPPED} <= set(job.allocators) and not any(
+        _faults_tell(modes.examined[mode]) for mode in modes.sound
+    )
     for name in job.allocators:
         if name == AS_SHIPPED and one_figure:
             yield GroupResult(job.group(name))
@@ -92,7 +95,7 @@ def check(job: Job, workers: Workers) -> Iterator[GroupResult]:
     """Runs each mode and checks its contract; times nothing and measures nothing."""
     modes = examine_modes(job, workers, calls_only=True)
     for name in job.allocators:
-        yield GroupResult(job.group(name), unmeasured=modes.unmeasured(job, name))
+        yield GroupResult(job.group(name), unmeasured=modes.unmeasured(job.group(name)))
 
 
 def examine_modes(job: Job, workers: Workers, *, calls_only: bool = False) -> _Modes:
@@ -105,24 +108,19 @@ def examine_modes(job: Job, workers: Workers, *, calls_only: bool = False) -> _M
     together: dict[str, Examination] = {}
     if workers.fresh and accelerated(job.device):
         with suppress(Failure):
-            together = workers.run(examine_together, job, chosen, calls_only, arms=tuple(chosen))
+            together = workers.run(examine_together, job, chosen, calls_only)
     for mode in chosen:
         with_tracked = TRACKED.name not in modes.failures
         try:
-            found = together.get(mode) or workers.run(examine, job, mode, with_tracked, workers.fresh, calls_only, arms=(mode,))
+            modes.examined[mode] = together.get(mode) or workers.run(
+                examine, job, mode, with_tracked, workers.fresh, calls_only
+            )
         except Failure as failure:
             modes.failures[mode] = failure
-            continue
-        if found.contract.holds:
-            modes.examined[mode] = found
-        else:
-            modes.promises[mode] = [one.promise for one in found.contract.broken]
-            untracked = mode == TRACKED.name and set(modes.promises[mode]) <= {"history", "records"}
-            modes.failures[mode] = (
-                Failure("unsupported", _NOTHING_TRACKED)
-                if untracked
-                else Failure("broken_contract", "; ".join(one.reason for one in found.contract.broken))
-            )
+        if broken := modes.broken(mode):
+            untracked = mode == TRACKED.name and {one.promise for one in broken} <= {"history", "records"}
+            reason = "; ".join(one.reason for one in broken)
+            modes.failures[mode] = Failure("unsupported", _NOTHING_TRACKED) if untracked else Failure("broken_contract", reason)
     return modes
 
 
@@ -141,23 +139,21 @@ def _measure_group(job: Job, allocator_: str, modes: _Modes, workers: Workers, *
         except Failure as failure:
             lost = TRACKED.name if failure.arm in (PLACEBO, KEPT_PAGES) else failure.arm
             modes.failures |= dict.fromkeys([lost] if lost in arms else arms, failure)
-    if not timings:
-        return GroupResult(group, unmeasured=modes.unmeasured(job, allocator_))
-    results = [
-        replace(
-            _result(group.case(mode), modes.examined[mode], timings),
-            discarded_placebos=discarded,
-            steps=SCENARIOS[job.scenario].steps,
-            also_as_shipped=also_as_shipped,
+    timed = [
+        Timed(
+            replace(
+                _result(group.case(mode), modes.examined[mode], timings),
+                discarded_placebos=discarded,
+                steps=SCENARIOS[job.scenario].steps,
+                also_as_shipped=also_as_shipped,
+            ),
+            [seconds for process in timings for seconds in process.seconds[mode]],
+            timings[0].calls,
         )
         for mode in job.modes
-        if mode in timings[0].seconds
+        if timings and mode in timings[0].seconds
     ]
-    timed = [
-        Timed(one, [seconds for process in timings for seconds in process.seconds[one.case.mode]], timings[0].calls)
-        for one in results
-    ]
-    return GroupResult(group, timed, modes.unmeasured(job, allocator_))
+    return GroupResult(group, timed, modes.unmeasured(group))
 
 
 def _time_until_trusted(
@@ -196,8 +192,7 @@ def time_group(job: Job, allocator_: str, modes: Sequence[str], workers: Workers
         if allocator_ == AS_SHIPPED:
             read = time_apart(workers, job, modes, limits, number)
         else:
-            arms = tuple(arms_of(modes))
-            read = workers.run(time_together, job, modes, limits, number, workers.fresh, arms=arms, launch=number)
+            read = workers.run(time_together, job, modes, limits, number, workers.fresh, launch=number)
         timings.append(replace(read, launch=number % LAUNCHES))
     return timings
 

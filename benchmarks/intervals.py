@@ -8,21 +8,15 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
-from benchmarks.record import Interval
+from benchmarks.record import Interval, Verdict
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    import numpy.typing as npt
-
-    from benchmarks.record import Verdict
-
-    Floats = npt.NDArray[np.float64]
+Floats = npt.NDArray[np.float64]
 
 MARGIN = 0.01
 """Speedups within +-1 % count as no difference."""
@@ -49,21 +43,13 @@ def combined_ratio(pairs: Sequence[tuple[Sequence[float], Sequence[float]]]) -> 
 
     Student's t over their medians, but never narrower than their own rounds allow, each taken as independent: how they are correlated shows
     between processes. A single process counts as MIN_ROUNDS short ones, its rounds cut into batches one after the other (batch means: Law,
-    Simulation Modeling and Analysis, 5th ed., section 9.5.3). Raises ValueError for no process, and for one of fewer than MIN_ROUNDS rounds.
+    Simulation Modeling and Analysis, 5th ed., section 9.5.3). Raises ValueError for one of fewer than MIN_ROUNDS rounds.
     """
     if len(pairs) == 1:
         pairs = _batches(*pairs[0])
-    whole = across([median_ratio(*pair) for pair in pairs])
     errors = [median_error(np.log(baseline) - np.log(seconds)) for baseline, seconds in pairs]
-    least = t_quantile(math.inf) * math.sqrt(sum(error**2 for error in errors)) / len(errors)
-    rounds = _around(math.log(whole.estimate), least)
-    return Interval(whole.estimate, min(whole.low, rounds.low), max(whole.high, rounds.high))
-
-
-def _around(centre: float, half: float) -> Interval:
-    """From logarithms."""
-    half = min(half, FARTHEST)
-    return Interval(math.exp(centre), math.exp(centre - half), math.exp(centre + half))
+    own_rounds = t_quantile(math.inf) * math.hypot(*errors) / len(errors)
+    return across([median_ratio(*pair) for pair in pairs], least=own_rounds)
 
 
 def _batches(baseline: Sequence[float], seconds: Sequence[float]) -> list[tuple[Sequence[float], Sequence[float]]]:
@@ -79,27 +65,29 @@ def median_error(values: Floats) -> float:
     return math.sqrt(math.pi / 2) * deviation / math.sqrt(values.size)
 
 
-def across(ratios: Sequence[float]) -> Interval:
+def across(ratios: Sequence[float], least: float = 0.0) -> Interval:
     """The geometric mean of ratios, one per process, with its 99 % interval by Student's t over their logarithms.
 
-    Raises ValueError for fewer than two.
+    In these it reaches `least` to either side at least. Raises ValueError for fewer than two ratios.
     """
     if len(ratios) < 2:
         raise ValueError(f"at least two processes are needed, got {len(ratios)}")
     logarithms = np.log(ratios)
-    centre = float(logarithms.mean())
     half = t_quantile(len(ratios) - 1) * float(logarithms.std(ddof=1)) / math.sqrt(len(ratios))
-    return _around(centre, half)
+    half = min(max(half, least), FARTHEST)
+    return _around(float(logarithms.mean()), half, half)
+
+
+def _around(centre: float, below: float, above: float) -> Interval:
+    """From logarithms."""
+    return Interval(math.exp(centre), math.exp(centre - below), math.exp(centre + above))
 
 
 def geometric_mean(intervals: Sequence[Interval]) -> Interval:
     """The geometric mean of independent ratios, their half-widths combined as independent errors. Raises ValueError if there are none."""
-    if not intervals:
-        raise ValueError("at least one interval is needed")
     low, estimate, high = np.log([(one.low, one.estimate, one.high) for one in intervals]).T
-    centre = float(estimate.mean())
-    below, above = (math.sqrt(np.mean(side**2) / len(intervals)) for side in (estimate - low, high - estimate))
-    return Interval(math.exp(centre), math.exp(centre - below), math.exp(centre + above))
+    below, above = (math.hypot(*side) / len(intervals) for side in (estimate - low, high - estimate))
+    return _around(float(estimate.mean()), below, above)
 
 
 def quotient(one: Interval, other: Interval, processes: tuple[int, int] = (0, 0), comparisons: int = 1) -> Interval:
@@ -117,8 +105,7 @@ def quotient(one: Interval, other: Interval, processes: tuple[int, int] = (0, 0)
     spread = sum(v**2 / (n - 1) for v, n in zip(variances, processes, strict=True) if n > 1)
     degrees = max(1, math.floor(sum(variances) ** 2 / spread)) if spread else math.inf
     width = t_quantile(degrees, 1 - (1 - CONFIDENCE) / comparisons)
-    ratio = math.log(one.estimate / other.estimate)
-    return Interval(math.exp(ratio), math.exp(ratio - below * width), math.exp(ratio + above * width))
+    return _around(math.log(one.estimate / other.estimate), below * width, above * width)
 
 
 @lru_cache(maxsize=1024)

@@ -50,15 +50,12 @@ def _tracked(module: nn.Module, run: Run) -> Step:
     return lambda: run(module)
 
 
-def _within(context: Callable[[], AbstractContextManager[Any]]) -> Bind:
-    def bind(module: nn.Module, run: Run) -> Step:
-        def step() -> Any:
-            with context():
-                return run(module)
+def _within(context: Callable[[], AbstractContextManager[Any]], module: nn.Module, run: Run) -> Step:
+    def step() -> Any:
+        with context():
+            return run(module)
 
-        return step
-
-    return bind
+    return step
 
 
 def _detach(module: nn.Module, run: Run) -> Step:
@@ -92,9 +89,9 @@ def _detached_parameters(module: nn.Module, run: Run) -> Step:
     twin = twin_of(module, [])
     values = {id(parameter): nn.Parameter(parameter.detach(), requires_grad=False) for parameter in module.parameters()}
     detached: dict[str, torch.Tensor] = {
-        f"{path}.{name}" if path else name: values[id(parameter)]
+        name: values[id(parameter)]
         for path, owner in twin.named_modules()
-        for name, parameter in owner.named_parameters(recurse=False, remove_duplicate=False)
+        for name, parameter in owner.named_parameters(path, recurse=False, remove_duplicate=False)
     }
 
     def model(*args: Any, **kwargs: Any) -> Any:
@@ -116,13 +113,13 @@ def twin_of(module: nn.Module, frozen: list[nn.Parameter]) -> nn.Module:
 
 
 TRACKED = Mode("tracked", "gradients on, as torch starts: the baseline", _tracked, history=True, records=None)
-NO_GRAD = Mode("no_grad", "with torch.no_grad()", _within(torch.no_grad))
-INFERENCE_MODE = Mode("inference_mode", "with torch.inference_mode()", _within(torch.inference_mode))
+NO_GRAD = Mode("no_grad", "with torch.no_grad()", partial(_within, torch.no_grad))
+INFERENCE_MODE = Mode("inference_mode", "with torch.inference_mode()", partial(_within, torch.inference_mode))
 DETACH = Mode(
     "detach", "tracked, then .detach() on the result", _detach, records=None, own_operators=frozenset({"aten::detach"})
 )
 SET_GRAD_ENABLED = Mode(
-    "set_grad_enabled", "with torch.set_grad_enabled(False)", _within(partial(torch.set_grad_enabled, mode=False))
+    "set_grad_enabled", "with torch.set_grad_enabled(False)", partial(_within, partial(torch.set_grad_enabled, mode=False))
 )
 FROZEN = Mode("frozen", "requires_grad_(False) on every parameter", _frozen)
 DETACHED_PARAMETERS = Mode("detached_parameters", "torch.func.functional_call with detached parameters", _detached_parameters)

@@ -17,14 +17,15 @@ from typing import Any
 from torch import nn
 
 from benchmarks.executors import Here
+from benchmarks.local import Local
 from benchmarks.models import DTYPES, OWN_SIZE, SIZES, Workload
 from benchmarks.models.workload import Inputs
 from benchmarks.options import ALL_MODES, CHOSEN_BUDGET, EXECUTIONS, Effort, OptionError, RunOptions, names_of
-from benchmarks.plan import Job, modes_of, own_sources, plan
+from benchmarks.plan import Job, modes_of
 from benchmarks.record import EAGER, FORWARD, Result, Unmeasured
 from benchmarks.run import Run
 from benchmarks.scenarios import SCENARIOS
-from benchmarks.workers import InProcess, Launches, Workers
+from benchmarks.workers import InProcess
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +37,7 @@ class Measurement:
 
     def __getitem__(self, mode: str) -> Result:
         """The first result of `mode`. Raises KeyError if it was not measured."""
-        for result in self.results:
-            if result.case.mode == mode:
-                return result
-        raise KeyError(mode)
+        return {result.case.mode: result for result in reversed(self.results)}[mode]
 
     def __repr__(self) -> str:
         from analysis import read, render, summarise  # pandas takes a second, which measuring need not wait for
@@ -93,13 +91,12 @@ def measure_model(
         effort=Effort(**{"budget": CHOSEN_BUDGET, **effort}),
     )
     if isinstance(model, str):
-        workers: Workers = Launches(options.effort.worker_timeout)
-        sources, imports = own_sources(options, workers)
-        return _measured(plan(options, sources), Launches(options.effort.worker_timeout, imports) if imports else workers)
+        here = Local(options)
+        return _measured(here.jobs, here.executor)
     if inputs is None:
         raise TypeError("measure_model(module, inputs): inputs are missing; a tensor, a tuple or a dict")
-    effort_here = replace(options.effort, processes=1)
-    return _measured(_live_jobs(model, inputs, name, replace(options, effort=effort_here)), InProcess())
+    options = replace(options, effort=replace(options.effort, processes=1))
+    return _measured(_live_jobs(model, inputs, name, options), Here(InProcess()))
 
 
 def _names(chosen: str | Sequence[str] | None, choices: Sequence[str]) -> tuple[str, ...] | None:
@@ -108,8 +105,8 @@ def _names(chosen: str | Sequence[str] | None, choices: Sequence[str]) -> tuple[
     return names_of(choices)(chosen if isinstance(chosen, str) else ",".join(chosen))
 
 
-def _measured(jobs: Sequence[Job], workers: Workers) -> Measurement:
-    run = Run(Here(workers).results(jobs))
+def _measured(jobs: Sequence[Job], executor: Here) -> Measurement:
+    run = Run(executor.results(jobs))
     run.take_all()
     return Measurement(run.results, run.unmeasured)
 

@@ -9,7 +9,7 @@ the ratio of two such loops, is for what the next launch on this machine will re
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass, field
+from dataclasses import asdict, astuple, dataclass, field, fields
 from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
@@ -66,10 +66,10 @@ class Group:
     allocator: Annotated[str, msgspec.Meta(pattern=f"^({PAGES_KEPT}|{AS_SHIPPED})$")]
 
     def __str__(self) -> str:
-        return "-".join(getattr(self, name) for name in GROUP)
+        return "-".join(astuple(self))
 
     def case(self, mode: str) -> Case:
-        return Case(**{name: getattr(self, name) for name in GROUP}, mode=mode)
+        return Case(**asdict(self), mode=mode)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,11 +82,8 @@ class Case(Group):
     def group(self) -> Group:
         return Group(**{name: getattr(self, name) for name in GROUP})
 
-    def __str__(self) -> str:
-        return f"{self.group}-{self.mode}"
 
-
-GROUP = ("scenario", "model", "size", "device", "dtype", "execution", "allocator")
+GROUP = tuple(each.name for each in fields(Group))
 """The fields of a group, in the order of its name."""
 
 CASE = (*GROUP, "mode")
@@ -304,15 +301,15 @@ def from_json(value: Any, kind: type[T]) -> T:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A line of the journal of a run that is not finished. `number` counts from 1; `at` is when it was written, in ISO 8601.
-
-    `run` is the first: what run it is. `segment`: a process began to write. `machines`: where it measures, if not here. `begun`, `left`, `done`: a job was begun, given up by an orderly
-    end, measured.
-    """
+    """A line of the journal of a run that is not finished."""
 
     number: int
+    """From 1."""
     kind: Literal["run", "segment", "machines", "begun", "left", "done"]
+    """What run it is, in the first line; a process began to write; where it measures, if not here; a job was begun, given up by an
+    orderly end, measured."""
     at: str
+    """When it was written, in ISO 8601."""
     payload: dict[str, Any]
 
 
@@ -329,18 +326,16 @@ def from_lines(content: bytes) -> tuple[list[Line], int, str]:
     """
     lines: list[Line] = []
     end = 0
-    while end < len(content):
-        number, stop = len(lines) + 1, content.find(b"\n", end) + 1
-        if not stop:
-            return lines, end, f"line {number}, the last, has no end"
-        line = _line(content[end : stop - 1])
+    *whole, rest = content.split(b"\n")
+    for number, text in enumerate(whole, 1):
+        line = _line(text)
         if line is None or line.number != number:
-            if stop == len(content):
-                return lines, end, f"line {number}, the last, is not what was written"
-            raise ValueError(f"line {number} is not what was written, and others follow it: the journal cannot be trusted")
+            if rest or number < len(whole):
+                raise ValueError(f"line {number} is not what was written, and others follow it: the journal cannot be trusted")
+            return lines, end, f"line {number}, the last, is not what was written"
         lines.append(line)
-        end = stop
-    return lines, end, ""
+        end += len(text) + 1
+    return lines, end, f"line {len(whole) + 1}, the last, has no end" if rest else ""
 
 
 def _line(text: bytes) -> Line | None:

@@ -24,7 +24,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NoReturn, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import psutil
 
@@ -36,44 +36,26 @@ LAUNCHES = 8
 """Fork servers whose workers take turns. Workers of one share its address-space layout and agree with each other more than launches do."""
 
 _START_SECONDS = 120.0
+_LONGEST_NAME = 4096
 _PRELOADED = ("benchmarks.launch", "torch", "numpy.random", "benchmarks.measure.examine", "benchmarks.measure.known_blocks")
-_PR_SET_PDEATHSIG = 1
 _LAST_WORDS_BYTES = 64 * 1024
 _READY = ("ready", None)
-
-
-class Workers(Protocol):
-    """Where tasks run. `fresh` says whether each has a process of its own."""
-
-    fresh: bool
-
-    def run(self, task: Callable[..., T], *args: Any, arms: Sequence[str] = (), launch: int = 0) -> T:
-        """Runs `task(*args)` and returns what it returns. `arms` are the names that it may note as running.
-
-        Raises Failure if it fails, is lost, or is not done in time.
-        """
-
-    def serve(
-        self, task: Callable[..., Any], *args: Any, arms: Sequence[str] = (), launch: int = 0
-    ) -> AbstractContextManager[Callable[[Any], Any]]:
-        """A worker in which the function that `task(*args)` returns answers questions until the context is left.
-
-        Entering it does not wait for the worker to be ready. Raises Failure where there are no processes.
-        """
+"""What a worker says when the time that its task may take begins."""
 
 
 class InProcess:
     """No worker at all: for debuggers, profilers and live objects. A crash or a hang is the caller's own."""
 
     fresh = False
+    """Whether each task has a process of its own."""
 
-    def run(self, task: Callable[..., T], *args: Any, arms: Sequence[str] = (), launch: int = 0) -> T:  # noqa: ARG002
+    def run(self, task: Callable[..., T], *args: Any, launch: int = 0) -> T:  # noqa: ARG002
         try:
             return task(*args)
         except (Exception, SystemExit) as error:
             raise Failure.of(error) from error
 
-    def serve(self, *args: Any, **kwargs: Any) -> NoReturn:  # noqa: ARG002 - the interface's
+    def serve(self, *args: Any, **kwargs: Any) -> AbstractContextManager[Any]:  # noqa: ARG002 - as of Launches
         raise Failure("unsupported", "needs a process per arm, which --in-process does without")
 
 
@@ -88,22 +70,25 @@ class Launches:
 
     def __init__(self, timeout_seconds: float, preload: Sequence[str] = (), memory_limit: int | None = None) -> None:
         self._timeout_seconds, self._memory_limit = timeout_seconds, memory_limit
-        self._living: set[int] = set()
+        self._living: set[int | None] = set()
         self._context = multiprocessing.get_context("forkserver")
         self._servers = [forkserver.ForkServer() for _ in range(LAUNCHES)]
         for server in self._servers:
             server.set_forkserver_preload([*_PRELOADED, *preload])
 
-    def run(self, task: Callable[..., T], *args: Any, arms: Sequence[str] = (), launch: int = 0) -> T:
-        with self._open(_run, (task, args), arms, launch) as worker:
+    def run(self, task: Callable[..., T], *args: Any, launch: int = 0) -> T:
+        """Runs `task(*args)` and returns what it returns. Raises Failure if it fails, is lost, or is not done in time."""
+        with self._open(task, args, launch, serving=False) as worker:
             result: T = worker.hear()
             return result
 
     @contextmanager
-    def serve(
-        self, task: Callable[..., Any], *args: Any, arms: Sequence[str] = (), launch: int = 0
-    ) -> Iterator[Callable[[Any], Any]]:
-        with self._open(_serve, (task, args), arms, launch) as worker:
+    def serve(self, task: Callable[..., Any], *args: Any, launch: int = 0) -> Iterator[Callable[[Any], Any]]:
+        """A worker in which the function that `task(*args)` returns answers questions until the context is left.
+
+        Entering it does not wait for the worker to be ready.
+        """
+        with self._open(task, args, launch, serving=True) as worker:
             yield worker.ask
 
     def prepare(self, launches: int = LAUNCHES) -> None:
@@ -125,49 +110,57 @@ class Launches:
                 server._stop()  # type: ignore[attr-defined]
 
     @contextmanager
-    def _open(self, life: Callable[..., None], call: tuple[Any, ...], arms: Sequence[str], launch: int) -> Iterator[_Worker]:
+    def _open(self, task: Callable[..., Any], args: Sequence[Any], launch: int, *, serving: bool) -> Iterator[_Worker]:
         server = self._servers[launch % LAUNCHES]
         with ExitStack() as closing:
             try:
                 (ours, theirs), (last_words, dying) = self._context.Pipe(), self._context.Pipe(duplex=False)
                 for end in (ours, theirs, last_words, dying):
                     closing.callback(end.close)
-                running = self._context.RawValue(ctypes.c_int, -1)
+                arm = self._context.RawArray(ctypes.c_char, _LONGEST_NAME)
                 process = self._context.Process(
-                    target=_live, name="gradtax worker",
-                    args=(life, theirs, dying, running, tuple(arms), self._memory_limit, call),
-                )  # fmt: skip
+                    target=_live, name="gradtax worker", args=(theirs, dying, arm, self._memory_limit, serving, task, args)
+                )
+                worker = _Worker(process, ours, last_words, arm, self._timeout_seconds)
+                del arm
+                closing.callback(worker.forget_arm)
                 closing.callback(self._end, process, server)
-                with _forked_by(server), _main_not_imported():
+                with _forked_by(server):
                     process.start()
             except (OSError, EOFError) as error:
                 raise Failure("crashed", f"no process could be started: {describe(error)}") from error
             theirs.close()
             dying.close()
-            if process.pid is not None:
-                self._living.add(process.pid)
-            yield _Worker(process, ours, last_words, self._timeout_seconds, lambda: _name(arms, running.value))
+            self._living.add(process.pid)
+            yield worker
 
     def _end(self, process: BaseProcess, server: forkserver.ForkServer) -> None:
         """Ends the worker with whatever it started, also what has left its group: that has become the launch's."""
-        pid, launch = process.pid, server._forkserver_pid  # type: ignore[attr-defined]
-        _end(process)
-        self._living.discard(pid or 0)
-        if launch is not None and pid is not None:
+        launch = server._forkserver_pid  # type: ignore[attr-defined]
+        if process.pid is not None:  # it was started
+            with suppress(OSError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.kill()
+            process.join(10)
+            self._living.discard(process.pid)
+        if launch is not None:
             end_children(launch, self._living)
         with suppress(ValueError):  # it cannot be killed
             process.close()  # a failure that is kept would hold its descriptors
+
+
+Workers = InProcess | Launches
+"""Where tasks run."""
 
 
 class _Worker:
     """A process with a task in it, seen from the parent. One that is lost, or too late, raises Failure."""
 
     def __init__(
-        self, process: BaseProcess, connection: Connection, last_words: Connection, timeout_seconds: float,
-        arm: Callable[[], str | None],
-    ) -> None:  # fmt: skip
-        self._process, self._connection, self._last_words, self._arm = process, connection, last_words, arm
-        self._timeout_seconds = timeout_seconds
+        self, process: BaseProcess, connection: Connection, last_words: Connection, arm: Any, timeout_seconds: float
+    ) -> None:
+        self._process, self._connection, self._last_words = process, connection, last_words
+        self._noted, self._timeout_seconds = arm, timeout_seconds
         self._deadline = time.monotonic() + _START_SECONDS
         self._kills_before = _out_of_memory_kills()
 
@@ -185,34 +178,59 @@ class _Worker:
                 if kind == _READY[0]:
                     self._deadline = time.monotonic() + self._timeout_seconds
                 elif kind == "failed":
-                    raise Failure(*value)
+                    raise value
                 else:
                     return value
         except (OSError, EOFError, pickle.UnpicklingError):
             self._process.join(10)
-            raise _lost(self._process.exitcode, self._said(), self._kills_before, self._arm()) from None
+            raise self._lost() from None
         reason = f"not done within {self._timeout_seconds:g} s (--worker-timeout gives more)"
-        raise Failure("timed_out", reason, self._arm())
+        raise Failure("timed_out", reason, self._arm)
 
-    def _said(self) -> str:
+    def forget_arm(self) -> None:
+        """A failure that is kept would hold the memory that is shared with the worker, which takes a descriptor."""
+        self._noted = None
+
+    @property
+    def _arm(self) -> str | None:
+        return self._noted.value.decode(errors="replace") or None
+
+    def _lost(self) -> Failure:
+        """The failure that the process's end without a word amounts to."""
+        exit_status = self._process.exitcode
+        if exit_status == -signal.SIGKILL and _out_of_memory_kills() > self._kills_before:
+            return Failure("out_of_memory", "the kernel killed the process, because memory was short", self._arm)
+        end = f"ended with exit status {exit_status}"
+        if exit_status is not None and exit_status < 0:
+            known = {number.value: number.name for number in signal.Signals}  # real-time signals have no name
+            end = f"was killed by {known.get(-exit_status, f'signal {-exit_status}')}"
+        return Failure("crashed", f"the process {end}{self._place()}", self._arm)
+
+    def _place(self) -> str:
+        """The innermost frame outside of Python and its libraries, as faulthandler told it."""
         os.set_blocking(self._last_words.fileno(), False)
         with suppress(OSError):
-            return os.read(self._last_words.fileno(), _LAST_WORDS_BYTES).decode(errors="replace")
+            said = os.read(self._last_words.fileno(), _LAST_WORDS_BYTES).decode(errors="replace")
+            for path, line in re.findall(r'File "([^"]+)", line (\d+) in ', said):
+                if not path.startswith((sys.prefix, sys.base_prefix)):
+                    return f" ({Path(path).name}:{line})"
         return ""
 
 
 class _Running:
-    """The arm that runs in this process, as a number in memory shared with the parent: noting it costs no system call."""
+    """This process, where it is a worker: the way to its parent, and the name of the arm that runs.
 
-    number: Any = None
-    arms: tuple[str, ...] = ()
+    The name is in memory shared with the parent: noting it costs no system call.
+    """
+
     parent: Connection | None = None
+    arm: Any = None
 
 
 def note_arm(name: str) -> None:
     """Tells the parent which arm runs from now on, in case this process is lost. Does nothing outside a worker."""
-    if _Running.number is not None and name in _Running.arms:
-        _Running.number.value = _Running.arms.index(name)
+    if _Running.arm is not None:
+        _Running.arm.value = name.encode()[:_LONGEST_NAME]
 
 
 def begin_anew() -> None:
@@ -222,8 +240,8 @@ def begin_anew() -> None:
 
 
 def _live(
-    life: Callable[..., None], parent: Connection, dying: Connection, running: Any, arms: tuple[str, ...], memory_limit: int | None,
-    call: tuple[Any, ...],
+    parent: Connection, dying: Connection, arm: Any, memory_limit: int | None, serving: bool, task: Callable[..., Any],
+    args: Sequence[Any],
 ) -> None:  # fmt: skip
     """The life of a worker, in the new process: a process group of its own, and what it prints is not kept."""
     os.setsid()
@@ -239,26 +257,19 @@ def _live(
         Path("/proc/self/oom_score_adj").write_text("1000")
     if memory_limit is not None:
         resource.setrlimit(resource.RLIMIT_DATA, (memory_limit, memory_limit))
-    _Running.number, _Running.arms, _Running.parent = running, arms, parent
+    _Running.parent, _Running.arm = parent, arm
     begin_anew()
     try:
-        life(parent, *call)
+        result = task(*args)
+        if not serving:
+            parent.send(("answer", result))
+        with suppress(EOFError):
+            while serving:
+                parent.send(("answer", result(parent.recv())))
     except BaseException as error:  # noqa: BLE001 - SystemExit from a model's code too
-        failure = Failure.of(error)
-        parent.send(("failed", (failure.status, failure.reason, failure.arm)))
+        parent.send(("failed", Failure.of(error)))
     parent.close()
     os._exit(0)
-
-
-def _run(parent: Connection, task: Callable[..., Any], args: Sequence[Any]) -> None:
-    parent.send(("done", task(*args)))
-
-
-def _serve(parent: Connection, task: Callable[..., Callable[[Any], Any]], args: Sequence[Any]) -> None:
-    answer = task(*args)
-    with suppress(EOFError):
-        while True:
-            parent.send(("answer", answer(parent.recv())))
 
 
 def _die_with_launch() -> None:
@@ -267,81 +278,39 @@ def _die_with_launch() -> None:
     The launch ends when nobody holds the pipe that it inherited any more, so a worker must not.
     """
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
     alive = forkserver._forkserver._forkserver_alive_fd  # type: ignore[attr-defined]
     if alive is not None:
         os.close(alive)
 
 
-def _name(arms: Sequence[str], number: int) -> str | None:
-    return arms[number] if 0 <= number < len(arms) else None
-
-
-def _lost(exit_status: int | None, said: str, kills_before: int, arm: str | None) -> Failure:
-    """The failure that a process's end without a word amounts to."""
-    frames = re.findall(r'File "([^"]+)", line (\d+) in ', said)
-    own_frames = [frame for frame in frames if not frame[0].startswith((sys.prefix, sys.base_prefix))]
-    place = f" ({Path(own_frames[0][0]).name}:{own_frames[0][1]})" if own_frames else ""
-    if exit_status is None or exit_status >= 0:
-        return Failure("crashed", f"the process ended with exit status {exit_status}{place}", arm)
-    if exit_status == -signal.SIGKILL and _out_of_memory_kills() > kills_before:
-        return Failure("out_of_memory", "the kernel killed the process, because memory was short", arm)
-    try:
-        name = signal.Signals(-exit_status).name
-    except ValueError:  # a real-time signal has no name
-        name = f"signal {-exit_status}"
-    return Failure("crashed", f"the process was killed by {name}{place}", arm)
-
-
 def _out_of_memory_kills() -> int:
-    with suppress(OSError):
-        for line in Path("/proc/vmstat").read_text().splitlines():
-            if line.startswith("oom_kill "):
-                return int(line.split()[1])
+    with suppress(OSError, LookupError):
+        return int(Path("/proc/vmstat").read_text().partition("\noom_kill ")[2].split()[0])
     return 0
 
 
-def _end(process: BaseProcess) -> None:
-    """Kills the worker and whatever it started; one that could not be started has nothing to kill."""
-    if process.pid is None:
-        return
-    with suppress(OSError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.kill()
-    process.join(10)
-
-
-def end_children(parent: int, but: Collection[int] = ()) -> None:
+def end_children(parent: int, but: Collection[int | None] = ()) -> None:
     """Kills the children of `parent`, and theirs as they become its own, `but` for some."""
     killed: set[int] = set()
     with suppress(psutil.Error):
-        while chosen := [
-            child for child in psutil.Process(parent).children() if child.pid not in but and child.pid not in killed
-        ]:
+        while chosen := [child for child in psutil.Process(parent).children() if child.pid not in {*but, *killed}]:
             for child in chosen:
-                killed.add(child.pid)
                 with suppress(psutil.NoSuchProcess):
                     child.kill()
+            killed |= {child.pid for child in chosen}
             psutil.wait_procs(chosen, timeout=1)
 
 
 @contextmanager
 def _forked_by(server: forkserver.ForkServer) -> Iterator[None]:
-    """multiprocessing has one fork server; processes started inside are forked by this one instead."""
-    usual = forkserver.connect_to_new_process
+    """Processes started inside are forked by this server, while multiprocessing itself has one alone, and do without the parent's
+    main script, which it would import into each: here that is pytest, or the user's script."""
+    usual, main = forkserver.connect_to_new_process, sys.modules["__main__"]
     forkserver.connect_to_new_process = server.connect_to_new_process
-    try:
-        yield
-    finally:
-        forkserver.connect_to_new_process = usual
-
-
-@contextmanager
-def _main_not_imported() -> Iterator[None]:
-    """multiprocessing imports the parent's main script into every child, which here would be pytest, or the user's script."""
-    main = sys.modules["__main__"]
     sys.modules["__main__"] = ModuleType("__main__")
     try:
         yield
     finally:
+        forkserver.connect_to_new_process = usual
         sys.modules["__main__"] = main

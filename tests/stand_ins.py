@@ -8,10 +8,11 @@ from __future__ import annotations
 import gc
 import os
 import threading
+import weakref
 from collections import deque
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from types import SimpleNamespace
 from typing import Any
@@ -19,12 +20,17 @@ from typing import Any
 import torch
 from torch import nn
 
+from benchmarks.failure import Failure
+from benchmarks.measure import timing
+from benchmarks.measure.alternating import KEPT_PAGES, PLACEBO, arms_of, serve_arm, time_together
+from benchmarks.measure.examine import Examination, examine, examine_together
+from benchmarks.measure.timing import Limits, Timings
 from benchmarks.models import Source
 from benchmarks.models.workload import Family
 from benchmarks.modes import DEFAULT_MODES
 from benchmarks.plan import Job
-from benchmarks.record import EAGER
-from benchmarks.workers import Launches
+from benchmarks.record import EAGER, Contract, Kernels, Memory, ModelFacts
+from benchmarks.workers import InProcess, Launches
 
 gc.freeze()  # collections leave out what was imported by now, torch above all: it would take most of the time of many tests
 
@@ -65,11 +71,86 @@ def tracking(net: Net, x: torch.Tensor) -> Any:
         return net.linear(x)
 
 
+MLP_JOB = Job(scenario="forward", source=Source("mlp", "tiny"), device="cpu", dtype="float32", modes=DEFAULT_MODES)
+EXAMINED = Examination(Contract(holds=True), Kernels(same_as_tracked=True), Memory(1, 2, 3, 4), ModelFacts(1, 4), None)
+"""A mode that may be timed."""
+
+SECONDS = {"tracked": 3.0, PLACEBO: 3.0, KEPT_PAGES: 2.5, "no_grad": 2.0, "inference_mode": 3.003}
+"""Of an arm's call."""
+
+
+@dataclass
+class Scripted(InProcess):
+    """Workers that answer from a script: what a mode's examination finds, and the seconds of each arm's blocks of two calls.
+
+    `later` are arms whose seconds differ in the second process, the third and so on. `lost` are failures of as many timings.
+    `together` are the modes that one worker on a GPU comes to; None where it is lost.
+    """
+
+    found: Mapping[str, Examination | Failure] = field(default_factory=dict)
+    later: Sequence[dict[str, float]] = ()
+    lost: list[Failure] = field(default_factory=list)
+    together: Sequence[str] | None = ()
+    seconds: dict[str, float] = field(default_factory=lambda: SECONDS)
+    elapsed_seconds: float = 1.0
+    fresh = True
+    with_tracked: dict[str, bool] = field(default_factory=dict)
+    """Of the modes that were examined in a worker each."""
+    calls_only: set[bool] = field(default_factory=set)
+    timed: list[tuple[str, ...]] = field(default_factory=list)
+    """The modes of each timing with pages kept."""
+    limits: list[Limits] = field(default_factory=list)
+    launches: list[int] = field(default_factory=list)
+    served: list[str] = field(default_factory=list)
+
+    def run(self, task: Callable[..., Any], *args: Any, launch: int = 0) -> Any:
+        if task is examine:
+            return self._examined(*args[1:])
+        if task is examine_together:
+            if self.together is None:
+                raise Failure("crashed", "the process was killed")
+            return dict.fromkeys(self.together, EXAMINED)
+        assert task is time_together
+        _, modes, limits, process, own_process = args
+        assert own_process
+        self.timed.append(tuple(modes))
+        self.limits.append(limits)
+        self.launches.append(launch)
+        if self.lost:
+            raise self.lost.pop(0)
+        changed = self.later[len(self.timed) - 2] if 0 < len(self.timed) - 1 <= len(self.later) else {}
+        arms = arms_of(modes)
+        seconds = {arm: [(self.seconds | changed)[arm]] * 20 for arm in arms}
+        return Timings(2, 4, seconds, dict.fromkeys(arms, 1.8), dict.fromkeys(arms, process), self.elapsed_seconds)
+
+    def _examined(self, mode: str, with_tracked: bool, own_process: bool, calls_only: bool) -> Examination:
+        assert mode not in self.with_tracked, "examined twice"
+        self.with_tracked[mode] = with_tracked
+        self.calls_only.add(calls_only)
+        found = self.found.get(mode, EXAMINED)
+        if isinstance(found, Failure):
+            raise found
+        return found
+
+    @contextmanager
+    def serve(self, task: Callable[..., Any], *args: Any, launch: int = 0) -> Iterator[Any]:
+        assert task is serve_arm
+        name = args[1]
+        self.served.append(name)
+
+        def ask(question: tuple[int, int]) -> timing.Block:
+            if self.lost and self.lost[0].arm == name:
+                raise Failure(self.lost[0].status, self.lost.pop(0).reason)
+            washout, calls = question
+            return timing.Block(1.5 if washout else None, self.seconds[name] * calls, 3 * calls)
+
+        yield ask
+
+
 def job_of(forward: Callable[[Net, torch.Tensor], Any], execution: str = EAGER, dtype: str = "float32") -> Job:
     """Forward passes of a Net with four samples."""
     family = Family("net", "a test's", {"tiny": {}}, lambda: (Net(forward), torch.ones(4, 8)))
-    source = Source("net", "tiny", family=family)
-    return Job(scenario="forward", source=source, device="cpu", dtype=dtype, execution=execution, modes=DEFAULT_MODES)
+    return replace(MLP_JOB, source=Source("net", "tiny", family=family), dtype=dtype, execution=execution)
 
 
 def threaded() -> torch.Tensor:
@@ -84,18 +165,17 @@ def threaded() -> torch.Tensor:
 class FakeCuda:
     """Launched work waits in a queue: the host's time meets the device's only where the host synchronises.
 
-    `resting_bytes` are allocated from the start, as a model's weights are. `log` holds the calls in their order, `indices` the devices asked.
+    `resting_bytes` are allocated from the start, as a model's weights are. `events` are how many were made, `indices` the devices asked.
     """
 
     def __init__(self, *, devices: int = 1, resting_bytes: int = 0, tells_requests: bool = True) -> None:
-        self.devices = devices
-        self.tells_requests = tells_requests
-        self.log: list[str] = []
+        self.devices, self.tells_requests = devices, tells_requests
+        self.events = 0
         self.indices: set[int] = set()
         self.host_seconds = self._idle_from_seconds = 0.0
         self._ends: deque[float] = deque()
         self._error: str | None = None
-        self._segments: list[Segment] = []
+        self._blocks: list[Block] = []
         self._peaks = {"requested": 0, "allocated": 0, "reserved": 0}
         self._driver = {"num_device_alloc": 0, "num_device_free": 0, "num_alloc_retries": 0}
         self.Event = partial(FakeEvent, self)
@@ -103,12 +183,10 @@ class FakeCuda:
             self.allocate(resting_bytes)
 
     def clock(self) -> float:
-        self.log.append("clock")
         return self.host_seconds
 
     def launch(self, seconds: float, host_seconds: float = 0.0, error: str | None = None) -> None:
         """Queues work of so many seconds; the host is busy with it for `host_seconds` only. An `error` shows when it is waited for."""
-        self.log.append("launch")
         self.host_seconds += host_seconds
         while self._ends and self._ends[0] <= self.host_seconds:
             self._ends.popleft()
@@ -123,38 +201,33 @@ class FakeCuda:
         return max(self._idle_from_seconds, self.host_seconds)
 
     def allocate(self, size_bytes: int) -> Block:
-        """As the caching allocator does: rounded to 512 bytes, from the smallest block that suffices, whose rest is split off if it is worth it."""
+        """As the caching allocator does: rounded to 512 bytes, from the smallest block that suffices, whose rest is split off if it is worth it:
+        at least 512 bytes of a small one, more than 1 MiB of a large one. Blocks that are free again are not joined."""
         size = max(-(-size_bytes // 512) * 512, 512)
         small = size <= MIB
-        fitting = [
-            (block.size, block.offset, segment)
-            for segment in self._segments
-            if segment.small == small
-            for block in segment.blocks
-            if block.requested is None and block.size >= size
-        ]
+        fitting = [block for block in self._blocks if block.requested is None and block.small == small and block.size >= size]
         if not fitting:
             total = 2 * MIB if small else 20 * MIB if size < 10 * MIB else -(-size // (2 * MIB)) * 2 * MIB
-            segment = Segment(small, [Block(0, total)])
-            self._segments.append(segment)
+            fitting = [Block(self._driver["num_device_alloc"], total, small)]
+            self._blocks += fitting
             self._driver["num_device_alloc"] += 1
-            fitting = [(total, 0, segment)]
-        _, offset, segment = min(fitting, key=lambda fit: fit[:2])
-        block = segment.take(offset, size, size_bytes)
+        block = min(fitting, key=lambda fit: fit.size)
+        rest = block.size - size
+        if rest >= 512 if small else rest > MIB:
+            block.size = size
+            self._blocks.append(Block(block.segment, rest, small))
+        block.requested = size_bytes
         self._peaks = {kind: max(self._peaks[kind], now) for kind, now in self._now().items()}
         return block
 
     def free(self, block: Block) -> None:
         block.requested = None
-        for segment in self._segments:
-            segment.merge()
 
     def _now(self) -> dict[str, int]:
-        blocks = [block for segment in self._segments for block in segment.blocks]
         return {
-            "requested": sum(block.requested or 0 for block in blocks),
-            "allocated": sum(block.size for block in blocks if block.requested is not None),
-            "reserved": sum(block.size for block in blocks),
+            "requested": sum(block.requested or 0 for block in self._blocks),
+            "allocated": sum(block.size for block in self._blocks if block.requested is not None),
+            "reserved": sum(block.size for block in self._blocks),
         }
 
     # From here on: torch.cuda's own names.
@@ -175,7 +248,6 @@ class FakeCuda:
 
     def synchronize(self, index: int) -> None:
         self.indices.add(index)
-        self.log.append("synchronize")
         self.host_seconds = self.reached_seconds() + WAIT_SECONDS
         self._ends.clear()
         if self._error:
@@ -186,15 +258,14 @@ class FakeCuda:
 
     def memory_stats(self, index: int) -> dict[str, int]:
         self.indices.add(index)
-        self.log.append("memory")
         told = {kind: self.tells_requests or kind != "requested" for kind in self._peaks}
         current = {f"{kind}_bytes.all.current": now * told[kind] for kind, now in self._now().items()}
         return self._driver | current | {f"{kind}_bytes.all.peak": peak * told[kind] for kind, peak in self._peaks.items()}
 
     def empty_cache(self) -> None:
-        used = [s for s in self._segments if any(block.requested is not None for block in s.blocks)]
-        self._driver["num_device_free"] += len(self._segments) - len(used)
-        self._segments = used
+        used = {block.segment for block in self._blocks if block.requested is not None}
+        self._driver["num_device_free"] += len({block.segment for block in self._blocks} - used)
+        self._blocks = [block for block in self._blocks if block.segment in used]
 
     def reset_peak_memory_stats(self, index: int) -> None:
         self.indices.add(index)
@@ -206,51 +277,23 @@ class FakeCuda:
 
 @dataclass
 class Block:
-    """A stretch of a segment; free while nothing is `requested` of it."""
+    """A stretch of a segment, which is memory as it came from the driver; free while nothing is `requested` of it."""
 
-    offset: int
+    segment: int
     size: int
-    requested: int | None = None
-
-
-@dataclass
-class Segment:
-    """Memory as it came from the driver, in blocks without gaps."""
-
     small: bool
-    blocks: list[Block] = field(default_factory=list)
-
-    def take(self, offset: int, size: int, requested: int) -> Block:
-        """The block at `offset`. Its rest stays with it unless it is 512 bytes of a small segment or more than 1 MiB of a large one."""
-        place = next(i for i, block in enumerate(self.blocks) if block.offset == offset)
-        block = self.blocks[place]
-        rest = block.size - size
-        if rest >= 512 if self.small else rest > MIB:
-            block.size = size
-            self.blocks.insert(place + 1, Block(offset + size, rest))
-        block.requested = requested
-        return block
-
-    def merge(self) -> None:
-        merged: list[Block] = []
-        for block in self.blocks:
-            if merged and merged[-1].requested is None and block.requested is None:
-                merged[-1].size += block.size
-            else:
-                merged.append(block)
-        self.blocks = merged
+    requested: int | None = None
 
 
 class FakeEvent:
     """A mark in the device's queue. As torch's, it tells times only if asked to, and only once the host has waited for it."""
 
     def __init__(self, cuda: FakeCuda, *, enable_timing: bool = False) -> None:
-        cuda.log.append("event")
+        cuda.events += 1
         self._cuda, self._timing = cuda, enable_timing
         self.seconds: float | None = None
 
     def record(self, stream: str) -> None:
-        self._cuda.log.append("record")
         self.seconds = self._cuda.reached_seconds()
 
     def query(self) -> bool:
@@ -290,19 +333,11 @@ class Arm:
     peak_bytes: int
     held_bytes: int
 
-    def __call__(self) -> Held:
+    def __call__(self) -> torch.Tensor:
         self.cuda.free(self.cuda.allocate(self.peak_bytes))
-        return Held(self.cuda, self.held_bytes)
-
-
-class Held:
-    """An output on the device: its bytes are given back when it is dropped."""
-
-    def __init__(self, cuda: FakeCuda, size_bytes: int) -> None:
-        self._cuda, self._block = cuda, cuda.allocate(size_bytes)
-
-    def __del__(self) -> None:
-        self._cuda.free(self._block)
+        output = torch.empty(0)
+        weakref.finalize(output, self.cuda.free, self.cuda.allocate(self.held_bytes))
+        return output
 
 
 class FakeSystem(SimpleNamespace):
@@ -320,7 +355,7 @@ class FakeSystem(SimpleNamespace):
 class FakeNvml(SimpleNamespace):
     """An object of the shape of NVML's binding: an idle GPU, but for what is changed. A handle is what it was asked for by."""
 
-    def __init__(self, pids: tuple[int, ...] = (), power_limit: int = 700, reasons: int = 0x1, unsupported: str = "") -> None:
+    def __init__(self, pids: tuple[int, ...] = (), power_limit: int = 700, reasons: int = 0x1) -> None:
         bits = {"GpuIdle": 0x1, "SwPowerCap": 0x4, "HwSlowdown": 0x8, "SwThermalSlowdown": 0x20, "HwThermalSlowdown": 0x40,
                 "HwPowerBrakeSlowdown": 0x80}  # fmt: skip
         super().__init__(
@@ -336,5 +371,3 @@ class FakeNvml(SimpleNamespace):
             nvmlDeviceGetCurrentClocksEventReasons=lambda _: reasons,
             **{f"nvmlClocksEventReason{name}": bit for name, bit in bits.items()},
         )  # fmt: skip
-        if unsupported:
-            delattr(self, unsupported)

@@ -105,7 +105,7 @@ def test_with_pages_kept_all_arms_share_one_process(recorded: Recorded) -> None:
     assert {name: len(seconds) for name, seconds in timings.seconds.items()} == dict.fromkeys(ARMS[:3], 4)
     assert len({process for _, process, _ in recorded.noted("begins")}) == 1
     with pytest.raises(Failure, match="worn out") as caught:
-        launches().run(time_together, job(replace(recorded, fails_at=6)), ARMS[:2], LIMITS, 0, True, arms=ARMS)
+        launches().run(time_together, job(replace(recorded, fails_at=6)), ARMS[:2], LIMITS, 0, True)
     assert caught.value.arm == "no_grad"
 
 

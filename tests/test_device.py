@@ -5,45 +5,26 @@ from __future__ import annotations
 import psutil
 import pytest
 import torch
-from stand_ins import MIB, WAIT_SECONDS, FakeCuda
+from stand_ins import MIB, FakeCuda, Work
 
-from benchmarks.device import Cpu, Cuda, Device, DeviceBytes, DeviceError, accelerated, default_device, device_named
+from benchmarks.device import Cuda, DeviceBytes, DeviceError, accelerated, default_device, device_named
 from benchmarks.measure.memory import device_bytes
 
 
 def test_torch_cuda_has_what_is_asked_of_its_stand_in() -> None:
-    own = set("allocate clock devices free host_seconds indices launch log reached_seconds tells_requests".split())  # noqa: SIM905
+    own = set("allocate clock devices events free host_seconds indices launch reached_seconds tells_requests".split())  # noqa: SIM905
     asked = {name for name in dir(FakeCuda()) if not name.startswith("_")} - own
     assert asked | {"_sleep"} <= set(dir(torch.cuda))
 
 
-def test_waiting_takes_until_the_work_is_done_and_marks_tell_the_devices_own_time_between_them() -> None:
+@pytest.mark.parametrize(("host_seconds", "found"), [(2.0**-10, 4 * 2.0**-6), (0.5, None)])
+def test_the_devices_own_time_is_told_where_all_its_work_has_waited_in_the_queue(
+    host_seconds: float, found: float | None
+) -> None:
     cuda = FakeCuda()
-    device = Cuda(cuda=cuda)
-    for seconds in (0.5, 0.25):
-        before = cuda.host_seconds
-        device.mark_start()
-        cuda.launch(seconds, host_seconds=0.125)
-        device.mark_end()
-        device.synchronise()
-        assert cuda.host_seconds == before + 0.125 + seconds + WAIT_SECONDS
-        assert device.seconds_between_marks() == 0.125 + seconds
-    assert cuda.log.count("event") == 2, "marks are made once"
-
-
-@pytest.mark.parametrize(("host_seconds", "waited"), [(2.0**-10, True), (0.5, False)])
-def test_held_work_is_known_to_have_waited_or_not(host_seconds: float, waited: bool) -> None:
-    """Behind a held queue the time between marks is the device's alone, if all was queued before the first mark was reached."""
-    cuda = FakeCuda()
-    device = Cuda(cuda=cuda)
-    device.hold(0.25)
-    device.mark_start()
-    for _ in range(4):
-        cuda.launch(2.0**-6, host_seconds=host_seconds)
-    device.mark_end()
-    assert device.reached_start() is not waited
-    device.synchronise()
-    assert (device.seconds_between_marks() == 4 * 2.0**-6) is waited
+    device, work = Cuda(cuda=cuda), Work(cuda, 4, host_seconds, 2.0**-6)
+    assert [device.work_seconds(work, hold_seconds=0.25) for _ in range(2)] == [found] * 2
+    assert cuda.events == 2, "marks are made once"
 
 
 def test_a_large_tensor_that_gets_a_rest_with_it_counts_what_it_asked_for() -> None:
@@ -66,15 +47,11 @@ def test_what_tensors_asked_for_is_told_and_peaks_start_from_the_present_level()
 
 def test_everything_is_asked_of_the_device_with_the_index_that_was_named() -> None:
     cuda = FakeCuda(devices=2)
-    device = device_named("cuda:1")
-    assert device.name == "cuda:1"
     device = Cuda("cuda:1", cuda)
     device.start_memory()
     device.memory()
-    device.hold(1e-3)
-    device.mark_start()
-    device.mark_end()
-    device.synchronise()
+    device.driver_allocations()
+    device.work_seconds(lambda: None, hold_seconds=1e-3)
     assert cuda.indices == {1}
     assert device.facts()["name"] == "GPU 1"
 
@@ -122,12 +99,9 @@ def test_the_gpu_is_the_default_where_there_is_one(monkeypatch: pytest.MonkeyPat
     assert default_device() == expected
 
 
-def test_the_cpu_has_nothing_to_wait_for_no_events_and_no_statistics() -> None:
-    cpu: Device = device_named("cpu")
-    assert isinstance(cpu, Cpu)
-    cpu.mark_start()
-    cpu.mark_end()
-    assert (cpu.unavailable(), cpu.seconds_between_marks(), cpu.memory()) == (None, None, None)
+def test_the_cpu_has_nothing_to_wait_for_no_clock_and_no_statistics() -> None:
+    cpu = device_named("cpu")
+    assert (cpu.unavailable(), cpu.work_seconds(lambda: None, 0.1), cpu.memory()) == (None, None, None)
     assert cpu.facts()["threads_of_all_cores"] == psutil.cpu_count()
     assert [accelerated(name) for name in ("cpu", "cuda", "cuda:3")] == [False, True, True]
     assert cpu.min_block_seconds < device_named("cuda").min_block_seconds

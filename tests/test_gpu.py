@@ -4,33 +4,28 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from stand_ins import MIB, WAIT_SECONDS, FakeCuda, Work
+from stand_ins import EXAMINED, MIB, MLP_JOB, WAIT_SECONDS, FakeCuda, Scripted, Work
 
 from benchmarks.device import Cpu, Cuda
 from benchmarks.failure import Failure
-from benchmarks.group import examine_modes, measure
+from benchmarks.group import check, measure
 from benchmarks.intervals import median_ratio
-from benchmarks.measure.alternating import PLACEBO, time_together
-from benchmarks.measure.examine import Examination, examine, examine_together
+from benchmarks.measure.alternating import PLACEBO, arms_of, time_together
+from benchmarks.measure.examine import Examination, examine_together
 from benchmarks.measure.known_blocks import try_meters
 from benchmarks.measure.queued import HELD_BLOCKS, WARM_SECONDS, bound_by, busy_seconds, limits_on
 from benchmarks.measure.timing import Block, Limits, RunBlock, Timings, arm, time_arms
-from benchmarks.models import Source
 from benchmarks.modes import Step
 from benchmarks.options import Effort
 from benchmarks.plan import Job
-from benchmarks.record import Contract, Kernels, Memory, ModelFacts
 from benchmarks.selfcheck import device as selfcheck
-from benchmarks.selfcheck import findings
 from benchmarks.selfcheck.__main__ import main
-from benchmarks.selfcheck.findings import Goal
 from benchmarks.selfcheck.planted import CALLS, repeated
 from benchmarks.workers import InProcess
 
@@ -161,20 +156,19 @@ def test_an_error_of_the_device_names_the_arm_that_was_waited_for() -> None:
     assert (caught.value.arm, caught.value.status) == ("tracked", "crashed")
 
 
-def test_what_the_driver_is_asked_for_in_timed_calls_is_counted_and_what_was_asked_before_is_not() -> None:
-    found = {}
-    for size_bytes in (MIB, 32 * MIB):
-        cuda = FakeCuda()
-        work = Work(cuda, 10, 5 * US, 1 * US)
+@pytest.mark.parametrize(("size_bytes", "expected"), [(MIB, 0.0), (32 * MIB, 2.0)])
+def test_what_the_driver_is_asked_for_in_timed_calls_is_counted_and_what_was_asked_before_is_not(
+    size_bytes: int, expected: float
+) -> None:
+    cuda = FakeCuda()
 
-        def step(cuda: FakeCuda = cuda, work: Work = work, size_bytes: int = size_bytes) -> None:
-            work()
-            cuda.free(cuda.allocate(size_bytes))
-            if size_bytes > MIB:
-                cuda.empty_cache()
+    def step() -> None:
+        cuda.launch(10 * US, 50 * US)
+        cuda.free(cuda.allocate(size_bytes))
+        if expected:
+            cuda.empty_cache()
 
-        found[size_bytes] = timed(cuda, {"step": step}).driver_allocations["step"]
-    assert found == {MIB: 0.0, 32 * MIB: 2.0}
+    assert timed(cuda, {"step": step}).driver_allocations["step"] == expected
 
 
 def test_a_process_of_a_group_reads_all_three_clocks_and_a_later_one_two(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -185,7 +179,7 @@ def test_a_process_of_a_group_reads_all_three_clocks_and_a_later_one_two(monkeyp
     monkeypatch.setattr("benchmarks.measure.queued.WARM_SECONDS", 0.0)
     monkeypatch.setattr("benchmarks.measure.queued.WARM_AGAIN_SECONDS", 0.0)
     monkeypatch.setattr("benchmarks.allocator.keep_pages", lambda: None)
-    job = Job(scenario="forward", source=Source("mlp", "tiny"), device="cpu", dtype="float32", modes=("tracked", "no_grad"))
+    job = replace(MLP_JOB, modes=("tracked", "no_grad"))
     limits = Limits(rounds=2, seconds=0.0)
     first = time_together(job, job.modes, limits, 0, own_process=False)
     assert set(first.busy_seconds) == {"tracked", "no_grad"}
@@ -194,29 +188,7 @@ def test_a_process_of_a_group_reads_all_three_clocks_and_a_later_one_two(monkeyp
     assert (later.busy_seconds, set(later.host_seconds)) == ({}, {"tracked", "no_grad", "placebo"})
 
 
-ON_GPU = Job(scenario="forward", source=Source("mlp", "tiny"), device="cuda", dtype="float32", modes=("no_grad", "detach"))
-FOUND = Examination(Contract(holds=True), Kernels(same_as_tracked=True), Memory(1, 2, 3, 4), ModelFacts(1, 4), None)
-
-
-class Examining:
-    """Workers in which `failing` modes fail each by itself, and which come as far as `together` says with all of them in one."""
-
-    def __init__(self, together: Sequence[str] | None, failing: Sequence[str] = ()) -> None:
-        self.together, self.failing = together, failing
-        self.alone: list[str] = []
-        self.fresh = True
-
-    def run(self, task: Any, job: Job, mode: Any, *args: Any, arms: Sequence[str], launch: int = 0) -> Any:
-        if task is examine_together:
-            assert tuple(arms) == tuple(mode) == ("tracked", "no_grad", "detach")
-            if self.together is None:
-                raise Failure("crashed", "the process was killed")
-            return dict.fromkeys(self.together, FOUND)
-        assert task is examine
-        self.alone.append(mode)
-        if mode in self.failing:
-            raise Failure("crashed", "device-side assert")
-        return FOUND
+ON_GPU = replace(MLP_JOB, device="cuda", modes=("no_grad", "detach"))
 
 
 ALL = ["tracked", "no_grad", "detach"]
@@ -230,11 +202,10 @@ ALL = ["tracked", "no_grad", "detach"]
 def test_one_worker_examines_all_modes_on_a_gpu_and_what_it_does_not_come_to_gets_one_each(
     device: str, together: Sequence[str] | None, alone: list[str]
 ) -> None:
-    workers: Any = Examining(together, failing=("no_grad",))
-    modes = examine_modes(replace(ON_GPU, device=device), workers)
-    assert workers.alone == alone
-    assert set(modes.failures) == {"no_grad"} & set(alone)
-    assert set(modes.examined) == set(ALL) - set(modes.failures)
+    workers = Scripted({"no_grad": Failure("crashed", "device-side assert")}, together=together)
+    (group,) = check(replace(ON_GPU, device=device), workers)
+    assert list(workers.with_tracked) == alone
+    assert {one.case.mode for one in group.unmeasured} == {"no_grad"} & set(alone)
 
 
 @pytest.mark.parametrize("error", [RuntimeError("CUDA error: device-side assert"), Failure("unsupported", "no")])
@@ -245,7 +216,7 @@ def test_examining_together_ends_where_a_mode_fails_because_a_failed_device_spoi
         assert how == {"with_tracked": True, "own_process": False, "calls_only": False}
         if mode == "no_grad":
             raise error
-        return FOUND
+        return EXAMINED
 
     monkeypatch.setattr("benchmarks.measure.examine.examine", examined)
     assert list(examine_together(ON_GPU, ["tracked", "inference_mode", "no_grad", "detach"])) == ["tracked", "inference_mode"]
@@ -255,16 +226,16 @@ def test_examining_together_ends_where_a_mode_fails_because_a_failed_device_spoi
 def test_what_was_read_on_a_gpu_reaches_the_record(device_us: float, decides: str, speedup: float) -> None:
     """Tracked takes 12 us of the host more, the device as long in both modes: time is the host's where that is slower."""
 
-    class OnFake(Examining):
-        def run(self, task: Any, job: Job, mode: Any, *args: Any, arms: Sequence[str], launch: int = 0) -> Any:
+    class OnFake(Scripted):
+        def run(self, task: Any, *args: Any, launch: int = 0) -> Any:
             if task is not time_together:
-                return super().run(task, job, mode, *args, arms=arms)
+                return super().run(task, *args)
             cuda = FakeCuda()
             costs = {"tracked": 6.2, PLACEBO: 6.2, "no_grad": 5.0, "detach": 6.3}
-            steps = {name: Work(cuda, 10, costs[name] * US, device_us * US) for name in arms}
-            return timed(cuda, steps, process=args[1])
+            steps = {name: Work(cuda, 10, costs[name] * US, device_us * US) for name in arms_of(args[1])}
+            return timed(cuda, steps, process=args[3])
 
-    workers: Any = OnFake(ALL)
+    workers = OnFake(together=ALL)
     (group,) = measure(replace(ON_GPU, modes=tuple(ALL), effort=Effort(processes=2)), workers)
     found = {one.result.case.mode: one.result for one in group.timed}
     assert {(one.bound_by, one.driver_allocations) for one in found.values()} == {(decides, 0.0)}
@@ -284,19 +255,19 @@ class OnFakeCuda(InProcess):
         self.lost = lost
         self.launches: list[int] = []
 
-    def run(self, task: Any, *args: Any, arms: Sequence[str] = (), launch: int = 0) -> Any:
+    def run(self, task: Any, *args: Any, launch: int = 0) -> Any:
         if task is self.lost:
             raise Failure("crashed", "the process was killed by SIGSEGV")
         if task is time_together:
             self.launches.append(launch)
-            return clocks_of(arms, device_us=50.0 if args[0].source.size == "huge" else 1.0)
+            return clocks_of(arms_of(args[1]), device_us=50.0 if args[0].source.size == "huge" else 1.0)
         if task is examine_together:
-            return super().run(task, replace(args[0], device="cpu"), args[1], arms=arms)
+            return super().run(task, replace(args[0], device="cpu"), args[1])
         known: dict[Any, Any] = {(selfcheck.opened, "cuda"): (False, 0.5, True), (try_meters, "cuda"): {}}
         return known[task, args[0]] if (task, args[0]) in known else super().run(task, *args)
 
 
-def clocks_of(arms: Sequence[str], device_us: float = 1.0) -> Timings:
+def clocks_of(arms: Iterable[str], device_us: float = 1.0) -> Timings:
     cuda = FakeCuda()
     step = Work(cuda, 10, 6 * US, device_us * US)
     known = {"no_grad": Work(cuda, 10, 5 * US, device_us * US)} | {
@@ -339,7 +310,7 @@ def test_clocks_are_held_against_each_other() -> None:
 
 
 def test_bytes_and_two_percent_that_are_not_those_on_paper_are_missed() -> None:
-    workers: Any = SimpleNamespace(run=lambda *_, **__: {"tracked": FOUND, "no_grad": FOUND})
+    workers: Any = SimpleNamespace(run=lambda *_, **__: {"tracked": EXAMINED, "no_grad": EXAMINED})
     told = [str(goal) for goal in selfcheck.mlp_bytes("tiny", "cuda", workers)]
     assert told[0] == (
         "MISSED  mlp tiny tracked, peak, held and saved bytes: (1, 2, 3), known: (10240, 8192, 8192); wrong: 1 (at most 0)"
@@ -348,17 +319,6 @@ def test_bytes_and_two_percent_that_are_not_those_on_paper_are_missed() -> None:
     workers.run = lambda *_, **__: Timings(1, 1, {selfcheck.LONGER: [1.0], selfcheck.SHORTER: [1.0]})
     (goal,) = selfcheck.planted("mlp", "tiny", "cuda", workers)
     assert not goal.reached
-
-
-def test_the_check_tells_each_goal_and_is_saved(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
-    monkeypatch.setattr("benchmarks.device.Cuda.unavailable", lambda _: None)
-    goals = [Goal("first", 1, 0, form="g"), Goal("second", 0, 0, form="g")]
-    monkeypatch.setattr(selfcheck, "goals", lambda device, workers: iter(goals))
-    monkeypatch.setattr(findings, "FOLDER", tmp_path)
-    assert main(["device", "--device", "cuda"]) == 1
-    assert capsys.readouterr().out.splitlines() == [*map(str, goals), "", f"saved as {tmp_path / 'device.json'}"]
 
 
 @pytest.mark.parametrize(("device", "said"), [("cpu", "this checks accelerators alone"), ("mps", "there is no clock")])

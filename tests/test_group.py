@@ -2,109 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
+from stand_ins import EXAMINED, MLP_JOB, SECONDS, Scripted
 
 from benchmarks.failure import Failure
 from benchmarks.group import check, measure
-from benchmarks.measure.alternating import KEPT_PAGES, PLACEBO, serve_arm, time_together
-from benchmarks.measure.examine import AsShipped, Examination, examine
-from benchmarks.measure.timing import Block, Limits, Timings
-from benchmarks.models import Source
+from benchmarks.measure.alternating import KEPT_PAGES, PLACEBO, time_together
+from benchmarks.measure.examine import AsShipped, Examination
 from benchmarks.options import Effort
 from benchmarks.plan import Job
-from benchmarks.record import (
-    AS_SHIPPED,
-    PAGES_KEPT,
-    Broken,
-    Contract,
-    GroupResult,
-    Interval,
-    Kernels,
-    Memory,
-    ModelFacts,
-    Result,
-    Unmeasured,
-)
+from benchmarks.record import AS_SHIPPED, PAGES_KEPT, Broken, Contract, GroupResult, Interval, Result, Unmeasured
 from benchmarks.scenarios import SCENARIOS
 from benchmarks.workers import LAUNCHES
 
 BOTH = (PAGES_KEPT, AS_SHIPPED)
 MODES = ("tracked", "no_grad", "inference_mode")
-SECONDS = {"tracked": 3.0, PLACEBO: 3.0, KEPT_PAGES: 2.5, "no_grad": 2.0, "inference_mode": 3.003}
-JOB = Job(scenario="forward", source=Source("mlp", "tiny"), device="cpu", dtype="float32", modes=MODES)
-EXAMINED = Examination(Contract(holds=True), Kernels(same_as_tracked=True), Memory(1, 2, 3, 4), ModelFacts(1, 4), None)
+JOB = replace(MLP_JOB, modes=MODES)
 
 
 @pytest.fixture(autouse=True)
 def pages_can_be_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("benchmarks.allocator.unavailable", lambda: None)
-
-
-@dataclass
-class StandIn:
-    """Workers that answer from a script: what a mode's examination finds, and the seconds of each arm's blocks of two calls.
-
-    `later` are arms whose seconds differ in the second process, the third and so on. `lost` are failures of as many timings.
-    """
-
-    found: Mapping[str, Examination | Failure] = field(default_factory=dict)
-    later: Sequence[dict[str, float]] = ()
-    lost: list[Failure] = field(default_factory=list)
-    seconds: dict[str, float] = field(default_factory=lambda: SECONDS)
-    elapsed_seconds: float = 1.0
-    fresh = True
-    with_tracked: dict[str, bool] = field(default_factory=dict)
-    calls_only: set[bool] = field(default_factory=set)
-    timed: list[tuple[str, ...]] = field(default_factory=list)
-    """The modes of each timing with pages kept."""
-    limits: list[Limits] = field(default_factory=list)
-    launches: list[int] = field(default_factory=list)
-    served: list[str] = field(default_factory=list)
-
-    def run(self, task: Callable[..., Any], *args: Any, arms: Sequence[str] = (), launch: int = 0) -> Any:
-        if task is examine:
-            return self._examined(*args[1:])
-        assert task is time_together
-        _, modes, limits, process, own_process = args
-        assert own_process
-        assert arms == (*modes, *((PLACEBO,) if "tracked" in modes else ()))
-        self.timed.append(tuple(modes))
-        self.limits.append(limits)
-        self.launches.append(launch)
-        if self.lost:
-            raise self.lost.pop(0)
-        changed = self.later[len(self.timed) - 2] if 0 < len(self.timed) - 1 <= len(self.later) else {}
-        seconds = {arm: [(self.seconds | changed)[arm]] * 20 for arm in arms}
-        return Timings(2, 4, seconds, dict.fromkeys(arms, 1.8), dict.fromkeys(arms, process), self.elapsed_seconds)
-
-    def _examined(self, mode: str, with_tracked: bool, own_process: bool, calls_only: bool) -> Examination:
-        assert mode not in self.with_tracked, "examined twice"
-        self.with_tracked[mode] = with_tracked
-        self.calls_only.add(calls_only)
-        found = self.found.get(mode, EXAMINED)
-        if isinstance(found, Failure):
-            raise found
-        return found
-
-    @contextmanager
-    def serve(self, task: Callable[..., Any], *args: Any, arms: Sequence[str] = (), launch: int = 0) -> Iterator[Any]:
-        assert task is serve_arm
-        name = args[1]
-        assert tuple(arms) == (name,)
-        self.served.append(name)
-
-        def ask(question: tuple[int, int]) -> Block:
-            if self.lost and self.lost[0].arm == name:
-                raise Failure(self.lost[0].status, self.lost.pop(0).reason)
-            washout, calls = question
-            return Block(1.5 if washout else None, self.seconds[name] * calls, 3 * calls)
-
-        yield ask
 
 
 def estimate(interval: Interval | None) -> float:
@@ -116,11 +38,11 @@ def effort(**changes: Any) -> Effort:
     return replace(Effort(processes=1, retries=0), **changes)
 
 
-def groups(workers: StandIn, job: Job = JOB, **changes: Any) -> list[GroupResult]:
+def groups(workers: Scripted, job: Job = JOB, **changes: Any) -> list[GroupResult]:
     return list(measure(replace(job, effort=effort(**changes)), workers))
 
 
-def measured(workers: StandIn, job: Job = JOB, **changes: Any) -> tuple[dict[str, Result], dict[str, Unmeasured]]:
+def measured(workers: Scripted, job: Job = JOB, **changes: Any) -> tuple[dict[str, Result], dict[str, Unmeasured]]:
     """By mode, of a job with one allocator."""
     (group,) = groups(workers, job, **changes)
     return {one.result.case.mode: one.result for one in group.timed}, {one.case.mode: one for one in group.unmeasured}
@@ -134,7 +56,7 @@ def faulting(faults: float = 100.0, seconds: float = 0.01) -> dict[str, Examinat
 
 
 def test_speedups_are_against_tracked_and_seconds_are_per_call() -> None:
-    results, unmeasured = measured(StandIn())
+    results, unmeasured = measured(Scripted())
     assert unmeasured == {}
     assert {mode: result.verdict for mode, result in results.items()} == {
         "tracked": "baseline", "no_grad": "faster", "inference_mode": "same",
@@ -157,15 +79,15 @@ def test_speedups_are_against_tracked_and_seconds_are_per_call() -> None:
 def test_only_what_was_asked_for_is_reported_though_tracked_is_measured_for_comparison(
     found: dict[str, Failure], results: list[str], timed: list[tuple[str, ...]]
 ) -> None:
-    workers = StandIn(found)
+    workers = Scripted(found)
     measured_, unmeasured = measured(workers, replace(JOB, modes=("no_grad",)))
     assert (list(measured_), list(unmeasured), workers.timed) == (results, list(found), timed)
 
 
 def test_no_verdict_is_finer_than_what_identical_code_reads() -> None:
-    results, _ = measured(StandIn(seconds=SECONDS | {PLACEBO: 3.0 / 1.009, "no_grad": 3.0 / 1.0505}))
+    results, _ = measured(Scripted(seconds=SECONDS | {PLACEBO: 3.0 / 1.009, "no_grad": 3.0 / 1.0505}))
     assert results["no_grad"].verdict == "faster"
-    results, _ = measured(StandIn(seconds=SECONDS | {PLACEBO: 3.0 / 1.06, "no_grad": 3.0 / 1.0505}))
+    results, _ = measured(Scripted(seconds=SECONDS | {PLACEBO: 3.0 / 1.06, "no_grad": 3.0 / 1.0505}))
     assert results["no_grad"].resolution == pytest.approx(0.06)
     assert {result.verdict for mode, result in results.items() if mode != "tracked"} == {"unclear"}
 
@@ -174,7 +96,7 @@ def test_no_verdict_is_finer_than_what_identical_code_reads() -> None:
 
 
 def test_processes_come_from_launches_in_turn_and_keep_what_the_first_one_found() -> None:
-    workers = StandIn()
+    workers = Scripted()
     measured(workers, processes=LAUNCHES + 2)
     assert workers.launches == list(range(LAUNCHES + 2))
     assert [(limits.washout, limits.calls) for limits in workers.limits] == [(None, None)] + [(4, 2)] * (LAUNCHES + 1)
@@ -185,7 +107,7 @@ def test_a_scenarios_share_of_the_budget_is_shared_by_processes_and_a_timeout_le
     scenario: str, processes: int, fewest: int
 ) -> None:
     """One process's own rounds have to give an interval, so there have to be more of them."""
-    workers, share = StandIn(), SCENARIOS[scenario].budget_share
+    workers, share = Scripted(), SCENARIOS[scenario].budget_share
     job = replace(JOB, scenario=scenario, modes=("tracked", "no_grad"))
     measured(workers, job, processes=processes, budget=8.0, worker_timeout=100.0)
     assert {(limits.longest_seconds, limits.fewest_rounds) for limits in workers.limits} == {(share * 8.0 / processes, fewest)}
@@ -194,7 +116,7 @@ def test_a_scenarios_share_of_the_budget_is_shared_by_processes_and_a_timeout_le
 
 
 def test_the_interval_is_across_processes_and_each_is_recorded() -> None:
-    workers = StandIn(later=[{"no_grad": 2.2}, {"no_grad": 2.1}])
+    workers = Scripted(later=[{"no_grad": 2.2}, {"no_grad": 2.1}])
     (group,) = groups(workers, processes=3, precision=0.9)
     no_grad = group.timed[1].result
     assert [(one.launch, one.rounds, one.page_faults) for one in no_grad.processes] == [(0, 20, 0), (1, 20, 1), (2, 20, 2)]
@@ -224,18 +146,17 @@ APART = [{"no_grad": 2.2}, {"no_grad": 2.1}, {"no_grad": 1.9}]
 def test_processes_are_added_while_intervals_are_wide_and_the_budget_lasts(
     later: list[dict[str, float]], changes: dict[str, Any], number: int
 ) -> None:
-    workers = StandIn(later=[*later, *later, *later])
+    workers = Scripted(later=[*later, *later, *later])
     results, _ = measured(workers, **changes)
     assert len(workers.timed) == len(results["no_grad"].processes) == number
 
 
 def test_as_shipped_a_group_has_half_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:
-    def together(workers: StandIn, job: Job, modes: Sequence[str], limits: Limits, process: int) -> Timings:
-        timings: Timings = workers.run(time_together, job, modes, limits, process, True, arms=(*modes, PLACEBO))
-        return timings
+    def together(workers: Scripted, job: Job, modes: Sequence[str], *how: Any) -> Any:
+        return workers.run(time_together, job, modes, *how, True)
 
     monkeypatch.setattr("benchmarks.group.time_apart", together)
-    workers = StandIn(later=[*APART, *APART])
+    workers = Scripted(later=[*APART, *APART])
     measured(workers, replace(JOB, allocators=(AS_SHIPPED,)), processes=4, budget=9.0)
     assert len(workers.timed) == 5
     assert {limits.longest_seconds for limits in workers.limits} == {4.5 / 4}
@@ -248,7 +169,7 @@ def test_as_shipped_a_group_has_half_the_budget(monkeypatch: pytest.MonkeyPatch)
 def test_an_untrusted_group_is_timed_again_as_often_as_asked_and_what_was_discarded_is_told(retries: int) -> None:
     """The third timing can be trusted."""
     off = {PLACEBO: 2.9}
-    workers = StandIn(seconds=SECONDS | off, later=[off, {PLACEBO: 3.0, "no_grad": 1.5}])
+    workers = Scripted(seconds=SECONDS | off, later=[off, {PLACEBO: 3.0, "no_grad": 1.5}])
     no_grad = measured(workers, retries=retries)[0]["no_grad"]
     timings = min(retries, 2) + 1
     assert (len(workers.timed), no_grad.trusted) == (timings, timings == 3)
@@ -271,15 +192,15 @@ NO_GRAD_IS_LOST, PLACEBO_IS_LOST = (Failure("crashed", "SIGSEGV", arm) for arm i
 @pytest.mark.parametrize(
     ("workers", "mode", "status", "reason"),
     [
-        (StandIn({"no_grad": breaking(history="made", grad_mode="off")}), "no_grad", "broken_contract", "made; off"),
-        (StandIn({"tracked": breaking(history="none")}), "tracked", "unsupported", UNTRACKED),
-        (StandIn(lost=[NO_GRAD_IS_LOST]), "no_grad", "crashed", "SIGSEGV"),
-        (StandIn(lost=[PLACEBO_IS_LOST]), "tracked", "crashed", "SIGSEGV"),
+        (Scripted({"no_grad": breaking(history="made", grad_mode="off")}), "no_grad", "broken_contract", "made; off"),
+        (Scripted({"tracked": breaking(history="none")}), "tracked", "unsupported", UNTRACKED),
+        (Scripted(lost=[NO_GRAD_IS_LOST]), "no_grad", "crashed", "SIGSEGV"),
+        (Scripted(lost=[PLACEBO_IS_LOST]), "tracked", "crashed", "SIGSEGV"),
     ],
     ids=["breaks its contract", "tracks nothing", "lost while timing", "lost as the placebo, which is the same code"],
 )
 def test_a_mode_that_fails_is_told_for_what_it_is_and_the_rest_is_timed(
-    workers: StandIn, mode: str, status: str, reason: str
+    workers: Scripted, mode: str, status: str, reason: str
 ) -> None:
     was_lost = bool(workers.lost)
     results, unmeasured = measured(workers)
@@ -294,7 +215,7 @@ def test_a_mode_that_fails_is_told_for_what_it_is_and_the_rest_is_timed(
 
 
 def test_without_tracked_the_others_go_on_without_comparison_and_it_is_told_though_not_asked_for() -> None:
-    workers = StandIn({"tracked": Failure("out_of_memory", "needs 2 GiB")})
+    workers = Scripted({"tracked": Failure("out_of_memory", "needs 2 GiB")})
     results, unmeasured = measured(workers, replace(JOB, modes=("no_grad", "inference_mode")), processes=3)
     assert workers.with_tracked == {"tracked": True, "no_grad": False, "inference_mode": False}
     assert list(unmeasured) == ["tracked"]
@@ -305,14 +226,14 @@ def test_without_tracked_the_others_go_on_without_comparison_and_it_is_told_thou
 
 
 def test_a_failure_of_no_arm_in_particular_is_everyones() -> None:
-    workers = StandIn(lost=[Failure("timed_out", "3 rounds")])
+    workers = Scripted(lost=[Failure("timed_out", "3 rounds")])
     results, unmeasured = measured(workers)
     assert {mode: one.status for mode, one in unmeasured.items()} == dict.fromkeys(MODES, "timed_out")
     assert (results, workers.timed) == ({}, [MODES])
 
 
 def test_checking_examines_contracts_and_times_nothing() -> None:
-    workers = StandIn({"no_grad": Failure("unsupported", "refused")})
+    workers = Scripted({"no_grad": Failure("unsupported", "refused")})
     found = list(check(replace(JOB, allocators=BOTH), workers))
     assert [[one.case.mode for one in group.unmeasured] for group in found] == [["no_grad"], ["no_grad"]]
     assert not any(group.timed for group in found)
@@ -324,23 +245,23 @@ def test_checking_examines_contracts_and_times_nothing() -> None:
 
 def test_where_pages_cannot_be_kept_those_cases_are_unsupported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("benchmarks.allocator.unavailable", lambda: "no glibc")
-    results, unmeasured = measured(StandIn())
+    results, unmeasured = measured(Scripted())
     assert (results, {(one.status, one.reason) for one in unmeasured.values()}) == ({}, {("unsupported", "no glibc")})
 
 
 @pytest.mark.parametrize("found", [{}, faulting(0.4, 1e-5), faulting(19.9, 0.01)], ids=["none", "now and then", "below 1 %"])
 def test_a_job_whose_faults_cannot_tell_is_one_figure_for_both_allocators(found: dict[str, Examination]) -> None:
-    workers = StandIn(found)
+    workers = Scripted(found)
     kept, shipped = groups(workers, replace(JOB, allocators=BOTH))
     assert (shipped.group.allocator, shipped.timed, shipped.unmeasured, workers.served) == (AS_SHIPPED, [], [], [])
     assert {timed.result.also_as_shipped for timed in kept.timed} == {True}
-    (alone,) = groups(StandIn())
+    (alone,) = groups(Scripted())
     assert {timed.result.also_as_shipped for timed in alone.timed} == {False}, "it was not asked whether it faults"
 
 
 @pytest.mark.parametrize("faults", [20.1, 2000.0])
 def test_a_mode_that_faults_has_the_job_timed_as_shipped_too_in_a_process_per_arm(faults: float) -> None:
-    workers = StandIn(faulting(faults))
+    workers = Scripted(faulting(faults))
     kept, shipped = groups(workers, replace(JOB, allocators=BOTH), processes=3, budget=0.03)
     assert list(workers.with_tracked) == list(MODES), "examined once for both"
     assert sorted(workers.served) == sorted([*MODES, PLACEBO, KEPT_PAGES] * 3)
@@ -353,7 +274,7 @@ def test_a_mode_that_faults_has_the_job_timed_as_shipped_too_in_a_process_per_ar
 
 
 def test_an_arm_that_is_lost_as_shipped_is_named_and_leaves_the_figures_of_pages_kept_alone() -> None:
-    workers = StandIn(faulting())
+    workers = Scripted(faulting())
     job = replace(JOB, allocators=BOTH, effort=effort(processes=3, budget=0.03))
     running = measure(job, workers)
     kept = next(running)

@@ -166,13 +166,6 @@ def test_processes_that_have_nothing_in_common_give_an_interval_that_a_file_hold
     assert verdict(apart) == "unclear"
 
 
-def test_no_process_at_all_is_refused() -> None:
-    with pytest.raises(ValueError, match="at least two processes are needed"):
-        combined_ratio([])
-    with pytest.raises(ValueError, match="at least one interval"):
-        geometric_mean([])
-
-
 @QUICK
 @given(st.lists(intervals, min_size=1, max_size=6))
 def test_half_widths_combine_as_independent_errors_do(several: list[Interval]) -> None:

@@ -42,8 +42,6 @@ def test_a_mode_gives_trackeds_output_and_keeps_its_promises(mode: Mode, family:
     torch.testing.assert_close(tensors(output), expected, check_stride=True)
     assert bool(histories(output)) == mode.history
     assert bool(saved) == (mode.records is None)
-    assert torch.is_grad_enabled()
-    assert not torch.is_inference_mode_enabled()
 
 
 @every_mode
@@ -80,18 +78,6 @@ def test_a_mode_leaves_the_models_parameters_as_they_were_and_moves_its_buffers(
     assert all(parameter.requires_grad and parameter.grad is None for parameter in module.parameters())
     assert module.norm.num_batches_tracked is not None
     assert module.norm.num_batches_tracked.item() == 1
-
-
-def test_frozen_runs_a_twin_that_shares_every_value_and_requires_no_grad() -> None:
-    module = Normed()
-    seen: list[Any] = []
-    FROZEN.bind(module, seen.append)()
-    twin = seen[0]
-    assert twin is not module
-    assert [p.data_ptr() for p in twin.parameters()] == [p.data_ptr() for p in module.parameters()]
-    assert twin.tied.weight is twin.linear.weight
-    assert [b.data_ptr() for b in twin.buffers()] == [b.data_ptr() for b in module.buffers()]
-    assert not any(p.requires_grad for p in twin.parameters())
 
 
 def test_detached_parameters_are_never_put_into_the_model_itself() -> None:

@@ -96,6 +96,6 @@ def test_a_spec_is_measured_in_workers_with_resident_memory(tmp_path: Path) -> N
 def test_wrong_use_is_told_in_words(
     monkeypatch: pytest.MonkeyPatch, arguments: tuple[Any, ...], options: dict[str, Any], error: type[Exception], expected: str
 ) -> None:
-    monkeypatch.setattr("benchmarks.notebook.Launches", lambda _: InProcess())
+    monkeypatch.setattr("benchmarks.local.Launches", lambda *_, **__: InProcess())
     with pytest.raises(error, match=expected):
         measure_model(*arguments, **options)

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
-from dataclasses import FrozenInstanceError, fields, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any, get_args
 
 import builders
@@ -20,7 +17,6 @@ from benchmarks.record import (
     CASE,
     PAGES_KEPT,
     SCHEMA,
-    SKIPPED_STATUSES,
     Case,
     Group,
     Interval,
@@ -79,12 +75,6 @@ def test_cases_that_differ_in_any_one_field_are_different_keys() -> None:
     assert len({case, *(replace(case, **{name: "other"}) for name in CASE), replace(case)}) == 9
 
 
-@pytest.mark.parametrize("record", [builders.result(), builders.case(), builders.case().group])
-def test_records_cannot_be_changed(record: Any) -> None:
-    with pytest.raises(FrozenInstanceError):
-        setattr(record, fields(record)[0].name, "other")
-
-
 @QUICK
 @given(results)
 def test_a_result_comes_back_from_json_as_it_was(result: Result) -> None:
@@ -137,12 +127,3 @@ def test_the_saved_keys_are_those_of_the_data_contract() -> None:
     assert set(saved["contract"]) >= {"holds", "broken"}
     assert set(saved["kernels"]) == {"same_as_tracked", "added", "removed"}
     assert set(saved["model"]) == {"parameters", "parameter_bytes", "inputs"}
-
-
-def test_only_what_the_machine_or_the_mode_cannot_do_is_skipped() -> None:
-    assert set(get_args(Status)) - SKIPPED_STATUSES == {"timed_out", "crashed", "broken_contract"}
-
-
-def test_reading_results_needs_no_torch() -> None:
-    code = "import sys, benchmarks.record, benchmarks.intervals; sys.exit('torch' in sys.modules)"
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60, cwd=Path(__file__).parent.parent)

@@ -19,7 +19,6 @@ import pytest
 import torch
 
 from benchmarks import machines, remote
-from benchmarks.environment import Finding
 from benchmarks.failure import Failure
 from benchmarks.journal import code_of_the_suite
 from benchmarks.models import Source
@@ -40,7 +39,7 @@ INFO = {"node": "one", "system": "Linux", "release": "6.1", "cpu": {"brand_raw":
 
 
 def opening(jobs: Any = JOBS, info: Any = INFO, **facts: Any) -> Opening:
-    return Opening(jobs, FACTS | facts, info, [Finding("it is hot", "cool it")], {"load": 0.1})
+    return Opening(jobs, FACTS | facts, info, ["it is hot: cool it"], {"load": 0.1})
 
 
 @dataclass

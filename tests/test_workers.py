@@ -21,7 +21,6 @@ from torch.utils.data import DataLoader, TensorDataset
 from benchmarks.failure import Failure
 from benchmarks.workers import LAUNCHES, InProcess, Launches, begin_anew, note_arm
 
-ARMS = ("tracked", "no_grad")
 MIB = 2**20
 
 
@@ -41,7 +40,7 @@ def hasty(workers: Launches, monkeypatch: pytest.MonkeyPatch) -> Launches:
 
 def failure_of(workers: Launches, task: Callable[..., Any], *args: Any) -> Failure:
     with pytest.raises(Failure) as caught:
-        workers.run(task, *args, arms=ARMS)
+        workers.run(task, *args)
     return caught.value
 
 
@@ -92,12 +91,6 @@ def prints(size: int) -> str:
         print("x" * MIB)  # noqa: T201 - the very point
         sys.stderr.write("y" * MIB)
     return "done"
-
-
-def sets_environment() -> str | None:
-    before = os.environ.get("GRADTAX_TEST")
-    os.environ["GRADTAX_TEST"] = "set"
-    return before
 
 
 def loads_data() -> list[int]:
@@ -158,7 +151,6 @@ FAILURES: dict[str, tuple[Callable[..., Any], tuple[Any, ...], tuple[str, str | 
     ),
     "ends its process": (dies_in, ("tracked", os._exit, 3), ("crashed", "tracked", "the process ended with exit status 3")),
     "ends it well": (dies_in, ("tracked", os._exit, 0), ("crashed", "tracked", "the process ended with exit status 0")),
-    "runs an unknown arm": (dies_in, ("another", os._exit, 1), ("crashed", None, "the process ended with exit status 1")),
 }  # fmt: skip
 
 
@@ -197,17 +189,12 @@ def test_what_a_worker_prints_stays_in_it_however_much(workers: Launches, capfd:
     assert capfd.readouterr() == ("", "")
 
 
-def test_what_a_worker_does_to_itself_is_unknown_to_the_next(workers: Launches) -> None:
-    assert [workers.run(sets_environment), workers.run(sets_environment)] == [None, None]
-    assert "GRADTAX_TEST" not in os.environ
-
-
 def test_a_dataloader_in_a_worker_forks_its_own(workers: Launches) -> None:
     assert workers.run(loads_data) == [1, 5, 9]
 
 
 def test_a_served_task_answers_until_it_is_no_longer_asked_and_is_then_gone(workers: Launches) -> None:
-    with workers.serve(counts_from, 10, arms=ARMS) as one, workers.serve(counts_from, 100, arms=ARMS, launch=1) as other:
+    with workers.serve(counts_from, 10) as one, workers.serve(counts_from, 100, launch=1) as other:
         assert [one(1), other(2), one(3)] == [11, 102, 14]
         with pytest.raises(Failure) as caught:
             other(-1)
@@ -226,7 +213,7 @@ def test_in_this_process_tasks_fail_alike_but_cannot_serve() -> None:
     here = InProcess()
     assert here.run(whereabouts)[0] == os.getpid()
     with pytest.raises(Failure, match="ValueError: no such layer"):
-        here.run(raises, ValueError("no such layer"), arms=ARMS)
+        here.run(raises, ValueError("no such layer"))
     with pytest.raises(Failure, match="--in-process") as caught, here.serve(counts_from, 1):
         pass
     assert caught.value.status == "unsupported"

@@ -74,7 +74,7 @@ def time_apart(workers: Workers, job: Job, modes: Sequence[str], limits: Limits,
     with ExitStack() as workers_open, on_core(core):  # a message is then a switch instead of waking another core up
 
         def run_of(name: str, mode: str) -> RunBlock:
-            serving = workers.serve(serve_arm, job, name, mode, process, core, arms=(name,), launch=process)
+            serving = workers.serve(serve_arm, job, name, mode, process, core, launch=process)
             ask = workers_open.enter_context(serving)
 
             def run(washout: int, calls: int) -> Block:

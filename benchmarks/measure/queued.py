@@ -60,18 +60,15 @@ def busy_seconds(steps: Mapping[str, Step], device: Device, timings: Timings) ->
 
 def held_block(name: str, step: Step, calls: int, device: Device, hold_seconds: float) -> float | None:
     """What the device works on so many calls of an arm; None if it began before all were queued."""
+
+    def block() -> None:
+        for _ in range(calls):
+            step()
+
     collect_if_due()
     with running(name):
         step()
-        device.synchronise()
-        device.hold(max(hold_seconds, _LEAST_HOLD_SECONDS))
-        device.mark_start()
-        for _ in range(calls):
-            step()
-        device.mark_end()
-        began = device.reached_start()
-        device.synchronise()
-    return None if began else device.seconds_between_marks()
+        return device.work_seconds(block, max(hold_seconds, _LEAST_HOLD_SECONDS))
 
 
 def bound_by(busy: float, wall: float) -> Literal["host", "device", "both"]:

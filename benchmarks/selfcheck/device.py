@@ -14,7 +14,7 @@ import torch
 from benchmarks.device import DeviceError, device_named
 from benchmarks.failure import Failure
 from benchmarks.intervals import median_ratio
-from benchmarks.measure.alternating import PLACEBO, arms_of, time_together
+from benchmarks.measure.alternating import PLACEBO, time_together
 from benchmarks.measure.examine import examine_together
 from benchmarks.measure.known_blocks import try_meters
 from benchmarks.measure.queued import bound_by
@@ -100,7 +100,7 @@ def mlp_bytes(size: str, device: str, workers: Workers) -> Iterator[Goal]:
     known = {TRACKED.name: (kept + one, kept, kept), DETACH.name: (kept + one, one, kept)}
     source = Source("mlp", size, family=FAMILY)
     job = Job(scenario=FORWARD, source=source, device=device, dtype="float32", modes=DEFAULT_MODES)
-    found = workers.run(examine_together, job, job.modes, arms=job.modes)
+    found = workers.run(examine_together, job, job.modes)
     for mode in job.modes:
         memory = found[mode].memory if mode in found else None
         read = memory and (memory.peak_tensor_bytes, memory.held_tensor_bytes, memory.saved_bytes)
@@ -139,8 +139,7 @@ def processes(device: str, workers: Workers) -> Iterator[Goal]:
 
 
 def _timed(workers: Workers, job: Job, process: int = 0) -> Timings:
-    arms = tuple(arms_of(job.modes))
-    return workers.run(time_together, job, job.modes, _LIMITS, process, True, arms=arms, launch=process)
+    return workers.run(time_together, job, job.modes, _LIMITS, process, True, launch=process)
 
 
 def _speedup(timings: Timings) -> float:

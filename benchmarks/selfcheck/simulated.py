@@ -81,7 +81,7 @@ class Processes(InProcess):
     launches: float = 0.0
     seed: int = 0
 
-    def run(self, task: Any, *args: Any, arms: Sequence[str] = (), launch: int = 0) -> Any:  # noqa: ARG002 - a worker's
+    def run(self, task: Any, *args: Any, launch: int = 0) -> Any:  # noqa: ARG002 - a worker's
         """What `time_together` would return for the same arguments."""
         _, modes, limits, process, _ = args
         return self.time(modes, limits, process, launch % LAUNCHES)
