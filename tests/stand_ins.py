@@ -57,7 +57,7 @@ class Net(nn.Module):
 
 def job_of(forward: Callable[[Net, torch.Tensor], Any], execution: str = EAGER, dtype: str = "float32") -> Job:
     """Forward passes of a Net with four samples."""
-    family = Family("net", "a test's", {"tiny": {}}, lambda: (Net(forward), torch.ones(4, 8)))
+    family = Family("net", {"tiny": {}}, lambda: (Net(forward), torch.ones(4, 8)))
     source = Source("net", "tiny", family=family)
     return Job(scenario="forward", source=source, device="cpu", dtype=dtype, execution=execution, modes=DEFAULT_MODES)
 

@@ -57,7 +57,6 @@ def build(batch: int, image: int, channels: int, stages: int, blocks: int) -> tu
 
 CONVNET = Family(
     name="convnet",
-    summary="ResNet basic blocks with BatchNorm",
     sizes={
         "tiny": {"batch": 1, "image": 8, "channels": 4, "stages": 1, "blocks": 1},
         "small": {"batch": 2, "image": 16, "channels": 8, "stages": 2, "blocks": 1},

@@ -45,9 +45,8 @@ def name_of(spec: str) -> str:
     """The model's name in results: the last part of a path. Raises ModelError where there is none."""
     name = Path(spec.partition(":")[2]).name
     if not name:
-        raise ModelError(
-            f"--model {spec}: expected a name after the colon, such as hf:bert, timm:resnet18 or torchvision:resnet18"
-        )
+        examples = "hf:bert, timm:resnet18 or torchvision:resnet18"
+        raise ModelError(f"--model {spec}: expected a name after the colon, such as {examples}")
     return name
 
 
@@ -61,7 +60,7 @@ class HubModel:
 
     spec: str
     make: Callable[[], nn.Module]
-    inputs: Callable[[nn.Module, int, int | None], Any]
+    inputs: Callable[[Any, int, int | None], Any]
 
     sized = False
 
@@ -82,10 +81,8 @@ class HubModel:
         available = psutil.virtual_memory().available
         if needed > available:
             count = sum(parameter.numel() for parameter in parameters)
-            raise ModelError(
-                f"{self.spec}: its {count / 1e9:.1f} billion parameters take {needed / 2**30:.1f} GiB, and {available / 2**30:.1f} GiB "
-                "are free here; choose a smaller model"
-            )
+            taken = f"its {count / 1e9:.1f} billion parameters take {needed / 2**30:.1f} GiB"
+            raise ModelError(f"{self.spec}: {taken}, and {available / 2**30:.1f} GiB are free here; choose a smaller model")
 
 
 def require_forward(name: str, workload: Workload) -> None:
@@ -105,8 +102,8 @@ def load(spec: str) -> HubModel:
     """Finds what `spec` names. Raises ModelError where the library or the name is not there, the name with those that are near."""
     prefix, _, name = spec.partition(":")
     name_of(spec)
-    library = _library(spec, LIBRARIES[prefix])
-    return {"hf": _of_transformers, "timm": _of_timm, "torchvision": _of_torchvision}[prefix](spec, name, library)
+    found = {"hf": _of_transformers, "timm": _of_timm, "torchvision": _of_torchvision}[prefix]
+    return found(spec, name, _library(spec, LIBRARIES[prefix]))
 
 
 def _library(spec: str, library: str) -> ModuleType:
@@ -114,21 +111,17 @@ def _library(spec: str, library: str) -> ModuleType:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     try:
         return importlib.import_module(library)
-    except ModuleNotFoundError as error:
-        if error.name != library:
-            raise ModelError(f"{spec}: importing {library} raised {describe(error)}") from error
-        raise ModelError(f"{spec}: {library} is not installed; {INSTALL} installs it") from error
     except Exception as error:
-        raise ModelError(
-            f"{spec}: importing {library} raised {describe(error)}; does it fit torch {torch.__version__}?"
-        ) from error
+        if isinstance(error, ModuleNotFoundError) and error.name == library:
+            raise ModelError(f"{spec}: {library} is not installed; {INSTALL} installs it") from error
+        told = f"importing {library} raised {describe(error)}; does it fit torch {torch.__version__}?"
+        raise ModelError(f"{spec}: {told}") from error
 
 
 def _unknown(spec: str, library: str, name: str, known: Iterable[str]) -> ModelError:
     near = difflib.get_close_matches(name, list(known), n=5, cutoff=0.5)
-    return ModelError(
-        f"{spec}: {library} has no {name}; {'near it: ' + ', '.join(near) if near else 'nothing there is like it'}"
-    )
+    told = f"near it: {', '.join(near)}" if near else "nothing there is like it"
+    return ModelError(f"{spec}: {library} has no {name}; {told}")
 
 
 def _built(make: Callable[[], nn.Module]) -> nn.Module:
@@ -144,17 +137,16 @@ def _built(make: Callable[[], nn.Module]) -> nn.Module:
 def _of_timm(spec: str, name: str, timm: Any) -> HubModel:
     if not timm.is_model(name):
         raise _unknown(spec, "timm", name, timm.list_models())
-    return HubModel(spec, lambda: timm.create_model(name, pretrained=False), _timm_inputs)
 
+    def inputs(module: Any, batch: int, length: int | None) -> torch.Tensor:
+        _no_length(length, "an image")
+        return torch.randn(batch, *module.pretrained_cfg["input_size"])
 
-def _timm_inputs(module: nn.Module, batch: int, length: int | None) -> torch.Tensor:
-    _no_length(length, "an image")
-    configuration: Any = module.pretrained_cfg
-    return torch.randn(batch, *configuration["input_size"])
+    return HubModel(spec, lambda: timm.create_model(name, pretrained=False), inputs)
 
 
 def _of_torchvision(spec: str, name: str, torchvision: Any) -> HubModel:
-    models = importlib.import_module(f"{torchvision.__name__}.models")
+    models = torchvision.models
     if name not in models.list_models():
         raise _unknown(spec, "torchvision", name, models.list_models())
     parameters = signature(models.get_model_builder(name)).parameters
@@ -163,7 +155,7 @@ def _of_torchvision(spec: str, name: str, torchvision: Any) -> HubModel:
     image = getattr(weights[0].transforms(), "crop_size", None) if weights else None
     side = max(image) if isinstance(image, list | tuple) else image or 224
 
-    def inputs(module: nn.Module, batch: int, length: int | None) -> Any:
+    def inputs(module: Any, batch: int, length: int | None) -> Any:
         _no_length(length, "images")
         kind = type(module).__module__.removeprefix(f"{models.__name__}.").partition(".")[0]
         if kind == "detection":
@@ -185,11 +177,11 @@ def _of_transformers(spec: str, name: str, transformers: Any) -> HubModel:
         configuration = _configuration(spec, name, transformers)
     _drop_nothing(configuration)
     model_class = _model_class(spec, configuration, transformers)
-    return HubModel(spec, lambda: model_class._from_config(configuration), transformers_inputs)
+    return HubModel(spec, lambda: model_class._from_config(configuration), _transformers_inputs)
 
 
 def _configuration(spec: str, name: str, transformers: Any) -> Any:
-    types = list(importlib.import_module("transformers.models.auto.configuration_auto").CONFIG_MAPPING.keys())
+    types = list(transformers.CONFIG_MAPPING)
     if Path(name).is_dir():
         found = transformers.AutoConfig.from_pretrained(name, local_files_only=True, trust_remote_code=False)
         _require_known_keys(spec, json.loads((Path(name) / "config.json").read_text()), found, transformers)
@@ -229,9 +221,8 @@ def _require_network(spec: str, name: str) -> None:
         socket.create_connection((address, int(port or 443)), timeout=_NETWORK_SECONDS).close()
     except OSError as error:
         reason = f"{name} must be looked up, and {host} cannot be reached ({error.strerror or error})"
-        raise ModelError(
-            f"{spec}: {reason}; a model type such as hf:bert or a folder with config.json needs no network"
-        ) from error
+        instead = "a model type such as hf:bert or a folder with config.json needs no network"
+        raise ModelError(f"{spec}: {reason}; {instead}") from error
 
 
 def _model_class(spec: str, configuration: Any, transformers: Any) -> Any:
@@ -254,20 +245,16 @@ def _drop_nothing(configuration: Any) -> None:
             setattr(configuration, key, 0.0)
 
 
-def transformers_inputs(module: nn.Module, batch: int, length: int | None) -> dict[str, torch.Tensor]:
+def _transformers_inputs(model: Any, batch: int, length: int | None) -> dict[str, torch.Tensor]:
     """What its forward pass needs, by name, from its configuration. Raises ModelError for an input that nothing is known of."""
-    model: Any = module
     configuration, taken = model.config, signature(model.forward).parameters
     needed = [model.main_input_name]
     if "decoder_input_ids" in taken and getattr(configuration, "is_encoder_decoder", False):
         needed.append("decoder_input_ids")
     if hasattr(model, "get_text_features") and {"input_ids", "pixel_values"} <= set(taken):
         needed = ["input_ids", "pixel_values"]
-    unknown = [name for name in needed if name not in _INPUTS]
-    if unknown:
-        raise ModelError(
-            f"{type(model).__name__} takes {', '.join(unknown)}, which is not made here; write a function for --model"
-        )
+    if unknown := ", ".join(name for name in needed if name not in _INPUTS):
+        raise ModelError(f"{type(model).__name__} takes {unknown}, which is not made here; write a function for --model")
     if length is not None and not {"input_ids", "decoder_input_ids", "input_values"} & set(needed):
         _no_length(length, needed[0])
     return {name: _INPUTS[name](configuration, batch, length) for name in needed}
@@ -303,10 +290,10 @@ _INPUTS: dict[str, Callable[[Any, int, int | None], torch.Tensor]] = {
 }  # fmt: skip
 
 
-def build(model: str, configuration: str, batch: int, length: int | None = None, **numbers: Any) -> tuple[nn.Module, Any]:
-    """A registered model: its class and its configuration's, by name. Raises ModelError where transformers is not installed."""
-    transformers: Any = _library(f"hf:{model}", "transformers")
-    chosen = getattr(transformers, configuration)(**numbers)
-    _drop_nothing(chosen)
-    module = _built(lambda: getattr(transformers, model)._from_config(chosen))
-    return module, transformers_inputs(module, batch, length)
+def build(model: str, batch: int, length: int | None = None, **numbers: Any) -> tuple[nn.Module, Any]:
+    """A registered model, by the name of its class. Raises ModelError where transformers is not installed."""
+    model_class = getattr(_library(f"hf:{model}", "transformers"), model)
+    configuration = model_class.config_class(**numbers)
+    _drop_nothing(configuration)
+    module = _built(lambda: model_class._from_config(configuration))
+    return module, _transformers_inputs(module, batch, length)

@@ -65,7 +65,6 @@ def build(batch: int, tokens: int, width: int, heads: int, depth: int, vocabular
 
 TRANSFORMER = Family(
     name="transformer",
-    summary="pre-norm decoder blocks, scaled_dot_product_attention, GELU",
     sizes={
         "tiny": {"batch": 1, "tokens": 8, "width": 32, "heads": 2, "depth": 1, "vocabulary": 64},
         "small": {"batch": 1, "tokens": 32, "width": 64, "heads": 4, "depth": 3, "vocabulary": 256},
