@@ -48,10 +48,10 @@ class OwnModel:
             raise ModelError(f"{self.spec}: the function returned {type(module).__name__} as the module; {EXPECTED}")
         try:
             workload = Workload.of(module, inputs)
-            workload.input_tensors()
+            trackable = [*module.parameters(), *(tensor for tensor in workload.input_tensors() if tensor.requires_grad)]
         except TypeError as error:
             raise ModelError(f"{self.spec}: {error}") from error
-        if not workload.trackable():
+        if not trackable:
             raise ModelError(f"{self.spec}: the module has no parameters and no input requires grad; there is nothing to track")
         return workload
 

@@ -86,12 +86,9 @@ class Workload:
 
     @property
     def dtype(self) -> str:
-        """What it is built in, such as `bfloat16`, or `bfloat16+float32`."""
-        return "+".join(sorted({_name(tensor.dtype) for tensor in self.trackable()}))
-
-    def trackable(self) -> list[torch.Tensor]:
-        """The parameters; without any, the inputs that require grad."""
-        return [*self.module.parameters()] or [tensor for tensor in self.input_tensors() if tensor.requires_grad]
+        """What its parameters are in, such as `bfloat16`, or `bfloat16+float32`; without any, the inputs that require grad."""
+        inputs = (tensor for tensor in self.input_tensors() if tensor.requires_grad)
+        return "+".join(sorted({_name(tensor.dtype) for tensor in [*self.module.parameters()] or inputs}))
 
     def run(self, model: Callable[..., Any]) -> Any:
         return model(*self.args, **self.kwargs)

@@ -103,14 +103,7 @@ def _build(vocabulary: int, width: int, heads: int, depth: int) -> tuple[nn.Modu
 SCENARIO = Scenario(
     generation,
     modes=(TRACKED, NO_GRAD, INFERENCE_MODE, DETACH),
-    families=(
-        Family(
-            "decoder",
-            "a transformer with a key-value cache",
-            {"tiny": {"vocabulary": 64, "width": 32, "heads": 2, "depth": 1}},
-            _build,
-        ),
-    ),
+    families=(Family("decoder", {"tiny": {"vocabulary": 64, "width": 32, "heads": 2, "depth": 1}}, _build),),
     models={"decoder": ("tiny",)},
     when_named={"decoder": ("tiny",), "gpt2": ("small",), "qwen3": ("small",)},
     any_model=True,
