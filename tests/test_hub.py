@@ -70,7 +70,6 @@ def _libraries(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     monkeypatch.setitem(sys.modules, "timm", timm)
     monkeypatch.setitem(sys.modules, "torchvision", module("torchvision", models=models))
-    monkeypatch.setitem(sys.modules, "torchvision.models", models)
 
 
 def fault(spec: str, batch: int | None = None, length: int | None = None) -> str:

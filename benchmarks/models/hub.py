@@ -71,7 +71,7 @@ class HubModel:
 
     sized = False
 
-    def workload(self, size: str = "", device: str = "cpu", batch: int | None = None, length: int | None = None) -> Workload:  # noqa: ARG002
+    def workload(self, _: str, device: str = "cpu", batch: int | None = None, length: int | None = None) -> Workload:
         """Raises ModelError where the library cannot build it."""
         with blamed(self.spec, "building the model"), seeded(0, device):
             module = _built(self.make)
