@@ -24,11 +24,10 @@ from benchmarks.modes import Step
 from benchmarks.plan import Job
 from benchmarks.scenarios import SCENARIOS
 from benchmarks.scenarios.checkpointing import SIZE
-from benchmarks.scenarios.evaluation import BATCHES, evaluation
-from benchmarks.scenarios.generation import TOKENS, Writer, generation
+from benchmarks.scenarios.evaluation import BATCHES
+from benchmarks.scenarios.generation import TOKENS, Writer
 from benchmarks.scenarios.loss_logging import STEPS
 from benchmarks.scenarios.rollout import ACTIONS
-from benchmarks.scenarios.training_step import training_step
 
 FLOAT = 4
 HIDDEN = MLP.sizes["tiny"]["batch"] * MLP.sizes["tiny"]["width"] * FLOAT
@@ -82,6 +81,11 @@ class Bound:
         step = self.step(**steps)
         step()
         return allocations(step).held_bytes
+
+
+def step_of(name: str, module: nn.Module, inputs: Any, mode: str = "tracked", **steps: int) -> Step:
+    """The scenario's on a user's model."""
+    return SCENARIOS[name].bind(Workload.of(module, inputs), SCENARIOS[name].mode(mode), **steps)
 
 
 def test_a_file_is_a_scenario_by_its_own_name_and_asks_a_question() -> None:
@@ -148,7 +152,7 @@ def test_an_evaluation_counts_what_a_model_of_a_library_gets_right_and_finds_its
     mode: str, wrap: Any
 ) -> None:
     labels = torch.randint(64, (8 * BATCHES,), generator=torch.Generator().manual_seed(0))
-    loss, accuracy = evaluation(Workload.of(AlwaysFirst(wrap), TOKENS_AND_MASK), SCENARIOS["evaluation"].mode(mode))()
+    loss, accuracy = step_of("evaluation", AlwaysFirst(wrap), TOKENS_AND_MASK, mode)()
     assert accuracy == (labels == 0).float().mean()
     torch.testing.assert_close(loss, torch.nn.functional.cross_entropy(torch.eye(64)[0].expand(len(labels), -1), labels))
 
@@ -268,8 +272,7 @@ PROMPT = torch.zeros((1, 3), dtype=torch.int64)
 def test_a_users_decoder_is_given_its_prompt_and_then_each_token_that_it_wrote_with_its_own_cache(
     mode: str, kind: type[Repeating], inputs: Any
 ) -> None:
-    scenario = SCENARIOS["generation"]
-    logits = scenario.bind(Workload.of(kind(1, 16), inputs), scenario.mode(mode), steps=4)()
+    logits = step_of("generation", kind(1, 16), inputs, mode, steps=4)()
     assert logits.argmax(-1).tolist() == [[3, 4, 5, 6]]
 
 
@@ -277,7 +280,7 @@ def test_a_users_decoder_is_given_its_prompt_and_then_each_token_that_it_wrote_w
 def test_models_of_transformers_write_with_their_own_cache_what_they_find_without_one(model: str) -> None:
     pytest.importorskip("transformers")
     workload = Source(model, "tiny").workload()
-    logits = generation(workload, SCENARIOS["generation"].mode("no_grad"), steps=4)()
+    logits = step_of("generation", workload.module, workload.kwargs, "no_grad", steps=4)()
     with torch.no_grad():
         written = torch.cat([workload.kwargs["input_ids"], logits[:, :-1].argmax(-1)], dim=1)
         whole = workload.module(input_ids=written).logits
@@ -297,8 +300,8 @@ def test_an_operator_runs_the_same_kernels_in_every_context(model: str) -> None:
 
 @pytest.mark.parametrize("mode", SCENARIOS["switches"].mode_names())
 def test_every_spelling_switches_tracking_off_and_on_again_each_time_and_runs_no_operator(mode: str) -> None:
-    scenario, seen = SCENARIOS["switches"], list[bool]()
-    scenario.mode(mode).bind(nn.Identity(), lambda _: seen.append(torch.is_grad_enabled()))()
+    seen: list[bool] = []
+    SCENARIOS["switches"].mode(mode).bind(nn.Identity(), lambda _: seen.append(torch.is_grad_enabled()))()
     assert (seen, torch.is_grad_enabled()) == ([mode == "tracked"], True)
     assert not operators(Bound("switches", mode).step()).everywhere
 
@@ -395,20 +398,20 @@ def test_train_mode_is_what_the_model_makes_of_it_and_is_put_back_also_after_an_
         part.register_forward_pre_hook(lambda part, _: seen.append(part.training))
     module[2].register_forward_hook(lambda *_: torch.ones(2, 4))  # which has no graph for the backward pass
     with pytest.raises(RuntimeError):
-        training_step(Workload.of(module, torch.ones(2, 3)), SCENARIOS["training_step"].mode("tracked"))()
+        step_of("training_step", module, torch.ones(2, 3))()
     assert seen == [True, False, True]
     assert [part.training for part in module.modules()] == [training, training, False, training]
 
 
 def test_a_part_that_is_in_another_mode_than_the_whole_stays_in_it() -> None:
     module = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3).eval())
-    evaluation(Workload.of(module, torch.ones(2, 3)), SCENARIOS["evaluation"].mode("tracked"))()
+    step_of("evaluation", module, torch.ones(2, 3))()
     assert [part.training for part in module.modules()] == [True, True, False]
 
 
 def test_an_input_that_requires_grad_gathers_none_from_step_to_step() -> None:
     image = torch.ones(2, 3, requires_grad=True)
-    training_step(Workload.of(nn.ReLU(), image), SCENARIOS["training_step"].mode("tracked"))()
+    step_of("training_step", nn.ReLU(), image)()
     assert image.grad is None
 
 
@@ -428,7 +431,6 @@ NEEDS_A_CACHE = "needs a model that takes input_ids and cache"
     ],
 )
 def test_a_scenario_says_which_models_it_cannot_run(name: str, module: nn.Module, inputs: Any, said: str) -> None:
-    scenario = SCENARIOS[name]
     with pytest.raises(Failure, match=said) as raised:
-        scenario.bind(Workload.of(module, inputs), scenario.mode("tracked"))()
+        step_of(name, module, inputs)()
     assert raised.value.status == "unsupported"
