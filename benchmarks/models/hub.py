@@ -230,8 +230,8 @@ def _require_network(name: str) -> None:
         raise ModelError(f"{reason}; {instead}") from error
 
 
-def _maker(configuration: Any, transformers: Any) -> Callable[[Any], nn.Module]:
-    """Of the architecture that the configuration names, else of the bare model of its type."""
+def _maker(configuration: Any, transformers: Any) -> Any:
+    """What makes the architecture that the configuration names, else the bare model of its type."""
     for name in configuration.architectures or ():
         if hasattr(transformers, name):
             return getattr(transformers, name)._from_config

@@ -240,6 +240,5 @@ def drawn_in_part() -> Iterator[None]:
 
         return filled
 
-    fills = {"normal_": repeating(torch.Tensor.normal_), "uniform_": repeating(torch.Tensor.uniform_)}
-    with patch.multiple(torch.Tensor, **fills):
+    with patch.multiple(torch.Tensor, normal_=repeating(torch.Tensor.normal_), uniform_=repeating(torch.Tensor.uniform_)):
         yield
