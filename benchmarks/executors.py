@@ -8,7 +8,7 @@ from typing import Protocol
 
 from benchmarks.failure import Failure, failed
 from benchmarks.group import measure
-from benchmarks.measure.known_blocks import distrusted, try_meters
+from benchmarks.measure.known_blocks import try_meters
 from benchmarks.measure.memory import METERS, withheld
 from benchmarks.plan import Job
 from benchmarks.record import GroupResult
@@ -55,10 +55,9 @@ class Here:
     def _try_meters(self, job: Job) -> dict[str, str]:
         """The figures not to be trusted on the job's device, each with the reason."""
         try:
-            readings = self.workers.run(try_meters, job.device, job.effort.threads, self.workers.fresh)
+            return self.workers.run(try_meters, job.device, job.effort.threads, self.workers.fresh)
         except Failure as failure:
             return dict.fromkeys(METERS, f"its meter could not be tried: {failure}")
-        return distrusted(readings)
 
 
 def _without(group: GroupResult, reasons: dict[str, str]) -> GroupResult:

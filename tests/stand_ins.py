@@ -55,6 +55,16 @@ class Net(nn.Module):
         return self._forward(self, x)
 
 
+def linear(net: Net, x: torch.Tensor) -> Any:
+    return net.linear(x)
+
+
+def tracking(net: Net, x: torch.Tensor) -> Any:
+    """Whatever the mode."""
+    with torch.enable_grad():
+        return net.linear(x)
+
+
 def job_of(forward: Callable[[Net, torch.Tensor], Any], execution: str = EAGER, dtype: str = "float32") -> Job:
     """Forward passes of a Net with four samples."""
     family = Family("net", {"tiny": {}}, lambda: (Net(forward), torch.ones(4, 8)))

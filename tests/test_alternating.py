@@ -15,7 +15,6 @@ from torch import nn
 
 from benchmarks import allocator
 from benchmarks.failure import Failure
-from benchmarks.measure import alternating
 from benchmarks.measure.alternating import KEPT_PAGES, PLACEBO, arms_of, core_of, serve_arm, time_apart, time_together
 from benchmarks.measure.timing import Limits
 from benchmarks.models import Workload
@@ -27,27 +26,9 @@ ARMS = ("tracked", "no_grad", PLACEBO, KEPT_PAGES)
 LIMITS = Limits(rounds=4, seconds=0.0, warm_seconds=0.0, longest_warm_seconds=0.0, washout=2, calls=3)
 
 
-class Recorder(nn.Linear):
-    """Notes its process at the start and the end of each call, and fails at call `fails_at` where gradients are off."""
-
-    def __init__(self, where: Path, fails_at: int) -> None:
-        super().__init__(4, 4)
-        self.where, self.left = where, fails_at
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        self.left -= not torch.is_grad_enabled()
-        if self.left == 0:
-            raise ValueError("worn out")
-        with self.where.open("a") as file:
-            file.write(f"{os.getpid()} begins\n")
-            output: torch.Tensor = super().forward(x)
-            file.write(f"{os.getpid()} ends\n")
-        return output
-
-
 @dataclass(frozen=True)
 class Recorded:
-    """Where recorders come from."""
+    """Where recorders come from. In `where` they note, each with its process and threads, when they are built and each call's begin and end."""
 
     where: Path
     fails_at: int = -1
@@ -55,19 +36,32 @@ class Recorded:
     size: str = "own"
 
     def workload(self, device: str, dtype: str) -> Workload:
-        return Workload.of(Recorder(self.where, self.fails_at), torch.randn(2, 4))
+        self.note("builds")
+        return Workload.of(Recorder(self), torch.randn(2, 4))
 
-    def noted(self) -> list[list[str]]:
-        return [line.split() for line in self.where.read_text().splitlines()]
-
-
-class Building(Recorded):
-    """Notes with how many threads it is built."""
-
-    def workload(self, device: str, dtype: str) -> Workload:
+    def note(self, event: str) -> None:
         with self.where.open("a") as file:
-            file.write(f"{torch.get_num_threads()} builds\n")
-        return Workload.of(nn.Linear(4, 4), torch.randn(2, 4))
+            file.write(f"{event} {os.getpid()} {torch.get_num_threads()}\n")
+
+    def noted(self, *events: str) -> list[list[str]]:
+        return [words for line in self.where.read_text().splitlines() if (words := line.split())[0] in events]
+
+
+class Recorder(nn.Linear):
+    """Fails at call `fails_at` where gradients are off."""
+
+    def __init__(self, source: Recorded) -> None:
+        super().__init__(4, 4)
+        self.source, self.left = source, source.fails_at
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.left -= not torch.is_grad_enabled()
+        if self.left == 0:
+            raise ValueError("worn out")
+        self.source.note("begins")
+        output: torch.Tensor = super().forward(x)
+        self.source.note("ends")
+        return output
 
 
 @pytest.fixture
@@ -87,9 +81,9 @@ def test_as_shipped_arms_have_processes_of_their_own_and_compute_one_at_a_time(r
     timings = time_apart(launches(), job(recorded), ARMS[:2], LIMITS, process=0)
     assert (set(timings.seconds), {len(seconds) for seconds in timings.seconds.values()}) == (set(ARMS), {4})
     assert set(timings.page_faults) == set(timings.first_seconds) == set(ARMS)
-    noted = recorded.noted()
-    assert [event for _, event in noted] == ["begins", "ends"] * (len(noted) // 2), "no two at the same time"
-    processes = [process for process, event in noted if event == "begins"]
+    noted = [event for event, *_ in recorded.noted("begins", "ends")]
+    assert noted == ["begins", "ends"] * (len(noted) // 2), "no two at the same time"
+    processes = [process for _, process, _ in recorded.noted("begins")]
     assert len(set(processes) - {str(os.getpid())}) == 4
     blocks = [processes[start : start + 5] for start in range(len(processes) - 5 * 4 * 4, len(processes), 5)]
     assert all(len(set(block)) == 1 for block in blocks), "a washout of two calls and a block of three"
@@ -103,13 +97,13 @@ def test_an_arm_that_fails_as_shipped_is_named_and_no_process_stays_behind(recor
     with pytest.raises(Failure, match="worn out") as caught:
         time_apart(launches(), job(source), ARMS[:2], LIMITS, process=0)
     assert (caught.value.arm, caught.value.status) == ("no_grad", "crashed")
-    assert not [process for process, _ in source.noted() if psutil.pid_exists(int(process))]
+    assert not [process for _, process, _ in source.noted("begins") if psutil.pid_exists(int(process))]
 
 
 def test_with_pages_kept_all_arms_share_one_process(recorded: Recorded) -> None:
     timings = launches().run(time_together, job(recorded), ARMS[:2], LIMITS, 0, True)
     assert {name: len(seconds) for name, seconds in timings.seconds.items()} == dict.fromkeys(ARMS[:3], 4)
-    assert len({process for process, _ in recorded.noted()}) == 1
+    assert len({process for _, process, _ in recorded.noted("begins")}) == 1
     with pytest.raises(Failure, match="worn out") as caught:
         launches().run(time_together, job(replace(recorded, fails_at=6)), ARMS[:2], LIMITS, 0, True, arms=ARMS)
     assert caught.value.arm == "no_grad"
@@ -117,12 +111,11 @@ def test_with_pages_kept_all_arms_share_one_process(recorded: Recorded) -> None:
 
 def test_a_model_is_built_with_the_threads_that_it_is_timed_with(recorded: Recorded) -> None:
     """Two threads on the one core of an arm wait for each other: modernbert took 12 s instead of 0.7."""
-    source = Building(recorded.where)
-    building = replace(job(source), effort=Effort(threads=3))
+    building = replace(job(recorded), effort=Effort(threads=3))
     launches().run(time_together, building, ARMS[:2], LIMITS, 0, True)
     with launches().serve(serve_arm, building, "tracked", "tracked", 0, None) as ask:
         ask((0, 1))
-    assert source.noted() == [["3", "builds"]] * 2
+    assert [threads for *_, threads in recorded.noted("builds")] == ["3"] * 2
 
 
 def test_in_this_process_cores_threads_and_gradients_are_put_back(recorded: Recorded) -> None:
@@ -134,12 +127,10 @@ def test_in_this_process_cores_threads_and_gradients_are_put_back(recorded: Reco
     assert set(timings.seconds) == set(ARMS[:3])
 
 
-def test_a_second_tracked_arm_stands_beside_tracked_and_as_shipped_one_that_keeps_pages(
+def test_no_arm_keeps_pages_where_they_cannot_be_kept_and_none_is_tracked_again_where_tracked_is_none(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(allocator, "unavailable", lambda: None)
-    assert arms_of(["tracked", "no_grad"]) == {"tracked": "tracked", "no_grad": "no_grad", PLACEBO: "tracked"}
-    assert arms_of(["tracked"], as_shipped=True) == dict.fromkeys(("tracked", PLACEBO, KEPT_PAGES), "tracked")
     assert arms_of(["no_grad"], as_shipped=True) == {"no_grad": "no_grad"}
     monkeypatch.setattr(allocator, "unavailable", lambda: "no glibc")
     assert arms_of(["tracked"], as_shipped=True) == dict.fromkeys(("tracked", PLACEBO), "tracked")
@@ -168,7 +159,6 @@ def test_each_process_but_the_first_has_a_heap_of_its_own(recorded: Recorded, mo
     heaps: list[float] = []
     monkeypatch.setattr(allocator, "shift_heap", lambda seeded: heaps.append(seeded.random()))
     monkeypatch.setattr(allocator, "keep_pages", lambda: None)
-    monkeypatch.setattr(alternating, "pin", lambda _: None)
     for process in (0, 1, 2, 1):
         time_together(job(recorded), ARMS[:2], LIMITS, process, own_process=True)
     first, other, again = heaps

@@ -9,20 +9,15 @@ from typing import Any
 
 import pytest
 import torch
-from stand_ins import Net, job_of, launches
+from stand_ins import Net, job_of, launches, linear, tracking
 
 from benchmarks.failure import Failure
-from benchmarks.measure.examine import Examination, examine, faults_per_call
+from benchmarks.measure.examine import Examination, as_shipped, examine
 from benchmarks.models import Source
 from benchmarks.modes import DEFAULT_MODES
 from benchmarks.plan import Job
 from benchmarks.record import Kernels, ModelFacts
 from benchmarks.scenarios import SCENARIOS
-
-
-def linear(net: Net, x: torch.Tensor) -> torch.Tensor:
-    output: torch.Tensor = net.linear(x)
-    return output
 
 
 def examined(forward: Callable[[Net, torch.Tensor], Any] = linear, mode: str = "no_grad", **how: Any) -> Examination:
@@ -41,10 +36,6 @@ def test_a_mode_that_does_what_it_says_is_measured(mode: str) -> None:
 
 
 def test_a_broken_contract_is_told_and_nothing_is_measured() -> None:
-    def tracking(net: Net, x: torch.Tensor) -> torch.Tensor:
-        with torch.enable_grad():
-            return linear(net, x)
-
     found = examined(tracking)
     assert [promise.promise for promise in found.contract.broken] == ["history", "records"]
     assert found.memory is None
@@ -55,12 +46,7 @@ def caching(net: Net, x: torch.Tensor) -> Any:
     return linear(net, x) * net.cache
 
 
-def freezing(net: Net, x: torch.Tensor) -> torch.Tensor:
-    net.requires_grad_(torch.is_grad_enabled())
-    return linear(net, x)
-
-
-def untracked_for_good(net: Net, x: torch.Tensor) -> torch.Tensor:
+def untracked_for_good(net: Net, x: torch.Tensor) -> Any:
     net.cache = net.cache or not torch.is_grad_enabled()
     return linear(net, x).detach() if net.cache else linear(net, x)
 
@@ -70,7 +56,7 @@ def untracked_for_good(net: Net, x: torch.Tensor) -> torch.Tensor:
     [
         (caching, "no_grad", None),
         (caching, "inference_mode", "inference_mode fails: RuntimeError: Inference tensors cannot be saved for backward"),
-        (freezing, "no_grad", None),
+        (lambda net, x: linear(net.requires_grad_(torch.is_grad_enabled()), x), "no_grad", None),
         (untracked_for_good, "no_grad", "no_grad is not tracked"),
     ],
 )
@@ -82,8 +68,18 @@ def test_what_a_mode_leaves_behind_for_a_tracked_call_breaks_its_contract(
     assert broken.get("tracked_after", "").startswith(f"a tracked call after {left}" if left else "")
 
 
+def test_running_out_of_memory_in_the_tracked_call_is_not_blamed_on_the_mode() -> None:
+    def full(net: Net, x: torch.Tensor) -> Any:
+        if torch.is_grad_enabled():
+            raise MemoryError
+        return linear(net, x)
+
+    with pytest.raises(MemoryError):
+        examined(full)
+
+
 def test_what_a_call_changes_for_the_next_one_is_told() -> None:
-    def careless(net: Net, x: torch.Tensor) -> torch.Tensor:
+    def careless(net: Net, x: torch.Tensor) -> Any:
         torch.set_num_threads(2)
         return linear(net, x.mul_(1.5))
 
@@ -99,17 +95,13 @@ def test_without_tracked_there_is_nothing_to_compare_with_and_calls_alone_measur
     assert (found.memory, found.as_shipped) == (None, None)
 
 
-def more(net: Net, x: torch.Tensor) -> torch.Tensor:
+def more(net: Net, x: torch.Tensor) -> Any:
     for _ in range(3 if torch.is_grad_enabled() else 5):
         x = x.neg()
     return linear(net, x)
 
 
-def rounded(net: Net, x: torch.Tensor) -> torch.Tensor:
-    return linear(net, x) + (1e-7 if torch.is_grad_enabled() else 0.0)
-
-
-def unsteady(net: Net, x: torch.Tensor) -> torch.Tensor:
+def unsteady(net: Net, x: torch.Tensor) -> Any:
     net.calls += 1
     return linear(net, x) + net.calls * 1e-7
 
@@ -118,7 +110,7 @@ def unsteady(net: Net, x: torch.Tensor) -> torch.Tensor:
     ("forward", "kernels"),
     [
         (more, Kernels(same_as_tracked=False, added=["aten::neg x2"])),
-        (rounded, Kernels(same_as_tracked=False)),
+        (lambda net, x: linear(net, x) + (1e-7 if torch.is_grad_enabled() else 0.0), Kernels(same_as_tracked=False)),
         (unsteady, Kernels(same_as_tracked=True)),
     ],
 )
@@ -138,15 +130,15 @@ def test_where_modes_do_other_work_by_design_kernels_are_not_compared_and_loops_
     assert found.memory.held_bytes_per_step == 0
 
 
-def refusing(net: Net, x: torch.Tensor) -> torch.Tensor:
+def refusing(net: Net, x: torch.Tensor) -> Any:
     """In no_grad, what torch says of a backward pass without a graph."""
     loss = linear(net, x).sum()
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     net.zero_grad()
     return loss
 
 
-def mistaken(net: Net, x: torch.Tensor) -> torch.Tensor:
+def mistaken(net: Net, x: torch.Tensor) -> Any:
     if torch.is_grad_enabled():
         x.backward()  # type: ignore[no-untyped-call]
     return refusing(net, x)
@@ -211,11 +203,11 @@ def test_at_most_one_tracked_graph_is_alive_at_a_time() -> None:
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc maps blocks of 64 MiB anew, which causes faults")
 def test_page_faults_are_those_of_a_warmed_call() -> None:
     """In a process of its own: in this one another test may have had freed pages kept."""
-    run = partial(launches().run, faults_per_call)
-    assert run(int)[0] < 0.5
-    faults, seconds = run(partial(torch.ones, 16 * 2**20))
-    assert faults > 16
-    assert 0 < seconds < 1
+    run = partial(launches().run, as_shipped)
+    assert run(int).page_faults < 0.5
+    found = run(partial(torch.ones, 16 * 2**20))
+    assert found.page_faults > 16
+    assert 0 < found.seconds < 1
 
 
 def test_in_a_worker_of_its_own_page_faults_and_resident_memory_are_measured() -> None:

@@ -10,7 +10,7 @@ import builders
 
 from benchmarks.executors import Here
 from benchmarks.failure import Failure
-from benchmarks.measure.known_blocks import Reading, try_meters
+from benchmarks.measure.known_blocks import try_meters
 from benchmarks.measure.memory import METERS
 from benchmarks.models import Source
 from benchmarks.plan import Job
@@ -18,14 +18,14 @@ from benchmarks.record import GroupResult, Memory, Timed
 from benchmarks.workers import InProcess, Workers
 
 JOB = Job(scenario="forward", source=Source("mlp", "tiny"), device="cpu", dtype="float32", modes=("tracked",))
-OFF = Reading("peak_tensor_bytes", "cpu", 1024, 1024, 512, within_tolerance=False)
+OFF = {"peak_tensor_bytes": "its meter read 512 B of a known 1,024 B"}
 MEMORY = Memory(peak_tensor_bytes=4096, held_tensor_bytes=1024, saved_bytes=512, peak_rss_bytes=8192)
 
 
 class StandIn(InProcess):
     """Tries meters from a script."""
 
-    def __init__(self, found: list[Reading] | Failure) -> None:
+    def __init__(self, found: dict[str, str] | Failure) -> None:
         self.found = found
         self.tried: list[str] = []
 
@@ -49,15 +49,15 @@ def memories(workers: StandIn, *devices: str) -> list[Memory]:
 
 
 def test_meters_are_tried_once_for_each_device_and_where_they_are_right_figures_come_as_they_are() -> None:
-    workers = StandIn([replace(OFF, within_tolerance=True)])
+    workers = StandIn({})
     assert memories(workers, "cpu", "cuda", "cpu", "cuda") == [MEMORY] * 4
     assert workers.tried == ["cpu", "cuda"]
 
 
 def test_a_figure_whose_meter_is_off_is_withheld_with_the_reason() -> None:
-    (memory,) = memories(StandIn([OFF]), "cpu")
+    (memory,) = memories(StandIn(OFF), "cpu")
     assert memory.peak_tensor_bytes is None
-    assert "512 B of a known 1,024 B" in memory.unavailable["peak_tensor_bytes"]
+    assert memory.unavailable == OFF
     assert memory.saved_bytes == 512
 
 
@@ -74,7 +74,7 @@ def test_an_unforeseen_error_costs_what_is_left_of_its_job_alone() -> None:
             raise OSError(24, "Too many open files")
 
     both = replace(JOB, allocators=("pages_kept", "as_shipped"), dtype="bfloat16")
-    first, lost, after = Here(StandIn([]), breaks).results([both, JOB])
+    first, lost, after = Here(StandIn({}), breaks).results([both, JOB])
     assert (len(first.timed), len(after.timed)) == (1, 1)
     assert [(one.case.allocator, one.status) for one in lost.unmeasured] == [("as_shipped", "crashed")]
     assert "Too many open files" in lost.unmeasured[0].reason

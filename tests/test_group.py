@@ -13,7 +13,7 @@ from benchmarks.failure import Failure
 from benchmarks.group import check, measure
 from benchmarks.measure.alternating import KEPT_PAGES, PLACEBO, serve_arm, time_together
 from benchmarks.measure.examine import AsShipped, Examination, examine
-from benchmarks.measure.timing import Limits, Timings
+from benchmarks.measure.timing import Block, Limits, Timings
 from benchmarks.models import Source
 from benchmarks.options import Effort
 from benchmarks.plan import Job
@@ -98,11 +98,11 @@ class StandIn:
         assert tuple(arms) == (name,)
         self.served.append(name)
 
-        def ask(question: tuple[int, int]) -> tuple[float | None, float, int]:
+        def ask(question: tuple[int, int]) -> Block:
             if self.lost and self.lost[0].arm == name:
                 raise Failure(self.lost[0].status, self.lost.pop(0).reason)
             washout, calls = question
-            return 1.5 if washout else None, self.seconds[name] * calls, 3 * calls
+            return Block(1.5 if washout else None, self.seconds[name] * calls, 3 * calls)
 
         yield ask
 

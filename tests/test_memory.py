@@ -20,14 +20,19 @@ from benchmarks.measure import memory
 from benchmarks.measure.memory import kept_rss_bytes, measure_memory, peak_rss_bytes, with_growth, withheld
 from benchmarks.measure.profile import operators
 from benchmarks.models import Workload
-from benchmarks.modes import TRACKED, Step
+from benchmarks.modes import DETACH, INFERENCE_MODE, NO_GRAD, TRACKED, Mode, Step
 from benchmarks.record import Memory, SavedBy
 
 U = 64 * 256 * 4
 """Bytes of one activation: float32 (64, 256)."""
 KIB, MIB = 2**10, 2**20
 
-CHAIN = Workload.of(nn.Sequential(*[nn.Linear(256, 256) for _ in range(4)]), torch.ones(64, 256))
+
+def chain(depth: int) -> Workload:
+    return Workload.of(nn.Sequential(*[nn.Linear(256, 256) for _ in range(depth)]), torch.ones(64, 256))
+
+
+CHAIN = chain(4)
 
 needs_the_kernels_mark = pytest.mark.skipif(
     allocator.unavailable() is not None or not os.access("/proc/self/clear_refs", os.W_OK),
@@ -40,7 +45,23 @@ def measured(step: Step, device: Device | None = None, *, own_process: bool = Fa
     return measure_memory(step, operators(step), device or Cpu(), CHAIN, own_process=own_process)
 
 
-def test_the_figures_of_a_chain_of_layers_are_exact() -> None:
+@pytest.mark.parametrize(
+    ("mode", "peaks", "held"),
+    [
+        (TRACKED, [U, 4 * U, 16 * U], [U, 4 * U, 16 * U]),
+        (DETACH, [U, 4 * U, 16 * U], [U, U, U]),
+        (NO_GRAD, [U, 2 * U, 2 * U], [U, U, U]),
+        (INFERENCE_MODE, [U, 2 * U, 2 * U], [U, U, U]),
+    ],
+    ids=lambda value: value.name if isinstance(value, Mode) else "",
+)
+def test_a_chain_of_linear_layers_is_exact_to_the_byte(mode: Mode, peaks: list[int], held: list[int]) -> None:
+    found = [measured(mode.bind(of.module, of.run)) for of in map(chain, (1, 4, 16))]
+    assert [one.peak_tensor_bytes for one in found] == peaks
+    assert [one.held_tensor_bytes for one in found] == held
+
+
+def test_all_figures_of_a_tracked_chain_are_exact_and_those_that_it_has_not_are_left_out() -> None:
     found = measured(TRACKED.bind(CHAIN.module, CHAIN.run))
     assert found == Memory(
         peak_tensor_bytes=4 * U,
@@ -126,7 +147,6 @@ def kept(set_allocator: Callable[[], None]) -> int | None:
 
 
 @needs_the_kernels_mark
-@pytest.mark.skipif(allocator.unavailable() is not None, reason="only glibc is told to keep pages or to give them back")
 def test_what_stays_resident_after_a_call_is_what_the_allocator_keeps() -> None:
     run = launches().run
     assert run(kept, allocator.return_pages) is None

@@ -11,7 +11,7 @@ from torch import nn
 
 from benchmarks.failure import Failure
 from benchmarks.measure.saved import histories, record_saved, saved_for_backward
-from benchmarks.models import MODELS
+from benchmarks.models import MODELS, Workload
 from benchmarks.models.workload import Family, tensors
 from benchmarks.modes import DETACHED_PARAMETERS, FROZEN, MODES, TRACKED, Mode, freezing, mode_named
 
@@ -132,7 +132,7 @@ def test_freezing_says_exactly_what_each_pattern_saves(layers: list[Callable[[],
     """Of four linear layers: the input of each that learns is kept, and the outputs of the activations behind the first that does."""
     chain, inputs = nn.Sequential(*(make() for _ in range(4) for make in layers)), torch.randn(16, 8)
     step = mode_named(freezing(pattern)).bind(chain, lambda model: model(inputs))
-    assert saved_for_backward(step, [*chain.parameters(), inputs]).total_bytes == saved * inputs.nbytes
+    assert saved_for_backward(step, Workload.of(chain, inputs)).saved_bytes == saved * inputs.nbytes
 
 
 def test_a_pattern_that_matches_nothing_lists_the_names() -> None:

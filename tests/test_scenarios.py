@@ -62,8 +62,7 @@ class Bound:
         return observe(self.step(), self.workload.module, self.job.changing(self.workload))
 
     def saved(self) -> Saved:
-        module, inputs = self.workload.module, self.workload.input_tensors()
-        return saved_for_backward(self.step(), module.state_dict().values(), module, inputs)
+        return saved_for_backward(self.step(), self.workload)
 
     def updated(self) -> set[str]:
         """Names of the parameters that a call changes. It leaves them no gradients."""
@@ -112,8 +111,8 @@ def test_eval_alone_tracks_and_a_batch_keeps_what_no_grad_lets_go() -> None:
     """Both hold samples, logits and their log-softmax at the peak; tracked holds the other three activations of the MLP too."""
     tracked, no_grad = (Bound("evaluation", mode, "mlp") for mode in ("tracked", "no_grad"))
     activations, samples, log_softmax, labels, weight = 4 * HIDDEN, HIDDEN, HIDDEN, 8 * 8, FLOAT
-    assert tracked.saved().total_bytes // BATCHES == activations + samples + log_softmax + labels + weight
-    assert no_grad.saved().total_bytes == 0
+    assert tracked.saved().saved_bytes // BATCHES == activations + samples + log_softmax + labels + weight
+    assert no_grad.saved().saved_bytes == 0
     assert 3 * HIDDEN <= tracked.peak_bytes() - no_grad.peak_bytes() < 3 * HIDDEN + 100
 
 
@@ -207,7 +206,7 @@ def test_inference_mode_alone_cannot_feed_a_head_that_is_trained() -> None:
 
 def test_a_backbone_that_is_detached_still_keeps_its_activations_and_one_without_gradients_keeps_none() -> None:
     modes = set(SCENARIOS["frozen_backbone"].mode_names()) - {"inference_mode"}
-    saved = {mode: Bound("frozen_backbone", mode).saved().total_bytes for mode in modes}
+    saved = {mode: Bound("frozen_backbone", mode).saved().saved_bytes for mode in modes}
     head, width, images = 2, 16, 2
     assert saved["no_grad"] == head * width * images * FLOAT + images * 10 * FLOAT  # what the two layers and the loss keep
     assert saved["frozen"] == saved["no_grad"] == saved["inference_mode_clone"]
@@ -311,14 +310,14 @@ def test_adapters_of_one_layer_keep_its_input_for_their_first_half_and_what_that
     """The input is 512 x 4096 in float32, and what is made of it 512 x rank."""
     kept = [Bound("adapters", mode, f"linear_rank{rank}", "large").saved() for mode in SCENARIOS["adapters"].mode_names()]
     given, made = 512 * 4096 * FLOAT, 512 * rank * FLOAT
-    assert [(saved.total_bytes, saved.input_bytes) for saved in kept] == [(0, given), (made, given), (made, 0)]
+    assert [(saved.saved_bytes, saved.input_saved_bytes) for saved in kept] == [(0, given), (made, given), (made, 0)]
 
 
 def test_in_a_decoder_freezing_the_first_half_lets_go_of_the_inputs_of_layers_that_nothing_else_keeps() -> None:
     """Per block 1 width into queries, keys and values, 1 into the multilayer perceptron, and 4 out of its GELU; attention keeps its own output."""
     size = TRANSFORMER.sizes["small"]
     both, second = (Bound("adapters", mode, "decoder", "small").saved() for mode in ("adapters", "adapters_frozen_a"))
-    assert both.total_bytes - second.total_bytes == size["depth"] * size["batch"] * size["tokens"] * 6 * size["width"] * FLOAT
+    assert both.saved_bytes - second.saved_bytes == size["depth"] * size["batch"] * size["tokens"] * 6 * size["width"] * FLOAT
 
 
 def test_fine_tuning_updates_what_is_trained_and_nothing_else() -> None:
@@ -331,14 +330,14 @@ def test_a_checkpointed_decoder_keeps_the_input_of_each_block() -> None:
     tracked, checkpoint = (Bound("checkpointing", mode) for mode in ("tracked", "checkpoint"))
     rows, width = SIZE["batch"] * SIZE["tokens"], SIZE["width"]
     kept = SIZE["depth"] * width + 2 * width + 2 + SIZE["vocabulary"]
-    assert checkpoint.saved().total_bytes == rows * kept * FLOAT
+    assert checkpoint.saved().saved_bytes == rows * kept * FLOAT
     assert checkpoint.peak_bytes() < tracked.peak_bytes() / 2
     assert len(tracked.observed().output) == len(list(tracked.workload.module.parameters()))
 
 
 def test_without_tracking_a_checkpoint_keeps_a_copy_of_the_random_state_and_changes_nothing() -> None:
     plain, checkpoint = (Bound("checkpointing", mode) for mode in ("forward_alone", "checkpoint_alone"))
-    assert (plain.saved().total_bytes, checkpoint.saved().total_bytes) == (0, 0)
+    assert (plain.saved().saved_bytes, checkpoint.saved().saved_bytes) == (0, 0)
     assert checkpoint.peak_bytes() - plain.peak_bytes() == torch.get_rng_state().nbytes
     assert equal_bits(checkpoint.observed().output, plain.observed().output)
 
@@ -348,7 +347,7 @@ def test_a_frozen_network_keeps_its_graph_where_its_input_requires_grad_and_drop
     found = {}
     for mode in SCENARIOS["frozen_input"].mode_names():
         bound = Bound("frozen_input", mode)
-        found[mode] = (bound.saved().total_bytes, bound.saved().input_bytes, bound.held_bytes())
+        found[mode] = (bound.saved().saved_bytes, bound.saved().input_saved_bytes, bound.held_bytes())
     every = 4 * HIDDEN
     assert found == {"tracked": (every, HIDDEN, every), "frozen": (every, 0, every), "frozen_plain_input": (0, 0, HIDDEN)}
 
@@ -357,7 +356,7 @@ def test_acting_with_tracking_on_keeps_the_graph_of_every_action() -> None:
     """Per action the four activations of the MLP, what was seen, the log-softmax, and the actions, whose index the choice keeps."""
     tracked, no_grad = (Bound("rollout", mode) for mode in ("tracked", "no_grad"))
     seen, logarithms, actions = HIDDEN, HIDDEN, 8 * MLP.sizes["tiny"]["batch"]
-    assert tracked.saved().total_bytes - no_grad.saved().total_bytes == ACTIONS * (4 * HIDDEN + seen + logarithms + actions)
+    assert tracked.saved().saved_bytes - no_grad.saved().saved_bytes == ACTIONS * (4 * HIDDEN + seen + logarithms + actions)
 
 
 def test_acting_alone_is_what_a_step_under_no_grad_does_before_its_update() -> None:

@@ -105,7 +105,7 @@ def test_the_closed_form_holds_for_any_size(name: str, dtype: torch.dtype, one_d
         step = partial(workload.run, workload.module)
         with torch.backends.mkldnn.flags(enabled=one_dnn):
             ran = set(operators(step).everywhere)
-            saved = saved_for_backward(step, workload.module.state_dict().values(), inputs=workload.input_tensors())
-        assert saved.total_bytes - saved.opaque_bytes == FORMS[name](**size, element_bytes=dtype.itemsize, ran=ran)
+            saved = saved_for_backward(step, workload)
+        assert saved.saved_bytes - saved.opaque_saved_bytes == FORMS[name](**size, element_bytes=dtype.itemsize, ran=ran)
 
     holds()

@@ -40,6 +40,11 @@ def small_heap() -> Iterator[None]:
     gc.unfreeze()
 
 
+@pytest.fixture
+def machine() -> Machine:
+    return Machine()
+
+
 def limits(**changes: Any) -> Limits:
     return replace(BARE, **changes)
 
@@ -102,30 +107,22 @@ def test_after_the_washout_a_ratio_is_that_of_plain_loops_where_alternating_call
     assert statistics.fmean(biases(OLD)) < -0.02
 
 
-@pytest.mark.parametrize(("cost", "washout"), [(1.6e-3, 1), (4.9e-3, 1), (5.1e-3, 0), (0.3, 0)])
-def test_calls_of_milliseconds_are_not_surveyed_and_those_that_outlast_carry_over_get_no_washout(
-    cost: float, washout: int
+@pytest.mark.parametrize(
+    ("cost", "washout"), [(20e-6, 16), (250e-6, 6), (800e-6, 2), (1.6e-3, 1), (4.9e-3, 1), (5.1e-3, 0), (0.3, 0)]
+)
+def test_a_washout_lasts_a_millisecond_and_a_half_whatever_is_found_and_calls_that_outlast_carry_over_get_none(
+    machine: Machine, cost: float, washout: int
 ) -> None:
-    machine = Machine()
     timings = machine.time(arms(machine, [cost, 1.2 * cost]), limits(washout=None))
     assert timings.washout == washout
-    assert len(machine.calls) == 2 * (1 + 4 + 10 * (washout + 1)), "once unseen, four times to warm up, then rounds"
+    unsurveyed = 2 * (1 + 4 + 10 * (washout + timings.calls))
+    assert (len(machine.calls) == unsurveyed) == (cost > 1e-3), "once unseen, four times to warm up, then rounds"
 
 
-def test_carry_over_that_noise_hides_asks_for_no_washout_of_its_own() -> None:
-    noise = np.random.default_rng(7).normal(scale=0.02, size=(30, len(WASHOUTS), 2))
+@pytest.mark.parametrize("ratios", [2, 0], ids=["in noise", "an arm on its own, as where tracked cannot be measured"])
+def test_carry_over_that_cannot_be_seen_asks_for_no_washout_of_its_own(ratios: int) -> None:
+    noise = np.random.default_rng(7).normal(scale=0.02, size=(30, len(WASHOUTS), ratios))
     assert washout_of(WASHOUTS, noise) == 1
-
-
-@pytest.mark.parametrize(("cost", "washout"), [(20e-6, 16), (250e-6, 6), (800e-6, 2)])
-def test_small_models_get_a_millisecond_and_a_half_whatever_is_found(cost: float, washout: int) -> None:
-    machine = Machine()
-    assert machine.time(arms(machine, [cost, 1.2 * cost]), limits(washout=None)).washout == washout
-
-
-def test_an_arm_on_its_own_needs_no_washout() -> None:
-    """As where tracked itself cannot be measured and one other mode was asked for."""
-    assert washout_of(WASHOUTS, np.zeros((5, len(WASHOUTS), 0))) == 1
 
 
 @QUICK
@@ -145,8 +142,7 @@ def test_the_washout_leaves_a_third_of_a_percent_of_the_ratio_that_is_affected_m
     assert missing * fading ** washout_of(WASHOUTS, ratios + scatter) < 0.0045
 
 
-def test_every_arm_is_washed_out_alike_before_each_block() -> None:
-    machine = Machine()
+def test_every_arm_is_washed_out_alike_before_each_block(machine: Machine) -> None:
     timings = machine.time(arms(machine, [TICK, 3 * TICK]), limits(washout=2, calls=3))
     recorded = machine.calls[-10 * 2 * 5 :]
     blocks = [recorded[start : start + 5] for start in range(0, len(recorded), 5)]
@@ -181,8 +177,7 @@ def test_every_arm_runs_once_per_round_and_the_order_varies(costs: list[float], 
     assert {one[0] for one in rounds} == {one[-1] for one in rounds} == set(steps)
 
 
-def test_the_arm_that_is_noted_is_the_arm_that_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    machine = Machine()
+def test_the_arm_that_is_noted_is_the_arm_that_runs(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     noted: list[str] = []
     monkeypatch.setattr("benchmarks.measure.timing.note_arm", noted.append)
     machine.time(arms(machine, [TICK, TICK, TICK]), limits(washout=1, calls=2))
@@ -217,29 +212,30 @@ def test_the_ratio_of_two_arms_survives_drift_and_bursts_that_meet_both(cost: fl
     assert median_ratio(seconds["a"], seconds["b"]) == pytest.approx(truth, rel=0.01)
 
 
-def test_warming_up_goes_on_while_an_arm_gets_faster_but_not_for_ever() -> None:
-    cold = [0.8**call for call in range(-20, 0)]
-    machine = Machine()
-    patient = machine.time({"arm": machine.step("arm", TICK, cold=cold)}, limits(longest_warm_seconds=math.inf))
-    assert patient.seconds["arm"] == [TICK] * 10
-    machine = Machine()
-    hasty = machine.time({"arm": machine.step("arm", TICK, cold=cold)}, limits(longest_warm_seconds=0.0))
-    assert hasty.seconds["arm"][0] == pytest.approx(TICK * cold[5])
+FALLING = [0.8**call for call in range(-20, 0)]
 
 
-def test_no_clock_runs_before_each_arm_was_called_once() -> None:
-    """Building a model may take minutes, in which nothing gets warm and no time is lost to measuring."""
-    machine = Machine()
-    steps = {name: machine.step(name, TICK, cold=[1e6, 4.0, 4.0, 4.0, 3.0, 2.0]) for name in ("tracked", "no_grad")}
-    timings = machine.time(steps, limits(timeout_seconds=60.0))
-    assert timings.seconds == {"tracked": [TICK] * 10, "no_grad": [TICK] * 10}
+@pytest.mark.parametrize(
+    ("cold", "chosen"),
+    [
+        (FALLING, {"longest_warm_seconds": math.inf}),
+        ([20.0] * 9, {"warm_seconds": 0.3}),
+        ([1e6, 4.0, 4.0, 4.0, 3.0, 2.0], {"timeout_seconds": 60.0}),
+    ],
+    ids=[
+        "gets faster",
+        "slow and flat, as before a just-in-time compiler takes over",
+        "built in minutes, in which no clock runs",
+    ],
+)
+def test_a_cold_start_is_sat_out(machine: Machine, cold: list[float], chosen: dict[str, Any]) -> None:
+    steps = {name: machine.step(name, TICK, cold=cold) for name in ("tracked", "no_grad")}
+    assert machine.time(steps, limits(**chosen)).seconds == {"tracked": [TICK] * 10, "no_grad": [TICK] * 10}
 
 
-def test_a_start_that_is_slow_and_flat_is_sat_out() -> None:
-    """A just-in-time compiler that runs a handful of calls before it takes over would pass for stationary after four."""
-    machine = Machine()
-    timings = machine.time({"arm": machine.step("arm", TICK, cold=[20.0] * 9)}, limits(warm_seconds=0.15))
-    assert timings.seconds["arm"] == [TICK] * 10
+def test_warming_up_does_not_go_on_for_ever(machine: Machine) -> None:
+    hasty = machine.time({"arm": machine.step("arm", TICK, cold=FALLING)}, limits(longest_warm_seconds=0.0))
+    assert hasty.seconds["arm"][0] == pytest.approx(TICK * FALLING[5])
 
 
 @pytest.mark.parametrize(
@@ -251,30 +247,27 @@ def test_a_start_that_is_slow_and_flat_is_sat_out() -> None:
         ({"rounds": 30, "longest_seconds": 80 * TICK, "fewest_rounds": 25}, 25),
     ],
 )
-def test_rounds_go_on_for_as_many_and_as_long_as_the_limits_say(chosen: dict[str, Any], rounds: int) -> None:
-    machine = Machine()
+def test_rounds_go_on_for_as_many_and_as_long_as_the_limits_say(machine: Machine, chosen: dict[str, Any], rounds: int) -> None:
     timings = machine.time(arms(machine, [TICK, 3 * TICK]), limits(**chosen))
     assert lengths(timings) == {rounds}
     assert timings.elapsed_seconds == rounds * 4 * TICK
 
 
-def test_a_timeout_before_the_fewest_rounds_is_a_failure_that_says_how_to_give_more() -> None:
-    machine = Machine()
+def test_a_timeout_before_the_fewest_rounds_is_a_failure_that_says_how_to_give_more(machine: Machine) -> None:
     with pytest.raises(Failure, match="--worker-timeout") as caught:
         machine.time(arms(machine, [1.0]), limits(fewest_rounds=10, timeout_seconds=10.0))
     assert caught.value.status == "timed_out"
     assert machine.now <= 12
 
 
-def test_a_timeout_after_the_fewest_rounds_keeps_what_there_is() -> None:
+def test_a_timeout_after_the_fewest_rounds_keeps_what_there_is(machine: Machine) -> None:
     """The warm-up counts: 4 of the 30 seconds are its."""
-    machine = Machine()
     timings = machine.time(arms(machine, [1.0]), limits(rounds=1000, timeout_seconds=30.0))
     assert timings.seconds == {"arm 0": [1.0] * 27}
 
 
-def test_page_faults_are_per_timed_call_and_one_round_of_many_does_not_show() -> None:
-    machine, number = Machine(), iter(range(10**6))
+def test_page_faults_are_per_timed_call_and_one_round_of_many_does_not_show(machine: Machine) -> None:
+    number = iter(range(10**6))
     calm = machine.step("calm", TICK, faults=3)
 
     def burst() -> None:
@@ -289,23 +282,22 @@ def test_page_faults_are_per_timed_call_and_one_round_of_many_does_not_show() ->
 
 
 @pytest.mark.parametrize("call", [0, 3, 30])
-def test_an_arm_that_raises_is_named_whenever_it_does(call: int) -> None:
-    machine, number = Machine(), iter(range(10**6))
+def test_an_arm_that_raises_is_named_whenever_it_does(machine: Machine, call: int) -> None:
+    number = iter(range(10**6))
 
     def fails() -> None:
         machine.now += TICK
         if next(number) == call:
             raise ValueError("boom")
 
+    steps = {"good": machine.step("good", TICK), "bad": fails, "also good": machine.step("also good", TICK)}
     with pytest.raises(Failure, match="boom") as caught:
-        machine.time(
-            {"good": machine.step("good", TICK), "bad": fails, "also good": machine.step("also good", TICK)}, limits(rounds=40)
-        )
+        machine.time(steps, limits(rounds=40))
     assert (caught.value.arm, caught.value.status) == ("bad", "crashed")
 
 
-def test_an_arm_that_leaves_gradients_off_is_named_before_the_others_run_untracked() -> None:
-    machine, number = Machine(), iter(range(10**6))
+def test_an_arm_that_leaves_gradients_off_is_named_before_the_others_run_untracked(machine: Machine) -> None:
+    number = iter(range(10**6))
 
     def leaks() -> None:
         machine.now += TICK
@@ -327,8 +319,7 @@ class Output:
         self._machine.now += TICK
 
 
-def test_an_output_is_dropped_inside_its_call_and_its_end_counts() -> None:
-    machine = Machine()
+def test_an_output_is_dropped_inside_its_call_and_its_end_counts(machine: Machine) -> None:
     previous: list[weakref.ref[Output]] = []
 
     def step() -> Output:
@@ -354,9 +345,8 @@ def test_the_garbage_collector_runs_before_and_is_as_it_was_afterwards() -> None
     assert gc.isenabled()
 
 
-def test_cycles_that_a_model_leaves_are_collected_between_blocks() -> None:
+def test_cycles_that_a_model_leaves_are_collected_between_blocks(machine: Machine) -> None:
     """With the collector off they would fill the memory."""
-    machine = Machine()
     alive: list[weakref.ref[Output]] = []
 
     def step() -> None:

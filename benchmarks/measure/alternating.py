@@ -11,17 +11,16 @@ import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
 from benchmarks import allocator
 from benchmarks.device import device_named
 from benchmarks.execution import compilations, compile_step, compiling
-from benchmarks.failure import Failure
 from benchmarks.measure.contract import preserved
 from benchmarks.measure.queued import busy_seconds, limits_on
-from benchmarks.measure.timing import Block, Limits, RunBlock, Timings, arm, garbage_collector_off, time_arms
+from benchmarks.measure.timing import Block, Limits, RunBlock, Timings, arm, garbage_collector_off, running, time_arms
 from benchmarks.modes import TRACKED, Step
 from benchmarks.record import COMPILED
 from benchmarks.workers import note_arm
@@ -53,9 +52,8 @@ def time_together(job: Job, modes: Sequence[str], limits: Limits, process: int, 
         allocator.keep_pages()
     if own_process:
         _settle_in(job, process, str(process))
-        pin(core_of(job, process))
     device = device_named(job.device)
-    with _built(job, arms_of(modes)) as steps:
+    with on_core(core_of(job, process) if own_process else None), _built(job, arms_of(modes)) as steps:
         arms = {name: arm(name, step, device) for name, step in steps.items()}
         before = compilations()
         timings = time_arms(arms, limits_on(device, limits, process), random.Random(process))
@@ -73,19 +71,24 @@ def time_apart(workers: Workers, job: Job, modes: Sequence[str], limits: Limits,
     One computes while the others wait, on the same core where torch has one thread. Raises Failure naming the arm.
     """
     core = core_of(job, process)
-    with ExitStack() as workers_open, on_core(core):
+    with ExitStack() as workers_open, on_core(core):  # a message is then a switch instead of waking another core up
 
         def run_of(name: str, mode: str) -> RunBlock:
-            ask = workers_open.enter_context(
-                workers.serve(serve_arm, job, name, mode, process, core, arms=(name,), launch=process)
-            )
-            return _asked(name, ask)
+            serving = workers.serve(serve_arm, job, name, mode, process, core, arms=(name,), launch=process)
+            ask = workers_open.enter_context(serving)
+
+            def run(washout: int, calls: int) -> Block:
+                with running(name):
+                    block: Block = ask((washout, calls))
+                return block
+
+            return run
 
         runs = {name: run_of(name, mode) for name, mode in arms_of(modes, as_shipped=True).items()}
         return time_arms(runs, limits, random.Random(process))
 
 
-def serve_arm(job: Job, name: str, mode: str, process: int, core: int | None) -> Callable[[tuple[int, int]], tuple[Any, ...]]:
+def serve_arm(job: Job, name: str, mode: str, process: int, core: int | None) -> Callable[[tuple[int, int]], Block]:
     """Builds one arm in this process for good, as shipped unless it is KEPT_PAGES; returns what runs a block of it."""
     note_arm(name)
     if name == KEPT_PAGES:
@@ -94,11 +97,10 @@ def serve_arm(job: Job, name: str, mode: str, process: int, core: int | None) ->
     stack = ExitStack()  # never left: the process ends with its parent's last question
     steps = stack.enter_context(_built(job, {name: mode}))
     run = arm(name, steps[name], device_named(job.device))
-    pin(core)
+    stack.enter_context(on_core(core))
 
-    def answer(question: tuple[int, int]) -> tuple[Any, ...]:
-        block = run(*question)
-        return block.first_seconds, block.seconds, block.faults
+    def answer(question: tuple[int, int]) -> Block:
+        return run(*question)
 
     answer.stack = stack  # type: ignore[attr-defined]
     return answer
@@ -113,23 +115,10 @@ def _built(job: Job, modes: Mapping[str, str]) -> Iterator[dict[str, Step]]:
         steps = {name: job.step(workload, mode) for name, mode in modes.items()}
         with preserved(workload.module, job.changing(workload)), compiling(job.execution, len(steps)):
             for name, step in steps.items() if job.execution == COMPILED else ():
-                note_arm(name)
-                try:
+                with running(name):
                     compile_step(step)
-                except Exception as error:
-                    raise Failure.of(error, arm=name) from error
             with garbage_collector_off():
                 yield steps
-
-
-def _asked(name: str, ask: Callable[[Any], Any]) -> RunBlock:
-    def run(washout: int, calls: int) -> Block:
-        try:
-            return Block(*ask((washout, calls)))
-        except Failure as failure:
-            raise Failure(failure.status, failure.reason, name) from failure
-
-    return run
 
 
 def _settle_in(job: Job, process: int, heap: str) -> None:
@@ -146,19 +135,14 @@ def core_of(job: Job, process: int) -> int | None:
     return cores[process % len(cores)]
 
 
-def pin(core: int | None) -> None:
-    if core is not None:
-        os.sched_setaffinity(0, {core})
-
-
 @contextmanager
 def on_core(core: int | None) -> Iterator[None]:
-    """This process stays on the arms' core meanwhile: a message is then a switch instead of waking another core up."""
+    """This process stays on the arms' core meanwhile, if there is one."""
     if core is None:
         yield
         return
     before = os.sched_getaffinity(0)
-    pin(core)
+    os.sched_setaffinity(0, {core})
     try:
         yield
     finally:

@@ -38,45 +38,37 @@ def observe(step: Step, module: nn.Module, inputs: Iterable[torch.Tensor] = (), 
     """
     inputs = list(inputs)
     try:
-        return _observe(step, module, inputs, record=record)
+        with preserved(module, inputs), torch.enable_grad():
+            before = {name: buffer.clone() for name, buffer in module.named_buffers()}
+            given = [(tensor, tensor.detach().clone()) for tensor in inputs if not isinstance(tensor, nn.Parameter)]
+            output, saved = record_saved(step) if record else (step(), None)
+            try:
+                held = tensors(output)
+            except TypeError as error:
+                raise Failure("unsupported", f"the output cannot be looked through: {error}") from error
+            after = [(name, buffer) for name, buffer in module.named_buffers() if name in before]
+            return Observation(
+                output=[tensor.detach() for tensor in held],
+                histories=histories(output),
+                saved=None if saved is None else len(saved),
+                left_grad_enabled=torch.is_grad_enabled(),
+                changed_buffers=[name for name, buffer in after if not equal_bits([buffer], [before[name]])],
+                changed_inputs=any(not equal_bits([tensor], [value]) for tensor, value in given),
+            )
     except CannotRecord:
-        return _observe(step, module, inputs, record=False)
+        return observe(step, module, inputs, record=False)
 
 
-def _observe(step: Step, module: nn.Module, inputs: list[torch.Tensor], *, record: bool) -> Observation:
-    with preserved(module, inputs), torch.enable_grad():
-        before = {name: buffer.clone() for name, buffer in module.named_buffers()}
-        given = [(tensor, tensor.detach().clone()) for tensor in inputs if not isinstance(tensor, nn.Parameter)]
-        output, saved = record_saved(step) if record else (step(), None)
-        try:
-            held = tensors(output)
-        except TypeError as error:
-            raise Failure("unsupported", f"the output cannot be looked through: {error}") from error
-        left_grad_enabled = torch.is_grad_enabled()
-        changed = [
-            name for name, buffer in module.named_buffers() if name in before and not equal_bits([buffer], [before[name]])
-        ]
-        return Observation(
-            [tensor.detach() for tensor in held],
-            histories(output),
-            None if saved is None else len(saved),
-            left_grad_enabled,
-            changed,
-            changed_inputs=any(not equal_bits([tensor], [value]) for tensor, value in given),
-        )
-
-
-def check_contract(mode: Mode, seen: Observation, reference: Observation | None) -> Contract:
-    """Every promise that `seen` breaks. `reference` is a tracked call from the same state, None where there is none to compare with.
+def check_contract(mode: Mode, seen: Observation, reference: Observation | None = None) -> Contract:
+    """Every promise that `seen` breaks. `reference` is a tracked call from the same state, if there is one to compare with.
 
     Outputs may differ by rounding, because a mode can select other kernels; whether they do is `equal_bits`'s to say.
     """
-    broken = []
+    broken, untracked = [], "nothing was tracked (does any parameter require grad?)"
     if mode.history and not seen.histories:
-        broken.append(Broken("history", "the output has no history: nothing was tracked (does any parameter require grad?)"))
+        broken.append(Broken("history", f"the output has no history: {untracked}"))
     elif mode.records and seen.saved == 0:
-        reason = "nothing was saved for backward: nothing was tracked (does any parameter require grad?)"
-        broken.append(Broken("records", reason))
+        broken.append(Broken("records", f"nothing was saved for backward: {untracked}"))
     if mode.history is False and seen.histories:
         broken.append(Broken("history", f"the output has a history ({seen.histories[0]})"))
     if mode.records is False and seen.saved:
@@ -88,22 +80,6 @@ def check_contract(mode: Mode, seen: Observation, reference: Observation | None)
         whose = "from call to call" if mode.name == TRACKED.name else "from tracked's"
         broken.append(Broken("same_output", f"the output differs {whose}: {difference}"))
     return Contract(holds=not broken, broken=broken, changed_buffers=seen.changed_buffers)
-
-
-def tracked_after(
-    mode: Mode, tracked: Mode, step: Step, module: nn.Module, inputs: Iterable[torch.Tensor] = (), *, record: bool = True
-) -> Observation | Broken:
-    """A tracked call after the mode's own, or what the mode left that makes it fail. Raises what it raises for want of memory."""
-    try:
-        seen = observe(step, module, inputs, record=record)
-    except Exception as error:
-        if is_out_of_memory(error):
-            raise
-        return Broken("tracked_after", f"a tracked call after {mode.name} fails: {describe(error)}")
-    untracked = any(promise.promise in ("history", "records") for promise in check_contract(tracked, seen, None).broken)
-    if untracked and mode.name != tracked.name:
-        return Broken("tracked_after", f"a tracked call after {mode.name} is not tracked")
-    return seen
 
 
 @contextmanager
@@ -137,7 +113,7 @@ def preserved(module: nn.Module, inputs: Iterable[torch.Tensor] = ()) -> Iterato
 def equal_bits(output: list[torch.Tensor], expected: list[torch.Tensor]) -> bool:
     """Whether both hold the same tensors, bit by bit (NaN equals NaN). Tensors without values (meta) are alike if their shapes are."""
     return len(output) == len(expected) and all(
-        _kind(seen) == _kind(wanted) and (seen.is_meta or bool(_same(_dense(seen), _dense(wanted)).all()))
+        _kind(seen) == _kind(wanted) and (seen.is_meta or _all_close(_dense(seen), _dense(wanted)))
         for seen, wanted in zip(output, expected, strict=True)
     )
 
@@ -176,16 +152,15 @@ def _dense(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def _beyond_rounding(seen: torch.Tensor, wanted: torch.Tensor) -> str | None:
-    relative, absolute = _TOLERANCES.get(seen.dtype, (0.0, 0.0))
-    if bool((_same(seen, wanted) | torch.isclose(seen, wanted, relative, absolute)).all()):
+    if _all_close(seen, wanted, *_TOLERANCES.get(seen.dtype, ())):
         return None
     wide = torch.complex128 if wanted.is_complex() else torch.float64
     worst = (seen.to(wide) - wanted.to(wide)).abs().nan_to_num(float("inf")).max()
     return f"by up to {worst.item():.2g} where values reach {wanted.to(wide).abs().max().item():.2g}"
 
 
-def _same(seen: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
-    return (seen == wanted) | (seen.isnan() & wanted.isnan())
+def _all_close(seen: torch.Tensor, wanted: torch.Tensor, relative: float = 0.0, absolute: float = 0.0) -> bool:
+    return bool(torch.isclose(seen, wanted, relative, absolute, equal_nan=True).all())
 
 
 _TOLERANCES = {

@@ -6,9 +6,8 @@ import random
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -16,9 +15,9 @@ import torch
 from benchmarks import allocator
 from benchmarks.device import device_named
 from benchmarks.execution import compile_anew, compiling
-from benchmarks.failure import Failure, lacks_kernel
+from benchmarks.failure import Failure, describe, is_out_of_memory, lacks_kernel
 from benchmarks.measure.alternating import settings
-from benchmarks.measure.contract import Observation, check_contract, equal_bits, observe, preserved, tracked_after
+from benchmarks.measure.contract import Observation, check_contract, equal_bits, observe, preserved
 from benchmarks.measure.memory import kept_rss_bytes, measure_memory, with_growth
 from benchmarks.measure.profile import Operators, operators
 from benchmarks.measure.timing import garbage_collector_off, minor_page_faults
@@ -35,7 +34,7 @@ _MOST_CALLS, _CALLING_SECONDS = 200, 0.05
 
 @dataclass(frozen=True, slots=True)
 class AsShipped:
-    """A warmed call with the allocator as shipped: its minor page faults, what it takes, and what stays resident after it."""
+    """A call with the allocator as shipped: its minor page faults, what it takes, and what stays resident after it."""
 
     page_faults: float
     seconds: float
@@ -69,11 +68,15 @@ def examine(job: Job, mode_name: str, with_tracked: bool, own_process: bool, cal
         allocator.shift_heap(random.Random(mode_name))
     with settings(job.effort.threads), compiling(job.execution, arms=2):
         subject = _Subject(job, mode_name)
-        compile_seconds = subject.compile_seconds()
-        shipped = subject.as_shipped() if may_set_allocator and not calls_only else None
-        if may_set_allocator:
-            allocator.return_pages()
-        seen = subject.observed()
+        with subject.refusals():
+            with subject.preserved():
+                compile_seconds = compile_anew(subject.step) if subject.compiled else None
+                shipped = as_shipped(subject.step) if may_set_allocator and not calls_only else None
+            if may_set_allocator:
+                allocator.return_pages()
+            seen = subject.observe(subject.step)
+            if not seen.output:
+                raise Failure("unsupported", "the output holds no tensor; there is nothing to track")
         reference = subject.tracked_after() if with_tracked else None
         if isinstance(reference, Broken):
             contract = Contract(holds=False, broken=[reference], changed_buffers=seen.changed_buffers)
@@ -83,7 +86,8 @@ def examine(job: Job, mode_name: str, with_tracked: bool, own_process: bool, cal
         contract = replace(contract, changes=[what for what, changed in changes.items() if changed])
         kernels, memory = Kernels(same_as_tracked=None), None
         if contract.holds and not calls_only:
-            ran = subject.operators()
+            with subject.preserved():
+                ran = operators(subject.step)
             if isinstance(reference, Observation) and subject.scenario.same_work and not subject.compiled:
                 kernels = subject.compare_kernels(ran, seen, reference)
             del seen, reference
@@ -112,71 +116,17 @@ class _Subject:
         self.scenario, self.compiled = SCENARIOS[job.scenario], job.execution == COMPILED
         self.mode, self.tracked_mode = self.scenario.mode(mode), self.scenario.mode(TRACKED.name)
         self.workload = job.build()
-        self._job, self._device = job, device_named(job.device)
-        self._changing = job.changing(self.workload)
-        self._step, self._tracked = job.step(self.workload, mode), job.step(self.workload, TRACKED.name)
+        self.step, self._tracked = job.step(self.workload, mode), job.step(self.workload, TRACKED.name)
+        self._job, self._changing = job, job.changing(self.workload)
 
-    def compile_seconds(self) -> float | None:
-        if not self.compiled:
-            return None
-        with self._preserved(), self._refusals():
-            return compile_anew(self._step)
-
-    def as_shipped(self) -> AsShipped:
-        with self._preserved(), self._refusals():
-            return AsShipped(*faults_per_call(self._step), kept_rss_bytes(self._step))
-
-    def observed(self) -> Observation:
-        with self._refusals():
-            seen = self._observe(self._step)
-        if not seen.output:
-            raise Failure("unsupported", "the output holds no tensor; there is nothing to track")
-        return seen
-
-    def tracked_after(self) -> Observation | Broken:
-        return tracked_after(
-            self.mode, self.tracked_mode, self._tracked, self.workload.module, self._changing, record=not self.compiled
-        )
-
-    def operators(self) -> Operators:
-        with self._preserved():
-            return operators(self._step)
-
-    def compare_kernels(self, ran: Operators, seen: Observation, reference: Observation) -> Kernels:
-        """Other operators are other kernels, and so are other bits from the same ones (oneDNN's LSTM without a workspace).
-
-        Unless tracked's own bits differ from call to call: then they say nothing.
-        """
-        if self.mode.name == TRACKED.name:
-            return Kernels(same_as_tracked=True)
-        with self._preserved():
-            tracked = _computing(operators(self._tracked))
-        ours = _computing(ran)
-        for name in self.mode.own_operators:
-            ours[name] = min(ours[name], tracked[name])
-        same = ours == tracked and (
-            equal_bits(seen.output, reference.output) or not equal_bits(self._observe(self._tracked).output, reference.output)
-        )
-        return Kernels(same, _named(ours - tracked), _named(tracked - ours))
-
-    def memory(self, ran: Operators, *, own_process: bool) -> Memory:
-        with self._preserved():
-            memory = measure_memory(
-                self._step, ran, self._device, self.workload, own_process=own_process, compiled=self.compiled
-            )
-            if self.scenario.steps == 1:
-                return memory
-            loop = partial(self._job.step, self.workload, self.mode.name)
-            return with_growth(memory, lambda steps: loop(steps=steps), self._device)
-
-    def _observe(self, step: Step) -> Observation:
-        return observe(step, self.workload.module, self._changing, record=not self.compiled)
-
-    def _preserved(self) -> AbstractContextManager[None]:
+    def preserved(self) -> AbstractContextManager[None]:
         return preserved(self.workload.module, self._changing)
 
+    def observe(self, step: Step) -> Observation:
+        return observe(step, self.workload.module, self._changing, record=not self.compiled)
+
     @contextmanager
-    def _refusals(self) -> Iterator[None]:
+    def refusals(self) -> Iterator[None]:
         """torch refuses a mode where the same step works tracked; an error that tracked meets as well is the model's own."""
         try:
             yield
@@ -188,17 +138,52 @@ class _Subject:
             raise failure from error
 
     def _tracked_works(self) -> bool:
-        if self.mode.name == TRACKED.name:
-            return False
+        with suppress(Exception):
+            self.observe(self._tracked)
+            return True
+        return False
+
+    def tracked_after(self) -> Observation | Broken:
+        """A tracked call after the mode's own, or what the mode left that makes it fail. Raises what it raises for want of memory."""
         try:
-            self._observe(self._tracked)
-        except Exception:  # noqa: BLE001 - that it fails is the answer
-            return False
-        return True
+            seen = self.observe(self._tracked)
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise
+            return Broken("tracked_after", f"a tracked call after {self.mode.name} fails: {describe(error)}")
+        untracked = {broken.promise for broken in check_contract(self.tracked_mode, seen).broken} & {"history", "records"}
+        if untracked and self.mode.name != TRACKED.name:
+            return Broken("tracked_after", f"a tracked call after {self.mode.name} is not tracked")
+        return seen
+
+    def compare_kernels(self, ran: Operators, seen: Observation, reference: Observation) -> Kernels:
+        """Other operators are other kernels, and so are other bits from the same ones (oneDNN's LSTM without a workspace).
+
+        Unless tracked's own bits differ from call to call: then they say nothing.
+        """
+        if self.mode.name == TRACKED.name:
+            return Kernels(same_as_tracked=True)
+        with self.preserved():
+            tracked = _computing(operators(self._tracked))
+        ours = _computing(ran)
+        for name in self.mode.own_operators:
+            ours[name] = min(ours[name], tracked[name])
+        same = ours == tracked and (
+            equal_bits(seen.output, reference.output) or not equal_bits(self.observe(self._tracked).output, reference.output)
+        )
+        return Kernels(same, _named(ours - tracked), _named(tracked - ours))
+
+    def memory(self, ran: Operators, *, own_process: bool) -> Memory:
+        device = device_named(self._job.device)
+        with self.preserved():
+            memory = measure_memory(self.step, ran, device, self.workload, own_process=own_process, compiled=self.compiled)
+            if self.scenario.steps == 1:
+                return memory
+            return with_growth(memory, lambda steps: self._job.step(self.workload, self.mode.name, steps=steps), device)
 
 
-def faults_per_call(step: Step) -> tuple[float, float]:
-    """Minor page faults of a call that has been warmed up, and its seconds; means over some calls.
+def as_shipped(step: Step) -> AsShipped:
+    """Of a call that has been warmed up; faults and seconds are means over some calls.
 
     A new process copies pages that it shares with its parent when it first writes to them: what is left of that is below about 0.5.
     """
@@ -206,7 +191,8 @@ def faults_per_call(step: Step) -> tuple[float, float]:
         _call_again_and_again(step, 5)
         before, start = minor_page_faults(), time.perf_counter()
         calls = _call_again_and_again(step, 10)
-        return (minor_page_faults() - before) / calls, (time.perf_counter() - start) / calls
+        faults, seconds = minor_page_faults() - before, time.perf_counter() - start
+    return AsShipped(faults / calls, seconds / calls, kept_rss_bytes(step))
 
 
 def _call_again_and_again(step: Step, fewest: int) -> int:

@@ -24,10 +24,7 @@ from benchmarks.record import Memory
 
 KIB, MIB = 2**10, 2**20
 
-_COMPILED = "torch.compile chooses what is saved, and under hooks that watch it another step would be compiled"
-
 _CLEAR_REFS, _STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
-_RESET_PEAK = "5"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,35 +32,28 @@ class Meter:
     """The instrument of one field of record.Memory, `figure`.
 
     `eighths` of a known block is what it should read (measure/known_blocks.py), within a fraction of that and some bytes. `beside` are
-    the fields that rest on it, each with the value that says nothing.
+    the fields that rest on it.
     """
 
     figure: str
     eighths: int
     fraction: float = 0.0
     bytes: int = 0
-    beside: Mapping[str, Any] | None = None
+    beside: tuple[str, ...] = ()
 
     def allows(self, error_bytes: int, true_bytes: int) -> bool:
         return abs(error_bytes) <= self.fraction * true_bytes + self.bytes
 
 
-_BESIDE_SAVED: dict[str, Any] = {
-    "opaque_saved_bytes": None,
-    "cast_saved_bytes": None,
-    "input_saved_bytes": None,
-    "saved_by_module": [],
-}
-
-PEAK_RSS = Meter("peak_rss_bytes", 8, fraction=0.02, bytes=256 * KIB, beside={"kept_rss_bytes": None})
+PEAK_RSS = Meter("peak_rss_bytes", 8, fraction=0.02, bytes=256 * KIB, beside=("kept_rss_bytes",))
 """The kernel counts pages per core and sums them late, and a call runs through some of the program for the first time."""
 
 METERS = {
     meter.figure: meter
     for meter in (
         Meter("peak_tensor_bytes", 8),
-        Meter("held_tensor_bytes", 3, beside={"held_bytes_per_step": None, "heap_bytes_per_step": None}),
-        Meter("saved_bytes", 1, beside=_BESIDE_SAVED),
+        Meter("held_tensor_bytes", 3, beside=("held_bytes_per_step", "heap_bytes_per_step")),
+        Meter("saved_bytes", 1, beside=("opaque_saved_bytes", "cast_saved_bytes", "input_saved_bytes", "saved_by_module")),
         PEAK_RSS,
         Meter("peak_reserved_bytes", 8, bytes=20 * MIB),  # CUDA's caching allocator reserves small blocks 20 MiB at a time
     )
@@ -80,7 +70,7 @@ def measure_memory(
     tensor bytes where a device tells its allocator's blocks only.
     """
     with garbage_collector_off():
-        rss = peak_rss_bytes(step) if own_process and device.memory() is None else None
+        rss = peak_rss_bytes(step) if own_process and not device.accelerated else None
         on_device = device_bytes(step, device)
         on_cpu = allocations(step)
         peak, held, reserved = on_device or (on_cpu.peak_bytes, on_cpu.held_bytes, None)
@@ -92,41 +82,32 @@ def measure_memory(
             graph_nodes=graph_nodes(step()),
             **_saved(step, workload, compiled=compiled),
         )
-    statistics = device.memory()
+    reasons: dict[str, str] = {}
+    statistics, tensor_meters = device.memory(), ("peak_tensor_bytes", "held_tensor_bytes")
     if statistics is not None and statistics.inexact is not None:
-        found = withheld(found, dict.fromkeys(("peak_tensor_bytes", "held_tensor_bytes"), statistics.inexact))
-    missed = ran.unseen(on_cpu)
-    if not missed:
-        return found
-    blind = ("saved_bytes",) if on_device else ("peak_tensor_bytes", "held_tensor_bytes", "saved_bytes")
-    reason = f"the step starts threads that this meter does not see ({', '.join(missed[:3])})"
-    return withheld(found, dict.fromkeys(blind, reason))
+        reasons = dict.fromkeys(tensor_meters, statistics.inexact)
+    if missed := ran.unseen(on_cpu):
+        why = f"the step starts threads that this meter does not see ({', '.join(missed[:3])})"
+        reasons |= dict.fromkeys(("saved_bytes",) if on_device else (*tensor_meters, "saved_bytes"), why)
+    return withheld(found, reasons)
 
 
 def _saved(step: Step, workload: Workload, *, compiled: bool) -> dict[str, Any]:
     """The fields that the saved tensors fill."""
-    if compiled:
-        return {"unavailable": {"saved_bytes": _COMPILED}}
-    try:
-        module = workload.module
-        saved = saved_for_backward(step, [*module.parameters(), *module.buffers()], module, workload.input_tensors())
-    except CannotRecord as error:
-        return {"unavailable": {"saved_bytes": f"torch does not let it be watched: {error}"}}
-    return {
-        "saved_bytes": saved.total_bytes,
-        "opaque_saved_bytes": saved.opaque_bytes,
-        "cast_saved_bytes": saved.cast_bytes,
-        "input_saved_bytes": saved.input_bytes,
-        "saved_by_module": saved.by_module,
-    }
+    why = "torch.compile chooses what is saved, and under hooks that watch it another step would be compiled"
+    if not compiled:
+        try:
+            return vars(saved_for_backward(step, workload))
+        except CannotRecord as error:
+            why = f"torch does not let it be watched: {error}"
+    return {"unavailable": {"saved_bytes": why}}
 
 
 def withheld(memory: Memory, reasons: Mapping[str, str]) -> Memory:
     """`memory` without the figures of METERS that `reasons` name, nor what rests on them; a figure that was not there needs no reason."""
     missed = {figure: reason for figure, reason in reasons.items() if getattr(memory, figure) is not None}
-    without: dict[str, Any] = dict.fromkeys(missed)
-    for figure in missed:
-        without |= METERS[figure].beside or {}
+    nothing = Memory()
+    without = {name: getattr(nothing, name) for figure in missed for name in (figure, *METERS[figure].beside)}
     return replace(memory, **without, unavailable=memory.unavailable | missed)
 
 
@@ -210,8 +191,8 @@ def _rise(step: Step, level: Callable[[], int]) -> int | None:
 
 
 def _resident_bytes() -> int:
-    """By the counter that tells the peak: the kernel's others differ from it by 0.2 MiB."""
-    _CLEAR_REFS.write_text(_RESET_PEAK)
+    """By the counter that tells the peak, made to begin anew here: the kernel's others differ from it by 0.2 MiB."""
+    _CLEAR_REFS.write_text("5")
     return _high_water_bytes()
 
 

@@ -12,10 +12,8 @@ from dataclasses import replace
 from typing import Literal
 
 from benchmarks.device import Device
-from benchmarks.failure import Failure
-from benchmarks.measure.timing import Limits, Timings, collect_if_due
+from benchmarks.measure.timing import Limits, Timings, collect_if_due, running
 from benchmarks.modes import Step
-from benchmarks.workers import note_arm
 
 WASHOUT = 1
 """Caches and clocks of an accelerator are warm after a call, and a curve of single calls would show how long waiting takes."""
@@ -61,10 +59,9 @@ def busy_seconds(steps: Mapping[str, Step], device: Device, timings: Timings) ->
 
 
 def held_block(name: str, step: Step, calls: int, device: Device, hold_seconds: float) -> float | None:
-    """What the device works on so many calls of an arm; None if it began before all were queued. Raises a Failure naming the arm."""
-    note_arm(name)
+    """What the device works on so many calls of an arm; None if it began before all were queued."""
     collect_if_due()
-    try:
+    with running(name):
         step()
         device.synchronise()
         device.hold(max(hold_seconds, _LEAST_HOLD_SECONDS))
@@ -74,8 +71,6 @@ def held_block(name: str, step: Step, calls: int, device: Device, hold_seconds: 
         device.mark_end()
         began = device.reached_start()
         device.synchronise()
-    except Exception as error:
-        raise Failure.of(error, arm=name) from error
     return None if began else device.seconds_between_marks()
 
 

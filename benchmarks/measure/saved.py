@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,34 +11,28 @@ import torch
 from torch import nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
-from benchmarks.models.workload import tensors
+from benchmarks.models.workload import Workload, tensors
 from benchmarks.modes import Step
 from benchmarks.record import SavedBy
 
-StorageKey = tuple[torch.device, int]
-
 MOST_SAVERS = 20
 MODEL, REST = "(model)", "(smaller ones, anywhere)"
-_NO_HOOKS = "saved tensor hooks"
 
 
 class CannotRecord(Exception):
     """The step does what torch does not let saved-tensor hooks watch, such as torch.func.grad; the text is torch's."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Saved:
-    """Bytes kept for backward: unique storages at full size. `by_module` sums to `total_bytes`, the largest first.
+    """The fields of record.Memory that saved tensors fill: unique storages at full size. Opaque are workspaces whose layout only the library
+    knows (uint8, as oneDNN's LSTM keeps)."""
 
-    `opaque_bytes` are those in workspaces whose layout only the library knows (uint8, as oneDNN's LSTM keeps). `cast_bytes` are not in
-    the total: copies of parameters in another dtype, as autocast makes them; nor are `input_bytes`, the inputs that are kept.
-    """
-
-    total_bytes: int
-    opaque_bytes: int
-    cast_bytes: int
-    by_module: list[SavedBy]
-    input_bytes: int = 0
+    saved_bytes: int
+    opaque_saved_bytes: int
+    cast_saved_bytes: int
+    input_saved_bytes: int
+    saved_by_module: list[SavedBy]
 
 
 def record_saved(step: Step, note: Callable[[torch.Tensor], None] | None = None) -> tuple[Any, list[torch.Tensor]]:
@@ -60,45 +53,42 @@ def record_saved(step: Step, note: Callable[[torch.Tensor], None] | None = None)
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
             return step(), saved
     except RuntimeError as error:
-        if _NO_HOOKS in str(error):
+        if "saved tensor hooks" in str(error):
             raise CannotRecord(str(error)) from error
         raise
 
 
-def saved_for_backward(
-    step: Step, apart: Iterable[torch.Tensor], module: nn.Module | None = None, inputs: Iterable[torch.Tensor] = ()
-) -> Saved:
-    """What one call of `step` keeps for backward, but for the storages of `apart` (parameters, buffers) and, told apart, of `inputs`.
+def saved_for_backward(step: Step, workload: Workload) -> Saved:
+    """What one call of `step` keeps for backward beside the workload's parameters and buffers; of its inputs that is told apart.
 
-    Each storage counts once, for the submodule of `module` that was running when it was first saved; all is the model's where the step
-    does not bear being watched (torch.compile cannot trace it). Raises CannotRecord.
+    Each storage counts once, for the submodule that was running when it was first saved; all is the model's where the step does not bear
+    being watched (torch.compile cannot trace it). Raises CannotRecord.
     """
-    apart, inputs = list(apart), list(inputs)
-    ledger = _Ledger(apart, module, inputs)
+    ledger = _Ledger(workload)
     try:
-        with ledger.following_modules():
+        with register_module_forward_pre_hook(ledger.enter), register_module_forward_hook(ledger.leave, always_call=True):
             record_saved(step, ledger.note)
     except CannotRecord:
         raise
     except Exception:  # noqa: BLE001 - the step itself has run before, unwatched
-        ledger = _Ledger(apart, module, inputs)
+        ledger = _Ledger(workload)
         record_saved(step, ledger.note)
     return Saved(
-        ledger.by_module.total(), ledger.opaque_bytes, ledger.cast_bytes, _largest(ledger.by_module), ledger.input_bytes
+        ledger.by_module.total(), ledger.opaque_bytes, ledger.cast_bytes, ledger.input_bytes, _largest(ledger.by_module)
     )
 
 
 class _Ledger:
     """Adds up the storages that it is shown, each once, for the innermost module that is running then."""
 
-    def __init__(self, apart: Iterable[torch.Tensor], module: nn.Module | None, inputs: Iterable[torch.Tensor]) -> None:
+    def __init__(self, workload: Workload) -> None:
         self.by_module: Counter[str] = Counter()
         self.opaque_bytes = self.cast_bytes = self.input_bytes = 0
-        self._inputs = {key for tensor in inputs for key, _ in _storages(tensor)}
-        self._seen = {key for tensor in apart for key, _ in _storages(tensor)}
-        self._module = module
-        self._parameters = list(module.parameters()) if module is not None else []
-        self._paths = _paths_in(module) if module is not None else {}
+        self._module = workload.module
+        self._parameters = list(self._module.parameters())
+        self._inputs = {key for tensor in workload.input_tensors() for key, _ in _storages(tensor)}
+        self._seen = {key for tensor in (*self._parameters, *self._module.buffers()) for key, _ in _storages(tensor)}
+        self._paths = _paths_in(self._module)
         self._running = [MODEL]
 
     def note(self, tensor: torch.Tensor) -> None:
@@ -108,29 +98,18 @@ class _Ledger:
             self._seen.add(key)
             if key in self._inputs:
                 self.input_bytes += size_bytes
-                continue
-            if _is_cast(tensor, self._parameters):
+            elif _is_cast(tensor, self._parameters):
                 self.cast_bytes += size_bytes
-                continue
-            self.by_module[self._running[-1]] += size_bytes
-            if tensor.dtype is torch.uint8:
-                self.opaque_bytes += size_bytes
+            else:
+                self.by_module[self._running[-1]] += size_bytes
+                self.opaque_bytes += size_bytes if tensor.dtype is torch.uint8 else 0
 
-    @contextmanager
-    def following_modules(self) -> Iterator[None]:
-        hooks = (register_module_forward_pre_hook(self._enter), register_module_forward_hook(self._leave, always_call=True))
-        try:
-            yield
-        finally:
-            for hook in hooks:
-                hook.remove()
-
-    def _enter(self, module: nn.Module, _inputs: Any) -> None:
+    def enter(self, module: nn.Module, _inputs: Any) -> None:
         if id(module) not in self._paths:
             self._paths |= _paths_in_copy(module, self._module)
         self._running.append(self._paths[id(module)])
 
-    def _leave(self, _module: nn.Module, _inputs: Any, _output: Any) -> None:
+    def leave(self, _module: nn.Module, _inputs: Any, _output: Any) -> None:
         self._running.pop()
 
 
@@ -144,17 +123,14 @@ def _is_cast(tensor: torch.Tensor, parameters: list[nn.Parameter]) -> bool:
     values = torch.empty(0, dtype=tensor.dtype, device=tensor.device).set_(tensor.untyped_storage())
     for parameter in parameters:
         alike = parameter.numel() == values.numel() and parameter.device == values.device
-        if alike and parameter.dtype is not values.dtype and torch.equal(_in_storage_order(parameter, values.dtype), values):
-            return True
+        if alike and parameter.dtype is not values.dtype:
+            cast = parameter.detach().to(values.dtype)  # dense, its strides kept
+            if torch.equal(cast.as_strided(values.shape, (1,)), values):
+                return True
     return False
 
 
-def _in_storage_order(parameter: nn.Parameter, dtype: torch.dtype) -> torch.Tensor:
-    cast = parameter.detach().to(dtype)  # dense, its strides kept
-    return cast.as_strided((cast.numel(),), (1,))
-
-
-def _storages(tensor: torch.Tensor) -> Iterator[tuple[StorageKey, int]]:
+def _storages(tensor: torch.Tensor) -> Iterator[tuple[tuple[torch.device, int], int]]:
     """The key and the size of each storage that `tensor` lies in."""
     if tensor.layout is torch.sparse_coo:
         yield from _storages(tensor._indices())
@@ -186,16 +162,15 @@ def _paths_in(module: nn.Module, prefix: str = "") -> dict[int, str]:
     return {id(part): ".".join(filter(None, (prefix, name))) or MODEL for name, part in module.named_modules()}
 
 
-def _paths_in_copy(copy: nn.Module, module: nn.Module | None) -> dict[int, str]:
+def _paths_in_copy(copy: nn.Module, module: nn.Module) -> dict[int, str]:
     """Paths in the part of `module` that `copy` is a copy of, as modes that freeze make one: it shares the values of every parameter.
 
     A module that is no such copy goes by its class.
     """
     addresses = [parameter.data_ptr() for parameter in copy.parameters()]
-    if addresses and module is not None:
-        for path, part in module.named_modules():
-            if type(part) is type(copy) and [parameter.data_ptr() for parameter in part.parameters()] == addresses:
-                return _paths_in(copy, path)
+    for path, part in module.named_modules() if addresses else ():
+        if type(part) is type(copy) and [parameter.data_ptr() for parameter in part.parameters()] == addresses:
+            return _paths_in(copy, path)
     return {id(copy): type(copy).__name__}
 
 

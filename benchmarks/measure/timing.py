@@ -2,8 +2,7 @@
 
 A call pays for what ran before it: the first after another arm's is 20 to 45 % slower, whatever its mode, and it takes one to eight calls of a
 small model to fade. So a block begins with untimed calls, the washout, whose number is found from the ratios themselves. A call includes
-entering and leaving the mode and dropping its output, because tearing the graph down is part of what tracking costs. An arm may live in this
-process or in a worker of its own. The clock, the random order and the page-fault counter are arguments, for tests on a simulated machine.
+entering and leaving the mode and dropping its output, because tearing the graph down is part of what tracking costs.
 """
 
 from __future__ import annotations
@@ -17,7 +16,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -47,15 +45,16 @@ LEAST_WASHOUT_SECONDS = 1.5e-3
 _FEWEST_SURVEY_ROUNDS = 10
 _SLOWEST_FADING = 0.9
 _WARM_ROUNDS, _STILL_FALLING = 4, 0.95
+"""An arm still gets faster while the fastest of its last three calls takes less than this share of the fastest before."""
+
 _MANY_OBJECTS = 700
 """So many new objects that only a collection frees make one due: CPython's own threshold of the first generation."""
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """What one arm took in one round: the first call after another arm's (None without a washout), the timed calls together, their faults.
-
-    On accelerators also until the last of the calls was queued, and how often the device's allocator went to the driver meanwhile.
+    """What one arm took in one round: the first call after another arm's (None where it was one of several timed), the timed calls together,
+    their faults. On accelerators also until the last of the calls was queued, and how often the device's allocator went to the driver.
     """
 
     first_seconds: float | None
@@ -125,7 +124,7 @@ def time_arms(arms: Mapping[str, RunBlock], limits: Limits, order: random.Random
     washout = limits.washout
     if washout is None:
         washout = find_washout(rounds, call_seconds, limits, clock)
-    calls = limits.calls or max(1, washout, math.ceil(limits.block_seconds / call_seconds) if call_seconds > 0 else 1)
+    calls = limits.calls or max(1, washout, math.ceil(limits.block_seconds / call_seconds))
     blocks: list[dict[str, Block]] = []
     start = clock()
     while True:
@@ -143,31 +142,20 @@ def time_arms(arms: Mapping[str, RunBlock], limits: Limits, order: random.Random
         calls=calls,
         washout=washout,
         seconds={name: [block.seconds for block in own] for name, own in by_arm.items()},
-        first_seconds={name: median for name, own in by_arm.items() if (median := _median_first(own, calls)) is not None},
-        page_faults={name: statistics.median(block.faults for block in own) / calls for name, own in by_arm.items()},
+        first_seconds=_medians(by_arm, "first_seconds", 1),
+        page_faults=_medians(by_arm, "faults", calls),
         elapsed_seconds=clock() - start,
-        **_of_accelerators(by_arm, calls),
+        host_seconds=_medians(by_arm, "host_seconds", calls),
+        driver_allocations={
+            name: statistics.fmean(block.driver_allocations for block in own) / calls for name, own in by_arm.items()
+        },
     )
 
 
-def _of_accelerators(by_arm: Mapping[str, Sequence[Block]], calls: int) -> dict[str, Any]:
-    """The fields of Timings that blocks on accelerators fill: medians of host seconds, and all that the driver was asked for."""
-    queued = {name: own for name, own in by_arm.items() if own[0].host_seconds is not None}
-    return {
-        "host_seconds": {
-            name: statistics.median(block.host_seconds or 0.0 for block in own) / calls for name, own in queued.items()
-        },
-        "driver_allocations": {
-            name: sum(block.driver_allocations for block in own) / (len(own) * calls) for name, own in queued.items()
-        },
-    }
-
-
-def _median_first(blocks: Sequence[Block], calls: int) -> float | None:
-    """Without a washout the timed call is itself the first after another arm's."""
-    first = [block.seconds if block.first_seconds is None and calls == 1 else block.first_seconds for block in blocks]
-    known = [seconds for seconds in first if seconds is not None]
-    return statistics.median(known) if known else None
+def _medians(by_arm: Mapping[str, Sequence[Block]], figure: str, calls: int) -> dict[str, float]:
+    """Of each arm whose blocks tell the figure, per call."""
+    told = {name: [value for block in own if (value := getattr(block, figure)) is not None] for name, own in by_arm.items()}
+    return {name: statistics.median(values) / calls for name, values in told.items() if values}
 
 
 class _Rounds:
@@ -178,11 +166,7 @@ class _Rounds:
 
     def run(self, washout: int, calls: int) -> dict[str, Block]:
         self._order.shuffle(self._names)
-        blocks = {}
-        for name in self._names:
-            note_arm(name)
-            blocks[name] = self._arms[name](washout, calls)
-        return blocks
+        return {name: self._arms[name](washout, calls) for name in self._names}
 
 
 def warm_up(rounds: _Rounds, limits: Limits, clock: Clock) -> float:
@@ -196,10 +180,10 @@ def warm_up(rounds: _Rounds, limits: Limits, clock: Clock) -> float:
         for name, block in rounds.run(0, 1).items():
             history.setdefault(name, []).append(block.seconds)
         number, elapsed = len(next(iter(history.values()))), clock() - begin
-        stationary = number >= _WARM_ROUNDS and not any(_still_falling(seconds) for seconds in history.values())
-        if number >= _WARM_ROUNDS and (
-            elapsed >= limits.longest_warm_seconds or (stationary and elapsed >= limits.warm_seconds)
-        ):
+        if number < _WARM_ROUNDS:
+            continue
+        falling = any(min(seconds[-3:]) < _STILL_FALLING * min(seconds[:-3]) for seconds in history.values())
+        if elapsed >= (limits.longest_warm_seconds if falling else limits.warm_seconds):
             return min(min(seconds) for seconds in history.values())
 
 
@@ -209,15 +193,10 @@ def warm_up_back_to_back(rounds: _Rounds, limits: Limits, clock: Clock) -> float
     calls, begin = 1, clock()
     while True:
         shortest = min(block.seconds for block in rounds.run(0, calls).values())
-        if shortest >= limits.block_seconds and clock() - begin >= limits.warm_seconds:
-            return shortest / calls
         if shortest < limits.block_seconds:
             calls *= 2
-
-
-def _still_falling(seconds: Sequence[float]) -> bool:
-    """Whether the fastest of the last three calls is faster by more than 5 % than all before."""
-    return min(seconds[-3:]) < _STILL_FALLING * min(seconds[:-3])
+        elif clock() - begin >= limits.warm_seconds:
+            return shortest / calls
 
 
 def find_washout(rounds: _Rounds, call_seconds: float, limits: Limits, clock: Clock) -> int:
@@ -265,52 +244,34 @@ def minor_page_faults() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 
 
+@contextmanager
+def running(name: str) -> Iterator[None]:
+    """Notes that the arm runs; what fails inside is a Failure that names it."""
+    note_arm(name)
+    try:
+        yield
+    except Exception as error:
+        raise Failure.of(error, arm=name) from error
+
+
 def arm(
     name: str, step: Step, device: Device, clock: Clock = time.perf_counter, faults: Callable[[], int] = minor_page_faults
 ) -> RunBlock:
-    """An arm in this process. A block of it raises a Failure naming the arm if the step raises or leaves gradients off."""
-
-    measured = _queued_block if device.accelerated else _block
+    """An arm in this process. A block of it fails if the step raises or leaves gradients off."""
 
     def run(washout: int, calls: int) -> Block:
         collect_if_due()
-        try:
-            block = measured(step, washout, calls, device, clock, faults)
-        except Exception as error:
-            raise Failure.of(error, arm=name) from error
-        if not torch.is_grad_enabled():  # the arms after it would silently be untracked
-            raise Failure("broken_contract", "gradients were left off after the call", name)
+        with running(name):
+            block = _block(step, washout, calls, device, clock, faults)
+            if not torch.is_grad_enabled():  # the arms after it would silently be untracked
+                raise Failure("broken_contract", "gradients were left off after the call")
         return block
 
     return run
 
 
 def _block(step: Step, washout: int, calls: int, device: Device, clock: Clock, faults: Callable[[], int]) -> Block:
-    first_seconds = _wash_out(step, washout, device, clock)
-    faults_before, repeats = faults(), range(calls)
-    start = clock()
-    for _ in repeats:
-        step()
-    device.synchronise()
-    seconds = clock() - start
-    return Block(first_seconds, seconds, faults() - faults_before)
-
-
-def _queued_block(step: Step, washout: int, calls: int, device: Device, clock: Clock, faults: Callable[[], int]) -> Block:
-    """The same where calls are only queued. The call of the washout is waited for: what it takes by itself is its latency."""
-    first_seconds = _wash_out(step, washout, device, clock)
-    faults_before, driver_before, repeats = faults(), device.driver_allocations(), range(calls)
-    start = clock()
-    for _ in repeats:
-        step()
-    queued = clock()
-    device.synchronise()
-    seconds = clock() - start
-    return Block(first_seconds, seconds, faults() - faults_before, queued - start, device.driver_allocations() - driver_before)
-
-
-def _wash_out(step: Step, washout: int, device: Device, clock: Clock) -> float | None:
-    """Runs the untimed calls; returns what the first of them took, waited for."""
+    """The first call of the washout is waited for: where calls are only queued, what it takes by itself is its latency."""
     first_seconds = None
     device.synchronise()
     if washout:
@@ -321,7 +282,16 @@ def _wash_out(step: Step, washout: int, device: Device, clock: Clock) -> float |
     for _ in range(washout - 1):
         step()
     device.synchronise()
-    return first_seconds
+    faults_before, driver_before, repeats, queues = faults(), device.driver_allocations(), range(calls), device.accelerated
+    start = clock()
+    for _ in repeats:
+        step()
+    host_seconds = clock() - start if queues else None
+    device.synchronise()
+    seconds = clock() - start
+    if calls == 1 and not washout:
+        first_seconds = seconds
+    return Block(first_seconds, seconds, faults() - faults_before, host_seconds, device.driver_allocations() - driver_before)
 
 
 def collect_if_due() -> None:
