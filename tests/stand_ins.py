@@ -149,7 +149,7 @@ class Scripted(InProcess):
 
 def job_of(forward: Callable[[Net, torch.Tensor], Any], execution: str = EAGER, dtype: str = "float32") -> Job:
     """Forward passes of a Net with four samples."""
-    family = Family("net", "a test's", {"tiny": {}}, lambda: (Net(forward), torch.ones(4, 8)))
+    family = Family("net", {"tiny": {}}, lambda: (Net(forward), torch.ones(4, 8)))
     return replace(MLP_JOB, source=Source("net", "tiny", family=family), dtype=dtype, execution=execution)
 
 

@@ -89,11 +89,7 @@ def test_a_file_may_define_dataclasses_under_postponed_annotations(folder: Path)
 
 def test_a_users_model_is_the_same_every_time_and_stays_in_the_mode_that_it_was_built_in() -> None:
     write("def build():\n    return nn.Linear(3, 2).train(), torch.randn(4, 3)\n")
-    torch.manual_seed(1)
-    expected = torch.rand(3)
-    torch.manual_seed(1)
     first, second = build(), build()
-    assert torch.equal(torch.rand(3), expected)
     assert torch.equal(first.module.weight, second.module.weight)  # type: ignore[arg-type]
     assert torch.equal(first.args[0], second.args[0])
     assert first.module.training

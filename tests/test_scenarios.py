@@ -16,18 +16,18 @@ from benchmarks.failure import Failure
 from benchmarks.measure.alternating import settings
 from benchmarks.measure.contract import Observation, check_contract, equal_bits, observe
 from benchmarks.measure.profile import allocations, operators
-from benchmarks.measure.saved import graph_nodes, saved_for_backward
+from benchmarks.measure.saved import Saved, graph_nodes, saved_for_backward
 from benchmarks.models import MODELS, Source, Workload, families
 from benchmarks.models.mlp import MLP
 from benchmarks.models.transformer import TRANSFORMER
 from benchmarks.modes import Step
+from benchmarks.plan import Job
 from benchmarks.scenarios import SCENARIOS
 from benchmarks.scenarios.checkpointing import SIZE
-from benchmarks.scenarios.evaluation import BATCHES, evaluation
-from benchmarks.scenarios.generation import TOKENS, Writer, generation
+from benchmarks.scenarios.evaluation import BATCHES
+from benchmarks.scenarios.generation import TOKENS, Writer
 from benchmarks.scenarios.loss_logging import STEPS
 from benchmarks.scenarios.rollout import ACTIONS
-from benchmarks.scenarios.training_step import training_step
 
 FLOAT = 4
 HIDDEN = MLP.sizes["tiny"]["batch"] * MLP.sizes["tiny"]["width"] * FLOAT
@@ -47,35 +47,44 @@ class Bound:
     """A scenario's step in one mode, on its first model and that one's first size unless others are named."""
 
     def __init__(self, name: str, mode: str, model: str | None = None, size: str | None = None) -> None:
-        self.scenario, self.mode = SCENARIOS[name], SCENARIOS[name].mode(mode)
-        own = [family for family in self.scenario.families if model in (None, family.name)]
-        family = own[0] if own else MODELS[model or next(iter(self.scenario.models))]
-        usual = next(iter(family.sizes if own else self.scenario.models.get(family.name, ("tiny",))))
-        self.workload = Source(family.name, size or usual, family=family).workload()
+        scenario = SCENARIOS[name]
+        own = [family for family in scenario.families if model in (None, family.name)]
+        family = own[0] if own else MODELS[model or next(iter(scenario.models))]
+        usual = next(iter(family.sizes if own else scenario.models.get(family.name, ("tiny",))))
+        source = Source(family.name, size or usual, family=family)
+        self.mode, self.job = mode, Job(scenario=name, source=source, device="cpu", dtype="float32", modes=(mode,))
+        self.workload = self.job.build()
 
     def step(self, **steps: int) -> Step:
-        return self.scenario.bind(self.workload, self.mode, **steps)
+        return self.job.step(self.workload, self.mode, **steps)
 
     def observed(self) -> Observation:
-        changing = [*self.workload.input_tensors(), *(self.workload.module.parameters() if self.scenario.updates else ())]
-        return observe(self.step(), self.workload.module, changing)
+        return observe(self.step(), self.workload.module, self.job.changing(self.workload))
 
-    def saved_bytes(self) -> int:
-        return saved_for_backward(self.step(), self.workload).saved_bytes
+    def saved(self) -> Saved:
+        return saved_for_backward(self.step(), self.workload)
 
-    def saved_beside_inputs(self) -> tuple[int, int]:
-        """What is saved beside the model's inputs, and what is saved of these."""
-        saved = saved_for_backward(self.step(), self.workload)
-        return saved.saved_bytes, saved.input_saved_bytes
+    def updated(self) -> set[str]:
+        """Names of the parameters that a call changes. It leaves them no gradients."""
+        parameters = dict(self.workload.module.named_parameters())
+        before = {name: parameter._version for name, parameter in parameters.items()}
+        self.step()()
+        assert all(parameter.grad is None for parameter in parameters.values())
+        return {name for name, parameter in parameters.items() if parameter._version > before[name]}
 
     def peak_bytes(self) -> int:
         self.step()()
         return allocations(self.step()).peak_bytes
 
-    def held_bytes(self, steps: int | None = None) -> int:
-        step = self.step() if steps is None else self.step(steps=steps)
+    def held_bytes(self, **steps: int) -> int:
+        step = self.step(**steps)
         step()
         return allocations(step).held_bytes
+
+
+def step_of(name: str, module: nn.Module, inputs: Any, mode: str = "tracked", **steps: int) -> Step:
+    """The scenario's on a user's model."""
+    return SCENARIOS[name].bind(Workload.of(module, inputs), SCENARIOS[name].mode(mode), **steps)
 
 
 def test_a_file_is_a_scenario_by_its_own_name_and_asks_a_question() -> None:
@@ -94,7 +103,7 @@ def test_a_file_is_a_scenario_by_its_own_name_and_asks_a_question() -> None:
 @pytest.mark.parametrize(("name", "mode"), [pair for pair in OWN_MODES if pair != REFUSED])
 def test_every_mode_of_a_scenarios_own_keeps_its_promises(name: str, mode: str) -> None:
     bound = Bound(name, mode)
-    contract = check_contract(bound.mode, bound.observed(), Bound(name, "tracked").observed())
+    contract = check_contract(bound.job.mode(mode), bound.observed(), Bound(name, "tracked").observed())
     assert contract.holds, contract.broken
 
 
@@ -102,8 +111,8 @@ def test_eval_alone_tracks_and_a_batch_keeps_what_no_grad_lets_go() -> None:
     """Both hold samples, logits and their log-softmax at the peak; tracked holds the other three activations of the MLP too."""
     tracked, no_grad = (Bound("evaluation", mode, "mlp") for mode in ("tracked", "no_grad"))
     activations, samples, log_softmax, labels, weight = 4 * HIDDEN, HIDDEN, HIDDEN, 8 * 8, FLOAT
-    assert tracked.saved_bytes() // BATCHES == activations + samples + log_softmax + labels + weight
-    assert no_grad.saved_bytes() == 0
+    assert tracked.saved().saved_bytes // BATCHES == activations + samples + log_softmax + labels + weight
+    assert no_grad.saved().saved_bytes == 0
     assert 3 * HIDDEN <= tracked.peak_bytes() - no_grad.peak_bytes() < 3 * HIDDEN + 100
 
 
@@ -142,7 +151,7 @@ def test_an_evaluation_counts_what_a_model_of_a_library_gets_right_and_finds_its
     mode: str, wrap: Any
 ) -> None:
     labels = torch.randint(64, (8 * BATCHES,), generator=torch.Generator().manual_seed(0))
-    loss, accuracy = evaluation(Workload.of(AlwaysFirst(wrap), TOKENS_AND_MASK), SCENARIOS["evaluation"].mode(mode))()
+    loss, accuracy = step_of("evaluation", AlwaysFirst(wrap), TOKENS_AND_MASK, mode)()
     assert accuracy == (labels == 0).float().mean()
     torch.testing.assert_close(loss, torch.nn.functional.cross_entropy(torch.eye(64)[0].expand(len(labels), -1), labels))
 
@@ -164,7 +173,7 @@ def test_what_the_output_of_a_loop_holds_and_what_more_with_each_step(
     """Losses that are added up keep each step's graph, and that the MLP's four activations unless a backward pass was made."""
     bound = Bound(name, mode, model)
     assert bound.held_bytes() == held
-    assert bound.held_bytes(4) - bound.held_bytes(3) == per_step
+    assert bound.held_bytes(steps=4) - bound.held_bytes(steps=3) == per_step
 
 
 def test_after_a_backward_pass_the_graphs_of_logged_losses_still_hold_nodes() -> None:
@@ -197,7 +206,7 @@ def test_inference_mode_alone_cannot_feed_a_head_that_is_trained() -> None:
 
 def test_a_backbone_that_is_detached_still_keeps_its_activations_and_one_without_gradients_keeps_none() -> None:
     modes = set(SCENARIOS["frozen_backbone"].mode_names()) - {"inference_mode"}
-    saved = {mode: Bound("frozen_backbone", mode).saved_bytes() for mode in modes}
+    saved = {mode: Bound("frozen_backbone", mode).saved().saved_bytes for mode in modes}
     head, width, images = 2, 16, 2
     assert saved["no_grad"] == head * width * images * FLOAT + images * 10 * FLOAT  # what the two layers and the loss keep
     assert saved["frozen"] == saved["no_grad"] == saved["inference_mode_clone"]
@@ -214,12 +223,10 @@ def test_the_teacher_follows_the_student_in_place_and_only_the_student_gets_grad
     bound = Bound("target_network", "no_grad")
     module = bound.workload.module
     teacher, student = (next(module.get_submodule(name).parameters()) for name in ("teacher", "student"))
-    before, place, distance = teacher.detach().clone(), teacher.data_ptr(), (teacher - student).abs().max()
-    bound.step()()
+    place, distance = teacher.data_ptr(), (teacher - student).abs().max()
+    assert {name.partition(".")[0] for name in bound.updated()} == {"teacher"}
     assert teacher.data_ptr() == place
-    assert not torch.equal(teacher, before)
     torch.testing.assert_close((teacher - student).abs().max(), 0.99 * distance)
-    assert all(parameter.grad is None for parameter in module.parameters())
 
 
 def test_generation_writes_what_the_decoder_finds_without_a_cache() -> None:
@@ -264,8 +271,7 @@ PROMPT = torch.zeros((1, 3), dtype=torch.int64)
 def test_a_users_decoder_is_given_its_prompt_and_then_each_token_that_it_wrote_with_its_own_cache(
     mode: str, kind: type[Repeating], inputs: Any
 ) -> None:
-    scenario = SCENARIOS["generation"]
-    logits = scenario.bind(Workload.of(kind(1, 16), inputs), scenario.mode(mode), steps=4)()
+    logits = step_of("generation", kind(1, 16), inputs, mode, steps=4)()
     assert logits.argmax(-1).tolist() == [[3, 4, 5, 6]]
 
 
@@ -273,7 +279,7 @@ def test_a_users_decoder_is_given_its_prompt_and_then_each_token_that_it_wrote_w
 def test_models_of_transformers_write_with_their_own_cache_what_they_find_without_one(model: str) -> None:
     pytest.importorskip("transformers")
     workload = Source(model, "tiny").workload()
-    logits = generation(workload, SCENARIOS["generation"].mode("no_grad"), steps=4)()
+    logits = step_of("generation", workload.module, workload.kwargs, "no_grad", steps=4)()
     with torch.no_grad():
         written = torch.cat([workload.kwargs["input_ids"], logits[:, :-1].argmax(-1)], dim=1)
         whole = workload.module(input_ids=written).logits
@@ -282,7 +288,7 @@ def test_models_of_transformers_write_with_their_own_cache_what_they_find_withou
 
 def test_a_tracked_generation_holds_more_with_every_token() -> None:
     tracked = Bound("generation", "tracked")
-    assert tracked.held_bytes(4) - tracked.held_bytes(3) > 10 * 64 * FLOAT
+    assert tracked.held_bytes(steps=4) - tracked.held_bytes(steps=3) > 10 * 64 * FLOAT
 
 
 @pytest.mark.parametrize("model", [family.name for family in SCENARIOS["operators"].families])
@@ -293,8 +299,8 @@ def test_an_operator_runs_the_same_kernels_in_every_context(model: str) -> None:
 
 @pytest.mark.parametrize("mode", SCENARIOS["switches"].mode_names())
 def test_every_spelling_switches_tracking_off_and_on_again_each_time_and_runs_no_operator(mode: str) -> None:
-    scenario, seen = SCENARIOS["switches"], list[bool]()
-    scenario.mode(mode).bind(nn.Identity(), lambda _: seen.append(torch.is_grad_enabled()))()
+    seen: list[bool] = []
+    SCENARIOS["switches"].mode(mode).bind(nn.Identity(), lambda _: seen.append(torch.is_grad_enabled()))()
     assert (seen, torch.is_grad_enabled()) == ([mode == "tracked"], True)
     assert not operators(Bound("switches", mode).step()).everywhere
 
@@ -302,29 +308,20 @@ def test_every_spelling_switches_tracking_off_and_on_again_each_time_and_runs_no
 @pytest.mark.parametrize("rank", [16, 256])
 def test_adapters_of_one_layer_keep_its_input_for_their_first_half_and_what_that_makes_of_it_for_the_second(rank: int) -> None:
     """The input is 512 x 4096 in float32, and what is made of it 512 x rank."""
-    full, both, second = (
-        Bound("adapters", mode, f"linear_rank{rank}", "large").saved_beside_inputs()
-        for mode in SCENARIOS["adapters"].mode_names()
-    )
+    kept = [Bound("adapters", mode, f"linear_rank{rank}", "large").saved() for mode in SCENARIOS["adapters"].mode_names()]
     given, made = 512 * 4096 * FLOAT, 512 * rank * FLOAT
-    assert (full, both, second) == ((0, given), (made, given), (made, 0))
+    assert [(saved.saved_bytes, saved.input_saved_bytes) for saved in kept] == [(0, given), (made, given), (made, 0)]
 
 
 def test_in_a_decoder_freezing_the_first_half_lets_go_of_the_inputs_of_layers_that_nothing_else_keeps() -> None:
     """Per block 1 width into queries, keys and values, 1 into the multilayer perceptron, and 4 out of its GELU; attention keeps its own output."""
     size = TRANSFORMER.sizes["small"]
-    both, second = (Bound("adapters", mode, "decoder", "small").saved_bytes() for mode in ("adapters", "adapters_frozen_a"))
-    assert both - second == size["depth"] * size["batch"] * size["tokens"] * 6 * size["width"] * FLOAT
+    both, second = (Bound("adapters", mode, "decoder", "small").saved() for mode in ("adapters", "adapters_frozen_a"))
+    assert both.saved_bytes - second.saved_bytes == size["depth"] * size["batch"] * size["tokens"] * 6 * size["width"] * FLOAT
 
 
 def test_fine_tuning_updates_what_is_trained_and_nothing_else() -> None:
-    updated = {}
-    for mode in SCENARIOS["adapters"].mode_names():
-        bound = Bound("adapters", mode)
-        before = {name: value._version for name, value in bound.workload.module.named_parameters()}
-        bound.step()()
-        updated[mode] = {name for name, value in bound.workload.module.named_parameters() if value._version > before[name]}
-        assert all(value.grad is None for value in bound.workload.module.parameters())
+    updated = {mode: Bound("adapters", mode).updated() for mode in SCENARIOS["adapters"].mode_names()}
     assert updated == {"tracked": {"layer.weight", "layer.bias"}, "adapters": {"a", "b"}, "adapters_frozen_a": {"b"}}
 
 
@@ -333,31 +330,33 @@ def test_a_checkpointed_decoder_keeps_the_input_of_each_block() -> None:
     tracked, checkpoint = (Bound("checkpointing", mode) for mode in ("tracked", "checkpoint"))
     rows, width = SIZE["batch"] * SIZE["tokens"], SIZE["width"]
     kept = SIZE["depth"] * width + 2 * width + 2 + SIZE["vocabulary"]
-    assert checkpoint.saved_bytes() == rows * kept * FLOAT
+    assert checkpoint.saved().saved_bytes == rows * kept * FLOAT
     assert checkpoint.peak_bytes() < tracked.peak_bytes() / 2
     assert len(tracked.observed().output) == len(list(tracked.workload.module.parameters()))
 
 
 def test_without_tracking_a_checkpoint_keeps_a_copy_of_the_random_state_and_changes_nothing() -> None:
     plain, checkpoint = (Bound("checkpointing", mode) for mode in ("forward_alone", "checkpoint_alone"))
-    assert (plain.saved_bytes(), checkpoint.saved_bytes()) == (0, 0)
+    assert (plain.saved().saved_bytes, checkpoint.saved().saved_bytes) == (0, 0)
     assert checkpoint.peak_bytes() - plain.peak_bytes() == torch.get_rng_state().nbytes
     assert equal_bits(checkpoint.observed().output, plain.observed().output)
 
 
 def test_a_frozen_network_keeps_its_graph_where_its_input_requires_grad_and_drops_only_what_weights_need() -> None:
     """Each ReLU keeps its result; the input itself is for the first layer's weight."""
-    kept = {mode: Bound("frozen_input", mode).saved_beside_inputs() for mode in SCENARIOS["frozen_input"].mode_names()}
-    assert kept == {"tracked": (4 * HIDDEN, HIDDEN), "frozen": (4 * HIDDEN, 0), "frozen_plain_input": (0, 0)}
-    held = {mode: Bound("frozen_input", mode).held_bytes() for mode in kept}
-    assert held == {"tracked": 4 * HIDDEN, "frozen": 4 * HIDDEN, "frozen_plain_input": HIDDEN}
+    found = {}
+    for mode in SCENARIOS["frozen_input"].mode_names():
+        bound = Bound("frozen_input", mode)
+        found[mode] = (bound.saved().saved_bytes, bound.saved().input_saved_bytes, bound.held_bytes())
+    every = 4 * HIDDEN
+    assert found == {"tracked": (every, HIDDEN, every), "frozen": (every, 0, every), "frozen_plain_input": (0, 0, HIDDEN)}
 
 
 def test_acting_with_tracking_on_keeps_the_graph_of_every_action() -> None:
     """Per action the four activations of the MLP, what was seen, the log-softmax, and the actions, whose index the choice keeps."""
     tracked, no_grad = (Bound("rollout", mode) for mode in ("tracked", "no_grad"))
     seen, logarithms, actions = HIDDEN, HIDDEN, 8 * MLP.sizes["tiny"]["batch"]
-    assert tracked.saved_bytes() - no_grad.saved_bytes() == ACTIONS * (4 * HIDDEN + seen + logarithms + actions)
+    assert tracked.saved().saved_bytes - no_grad.saved().saved_bytes == ACTIONS * (4 * HIDDEN + seen + logarithms + actions)
 
 
 def test_acting_alone_is_what_a_step_under_no_grad_does_before_its_update() -> None:
@@ -369,25 +368,16 @@ def test_acting_alone_is_what_a_step_under_no_grad_does_before_its_update() -> N
 
 
 def test_a_forward_pass_alone_is_that_of_a_training_step() -> None:
-    bound = Bound("training_step", "forward_alone")
-    before = [parameter._version for parameter in bound.workload.module.parameters()]
-    assert equal_bits(bound.observed().output, Bound("training_step", "tracked").observed().output)
-    assert [parameter._version for parameter in bound.workload.module.parameters()] == before
+    alone, whole = (Bound("training_step", mode) for mode in ("forward_alone", "tracked"))
+    assert equal_bits(alone.observed().output, whole.observed().output)
+    assert alone.updated() == set()
 
 
-def test_a_training_step_updates_every_parameter_in_train_mode_and_leaves_nothing_behind() -> None:
+def test_a_training_step_updates_every_parameter_and_leaves_nothing_behind() -> None:
     bound = Bound("training_step", "tracked", "convnet")
-    module = bound.workload.module
-    before = [parameter._version for parameter in module.parameters()]
-    modes: set[bool] = set()
-    for part in module.modules():
-        part.register_forward_pre_hook(lambda part, _: modes.add(part.training))
-    loss = bound.step()()
-    assert modes == {True}
-    assert not any(part.training for part in module.modules())
-    assert all(parameter._version > version for parameter, version in zip(module.parameters(), before, strict=True))
-    assert all(parameter.grad is None for parameter in module.parameters())
-    assert not loss.requires_grad
+    assert bound.updated() == {name for name, _ in bound.workload.module.named_parameters()}
+    assert not any(part.training for part in bound.workload.module.modules())
+    assert not bound.step()().requires_grad
 
 
 class PartlyFrozen(nn.Sequential):
@@ -407,14 +397,20 @@ def test_train_mode_is_what_the_model_makes_of_it_and_is_put_back_also_after_an_
         part.register_forward_pre_hook(lambda part, _: seen.append(part.training))
     module[2].register_forward_hook(lambda *_: torch.ones(2, 4))  # which has no graph for the backward pass
     with pytest.raises(RuntimeError):
-        training_step(Workload.of(module, torch.ones(2, 3)), SCENARIOS["training_step"].mode("tracked"))()
+        step_of("training_step", module, torch.ones(2, 3))()
     assert seen == [True, False, True]
     assert [part.training for part in module.modules()] == [training, training, False, training]
 
 
+def test_a_part_that_is_in_another_mode_than_the_whole_stays_in_it() -> None:
+    module = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3).eval())
+    step_of("evaluation", module, torch.ones(2, 3))()
+    assert [part.training for part in module.modules()] == [True, True, False]
+
+
 def test_an_input_that_requires_grad_gathers_none_from_step_to_step() -> None:
     image = torch.ones(2, 3, requires_grad=True)
-    training_step(Workload.of(nn.ReLU(), image), SCENARIOS["training_step"].mode("tracked"))()
+    step_of("training_step", nn.ReLU(), image)()
     assert image.grad is None
 
 
@@ -434,7 +430,6 @@ NEEDS_A_CACHE = "needs a model that takes input_ids and cache"
     ],
 )
 def test_a_scenario_says_which_models_it_cannot_run(name: str, module: nn.Module, inputs: Any, said: str) -> None:
-    scenario = SCENARIOS[name]
     with pytest.raises(Failure, match=said) as raised:
-        scenario.bind(Workload.of(module, inputs), scenario.mode("tracked"))()
+        step_of(name, module, inputs)()
     assert raised.value.status == "unsupported"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import doctest
+import inspect
 import re
 import sys
 import textwrap
@@ -125,7 +126,7 @@ def models_table() -> Table:
             with torch.device("meta"):
                 facts = family.workload(size).facts()
             rows.append([family.name, size, f"{facts.parameters:,}", " ".join(facts.inputs)])
-    summaries = [f"{family.name}: {family.summary}" for family in MODELS.values()]
+    summaries = [f"{family.name}: {inspect.getdoc(inspect.getmodule(family.build))}" for family in MODELS.values()]
     return Table(pd.DataFrame(rows, columns=["model", "size", "parameters", "input"]), summaries)
 
 

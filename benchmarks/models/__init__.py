@@ -44,7 +44,6 @@ def load(spec: str) -> own.OwnModel | hub.HubModel:
 class Source:
     """Where a workload comes from; can be sent to another process. `spec` is set for a user's model, `family` for a scenario's own.
 
-    `batch` and `length` are those of the inputs of a model by name, where they were chosen; then they are part of the size's name.
     `built_in` names the dtype that a user's model is built in, if that is known: where it is asked for, nothing is cast, were it a mixture.
     """
 
@@ -57,6 +56,7 @@ class Source:
     built_in: str = AS_BUILT
 
     def shaped(self, batch: int | None, length: int | None) -> Source:
+        """With inputs of a model by name in the shape that was chosen, which is then part of the size's name."""
         chosen = {"b": batch, "l": length}
         suffix = "".join(f"_{letter}{number}" for letter, number in chosen.items() if number is not None)
         return replace(self, size=f"{self.size}{suffix}", batch=batch, length=length)
@@ -66,9 +66,8 @@ class Source:
 
         Raises KeyError for an unknown name and own.ModelError for a user's function that does not suit.
         """
-        instead: dict[str, Any] = {
-            key: value for key, value in (("batch", self.batch), ("length", self.length)) if value is not None
-        }
+        chosen = {"batch": self.batch, "length": self.length}
+        instead: dict[str, Any] = {name: number for name, number in chosen.items() if number is not None}
         size = self.size.partition("_")[0] if instead else self.size
         if self.spec is not None:
             built = load(self.spec).workload(size, device, **instead)
@@ -103,7 +102,7 @@ def misfit(source: Source) -> str | None:
 
 
 def probe(spec: str, size: str, batch: int | None = None, length: int | None = None) -> Probe:
-    """Imports and builds the model once, a function's in `size` if it takes one; a library's is called too, because its inputs are made here."""
+    """Imports and builds the model once, in `size` if it takes one; a library's is called too, because its inputs are made here."""
     before = set(sys.modules)
     try:
         model = load(spec)
@@ -119,11 +118,7 @@ def probe(spec: str, size: str, batch: int | None = None, length: int | None = N
             workload = model.workload(size)
     except own.ModelError as error:
         return Probe(model.sized, fault=str(error))
-    return Probe(model.sized, _installed(before), workload.dtype)
-
-
-def _installed(before: set[str]) -> tuple[str, ...]:
-    """Modules of installed packages that are loaded now and were not `before`."""
-    installed = tuple({sysconfig.get_path("purelib"), sysconfig.get_path("platlib")})
-    modules = {name: module for name, module in sys.modules.items() if name not in before and isinstance(module, ModuleType)}
-    return tuple(name for name, module in modules.items() if str(vars(module).get("__file__")).startswith(installed))
+    installed = (sysconfig.get_path("purelib"), sysconfig.get_path("platlib"))
+    imported = {name: module for name, module in sys.modules.items() if name not in before and isinstance(module, ModuleType)}
+    files = {name: str(vars(module).get("__file__")) for name, module in imported.items()}
+    return Probe(model.sized, tuple(name for name, file in files.items() if file.startswith(installed)), workload.dtype)

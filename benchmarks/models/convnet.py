@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -10,16 +12,17 @@ from benchmarks.models.workload import Family
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions and a shortcut; `stride` 2 halves the image, and a 1x1 convolution fits the shortcut."""
+    """Two 3x3 convolutions and a shortcut; where the channels change, the image is halved, and a 1x1 convolution fits the shortcut."""
 
-    def __init__(self, channels_in: int, channels: int, stride: int) -> None:
+    def __init__(self, channels_in: int, channels: int) -> None:
         super().__init__()
+        stride = 1 if channels_in == channels else 2
         self.conv1 = nn.Conv2d(channels_in, channels, 3, stride, 1, bias=False)
         self.norm1 = nn.BatchNorm2d(channels)
         self.conv2 = nn.Conv2d(channels, channels, 3, 1, 1, bias=False)
         self.norm2 = nn.BatchNorm2d(channels)
         self.shortcut: nn.Module = nn.Identity()
-        if stride != 1 or channels_in != channels:
+        if stride != 1:
             self.shortcut = nn.Sequential(nn.Conv2d(channels_in, channels, 1, stride, bias=False), nn.BatchNorm2d(channels))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -34,16 +37,9 @@ class ConvNet(nn.Module):
     def __init__(self, channels: int, stages: int, blocks: int, classes: int = 10) -> None:
         super().__init__()
         self.stem = nn.Sequential(nn.Conv2d(3, channels, 3, 1, 1, bias=False), nn.BatchNorm2d(channels), nn.ReLU())
-        layers: list[nn.Module] = []
-        width = channels
-        for stage in range(stages):
-            for block in range(blocks):
-                stride = 2 if stage > 0 and block == 0 else 1
-                out = channels * 2**stage
-                layers.append(BasicBlock(width, out, stride))
-                width = out
-        self.blocks = nn.Sequential(*layers)
-        self.head = nn.Linear(width, classes)
+        widths = [channels, *(channels * 2**stage for stage in range(stages) for _ in range(blocks))]
+        self.blocks = nn.Sequential(*(BasicBlock(width, following) for width, following in pairwise(widths)))
+        self.head = nn.Linear(widths[-1], classes)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         y: torch.Tensor = self.blocks(self.stem(x))
@@ -57,7 +53,6 @@ def build(batch: int, image: int, channels: int, stages: int, blocks: int) -> tu
 
 CONVNET = Family(
     name="convnet",
-    summary="ResNet basic blocks with BatchNorm",
     sizes={
         "tiny": {"batch": 1, "image": 8, "channels": 4, "stages": 1, "blocks": 1},
         "small": {"batch": 2, "image": 16, "channels": 8, "stages": 2, "blocks": 1},

@@ -13,11 +13,13 @@ import os
 import socket
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from inspect import signature
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from urllib.parse import urlsplit
 
 import psutil
 import torch
@@ -45,9 +47,8 @@ def name_of(spec: str) -> str:
     """The model's name in results: the last part of a path. Raises ModelError where there is none."""
     name = Path(spec.partition(":")[2]).name
     if not name:
-        raise ModelError(
-            f"--model {spec}: expected a name after the colon, such as hf:bert, timm:resnet18 or torchvision:resnet18"
-        )
+        examples = "hf:bert, timm:resnet18 or torchvision:resnet18"
+        raise ModelError(f"--model {spec}: expected a name after the colon, such as {examples}")
     return name
 
 
@@ -55,17 +56,22 @@ def is_installed(library: str) -> bool:
     return find_spec(LIBRARIES[library]) is not None
 
 
+Make = Callable[[], nn.Module]
+MakeInputs = Callable[[Any, int, int | None], Any]
+"""From the module, the batch, and the length, None where nobody chose it."""
+
+
 @dataclass(frozen=True, slots=True)
 class HubModel:
-    """A model that its library knows. `inputs(module, batch, length)` makes its inputs; `length` is None where nobody chose."""
+    """A model that its library knows."""
 
     spec: str
-    make: Callable[[], nn.Module]
-    inputs: Callable[[nn.Module, int, int | None], Any]
+    make: Make
+    inputs: MakeInputs
 
     sized = False
 
-    def workload(self, size: str = "", device: str = "cpu", batch: int | None = None, length: int | None = None) -> Workload:  # noqa: ARG002
+    def workload(self, _: str, device: str = "cpu", batch: int | None = None, length: int | None = None) -> Workload:
         """Raises ModelError where the library cannot build it."""
         with blamed(self.spec, "building the model"), seeded(0, device):
             module = _built(self.make)
@@ -82,10 +88,8 @@ class HubModel:
         available = psutil.virtual_memory().available
         if needed > available:
             count = sum(parameter.numel() for parameter in parameters)
-            raise ModelError(
-                f"{self.spec}: its {count / 1e9:.1f} billion parameters take {needed / 2**30:.1f} GiB, and {available / 2**30:.1f} GiB "
-                "are free here; choose a smaller model"
-            )
+            taken = f"its {count / 1e9:.1f} billion parameters take {needed / 2**30:.1f} GiB"
+            raise ModelError(f"{self.spec}: {taken}, and {available / 2**30:.1f} GiB are free here; choose a smaller model")
 
 
 def require_forward(name: str, workload: Workload) -> None:
@@ -105,30 +109,27 @@ def load(spec: str) -> HubModel:
     """Finds what `spec` names. Raises ModelError where the library or the name is not there, the name with those that are near."""
     prefix, _, name = spec.partition(":")
     name_of(spec)
-    library = _library(spec, LIBRARIES[prefix])
-    return {"hf": _of_transformers, "timm": _of_timm, "torchvision": _of_torchvision}[prefix](spec, name, library)
+    found = {"hf": _of_transformers, "timm": _of_timm, "torchvision": _of_torchvision}[prefix]
+    with blamed(spec, "reading its configuration"):
+        return HubModel(spec, *found(name, _library(LIBRARIES[prefix])))
 
 
-def _library(spec: str, library: str) -> ModuleType:
+def _library(library: str) -> ModuleType:
     os.environ.setdefault("HF_HUB_ETAG_TIMEOUT", f"{_NETWORK_SECONDS:g}")  # read when it is imported
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     try:
         return importlib.import_module(library)
-    except ModuleNotFoundError as error:
-        if error.name != library:
-            raise ModelError(f"{spec}: importing {library} raised {describe(error)}") from error
-        raise ModelError(f"{spec}: {library} is not installed; {INSTALL} installs it") from error
     except Exception as error:
-        raise ModelError(
-            f"{spec}: importing {library} raised {describe(error)}; does it fit torch {torch.__version__}?"
-        ) from error
+        if isinstance(error, ModuleNotFoundError) and error.name == library:
+            raise ModelError(f"{library} is not installed; {INSTALL} installs it") from error
+        fault = f"importing {library} raised {describe(error)}"
+        raise ModelError(f"{fault}; does it fit torch {torch.__version__}?") from error
 
 
-def _unknown(spec: str, library: str, name: str, known: Iterable[str]) -> ModelError:
+def _unknown(library: str, name: str, known: Iterable[str]) -> ModelError:
     near = difflib.get_close_matches(name, list(known), n=5, cutoff=0.5)
-    return ModelError(
-        f"{spec}: {library} has no {name}; {'near it: ' + ', '.join(near) if near else 'nothing there is like it'}"
-    )
+    told = f"near it: {', '.join(near)}" if near else "nothing there is like it"
+    return ModelError(f"{library} has no {name}; {told}")
 
 
 def _built(make: Callable[[], nn.Module]) -> nn.Module:
@@ -141,29 +142,28 @@ def _built(make: Callable[[], nn.Module]) -> nn.Module:
     return module.eval()
 
 
-def _of_timm(spec: str, name: str, timm: Any) -> HubModel:
+def _of_timm(name: str, timm: Any) -> tuple[Make, MakeInputs]:
     if not timm.is_model(name):
-        raise _unknown(spec, "timm", name, timm.list_models())
-    return HubModel(spec, lambda: timm.create_model(name, pretrained=False), _timm_inputs)
+        raise _unknown("timm", name, timm.list_models())
+
+    def inputs(module: Any, batch: int, length: int | None) -> torch.Tensor:
+        _no_length(length, "an image")
+        return torch.randn(batch, *module.pretrained_cfg["input_size"])
+
+    return lambda: timm.create_model(name, pretrained=False), inputs
 
 
-def _timm_inputs(module: nn.Module, batch: int, length: int | None) -> torch.Tensor:
-    _no_length(length, "an image")
-    configuration: Any = module.pretrained_cfg
-    return torch.randn(batch, *configuration["input_size"])
-
-
-def _of_torchvision(spec: str, name: str, torchvision: Any) -> HubModel:
-    models = importlib.import_module(f"{torchvision.__name__}.models")
+def _of_torchvision(name: str, torchvision: Any) -> tuple[Make, MakeInputs]:
+    models = torchvision.models
     if name not in models.list_models():
-        raise _unknown(spec, "torchvision", name, models.list_models())
+        raise _unknown("torchvision", name, models.list_models())
     parameters = signature(models.get_model_builder(name)).parameters
     without_weights = {key: None for key in ("weights", "weights_backbone") if key in parameters}
     weights = list(models.get_model_weights(name))
     image = getattr(weights[0].transforms(), "crop_size", None) if weights else None
     side = max(image) if isinstance(image, list | tuple) else image or 224
 
-    def inputs(module: nn.Module, batch: int, length: int | None) -> Any:
+    def inputs(module: Any, batch: int, length: int | None) -> Any:
         _no_length(length, "images")
         kind = type(module).__module__.removeprefix(f"{models.__name__}.").partition(".")[0]
         if kind == "detection":
@@ -172,7 +172,7 @@ def _of_torchvision(spec: str, name: str, torchvision: Any) -> HubModel:
             return torch.rand(batch, 3, 128, 128), torch.rand(batch, 3, 128, 128)
         return torch.randn(batch, 3, *((_FRAMES,) if kind == "video" else ()), side, side)
 
-    return HubModel(spec, lambda: models.get_model(name, **without_weights), inputs)
+    return lambda: models.get_model(name, **without_weights), inputs
 
 
 def _no_length(length: int | None, taken: str) -> None:
@@ -180,19 +180,17 @@ def _no_length(length: int | None, taken: str) -> None:
         raise ModelError(f"--length {length}: the model takes {taken}, which has no length; leave it out")
 
 
-def _of_transformers(spec: str, name: str, transformers: Any) -> HubModel:
-    with blamed(spec, "reading its configuration"):
-        configuration = _configuration(spec, name, transformers)
+def _of_transformers(name: str, transformers: Any) -> tuple[Make, MakeInputs]:
+    configuration = _configuration(name, transformers)
     _drop_nothing(configuration)
-    model_class = _model_class(spec, configuration, transformers)
-    return HubModel(spec, lambda: model_class._from_config(configuration), transformers_inputs)
+    return partial(_maker(configuration, transformers), configuration), _transformers_inputs
 
 
-def _configuration(spec: str, name: str, transformers: Any) -> Any:
-    types = list(importlib.import_module("transformers.models.auto.configuration_auto").CONFIG_MAPPING.keys())
+def _configuration(name: str, transformers: Any) -> Any:
+    types = list(transformers.CONFIG_MAPPING)
     if Path(name).is_dir():
         found = transformers.AutoConfig.from_pretrained(name, local_files_only=True, trust_remote_code=False)
-        _require_known_keys(spec, json.loads((Path(name) / "config.json").read_text()), found, transformers)
+        _require_known_keys(json.loads((Path(name) / "config.json").read_text()), found, transformers)
         return found
     if name in types:
         return transformers.AutoConfig.for_model(name)
@@ -200,15 +198,15 @@ def _configuration(spec: str, name: str, transformers: Any) -> Any:
     if isinstance(named, type) and issubclass(named, transformers.PreTrainedConfig):
         return named()
     if "/" not in name:
-        raise _unknown(spec, "transformers", name, [*types, *(key for key in dir(transformers) if key.endswith("Config"))])
+        raise _unknown("transformers", name, [*types, *(key for key in dir(transformers) if key.endswith("Config"))])
     try:  # what was looked up before lies in the library's cache
         return transformers.AutoConfig.from_pretrained(name, local_files_only=True, trust_remote_code=False)
     except OSError:
-        _require_network(spec, name)
+        _require_network(name)
         return transformers.AutoConfig.from_pretrained(name, trust_remote_code=False)
 
 
-def _require_known_keys(spec: str, given: dict[str, Any], configuration: Any, transformers: Any) -> None:
+def _require_known_keys(given: dict[str, Any], configuration: Any, transformers: Any) -> None:
     """transformers keeps what it does not know without a word, and a model is then not what its file says."""
     kind = type(configuration)
     known = {*kind().to_dict(), *kind.attribute_map, *transformers.GenerationConfig().to_dict(), *_LEGACY_KEYS}
@@ -216,34 +214,31 @@ def _require_known_keys(spec: str, given: dict[str, Any], configuration: Any, tr
     if unknown:
         near = {key: difflib.get_close_matches(key, known, n=1) for key in unknown}
         told = ", ".join(f"{key} (near it: {names[0]})" if names else key for key, names in near.items())
-        raise ModelError(f"{spec}: config.json has keys that {kind.__name__} does not know: {told}")
+        raise ModelError(f"config.json has keys that {kind.__name__} does not know: {told}")
 
 
-def _require_network(spec: str, name: str) -> None:
+def _require_network(name: str) -> None:
     """The library tries for a minute and more to reach a server that is not there."""
     if os.environ.get("HF_HUB_OFFLINE", "0") not in ("", "0") or os.environ.get("HTTPS_PROXY"):
         return
-    host = os.environ.get("HF_ENDPOINT", "https://huggingface.co").partition("://")[2].partition("/")[0]
-    address, _, port = host.partition(":")
+    server = urlsplit(os.environ.get("HF_ENDPOINT", "https://huggingface.co"))
     try:
-        socket.create_connection((address, int(port or 443)), timeout=_NETWORK_SECONDS).close()
+        socket.create_connection((server.hostname, server.port or 443), timeout=_NETWORK_SECONDS).close()
     except OSError as error:
-        reason = f"{name} must be looked up, and {host} cannot be reached ({error.strerror or error})"
-        raise ModelError(
-            f"{spec}: {reason}; a model type such as hf:bert or a folder with config.json needs no network"
-        ) from error
+        reason = f"{name} must be looked up, and {server.netloc} cannot be reached ({error.strerror or error})"
+        instead = "a model type such as hf:bert or a folder with config.json needs no network"
+        raise ModelError(f"{reason}; {instead}") from error
 
 
-def _model_class(spec: str, configuration: Any, transformers: Any) -> Any:
-    """The architecture that the configuration names, else the bare model of its type."""
+def _maker(configuration: Any, transformers: Any) -> Any:
+    """What makes the architecture that the configuration names, else the bare model of its type."""
     for name in configuration.architectures or ():
         if hasattr(transformers, name):
-            return getattr(transformers, name)
+            return getattr(transformers, name)._from_config
     for auto in (transformers.AutoModel, transformers.AutoModelForCausalLM):
         if type(configuration) in auto._model_mapping:
-            found = auto._model_mapping[type(configuration)]
-            return found[0] if isinstance(found, tuple) else found
-    raise ModelError(f"{spec}: transformers has no model for {type(configuration).__name__}")
+            return auto.from_config
+    raise ModelError(f"transformers has no model for {type(configuration).__name__}")
 
 
 def _drop_nothing(configuration: Any) -> None:
@@ -254,20 +249,16 @@ def _drop_nothing(configuration: Any) -> None:
             setattr(configuration, key, 0.0)
 
 
-def transformers_inputs(module: nn.Module, batch: int, length: int | None) -> dict[str, torch.Tensor]:
+def _transformers_inputs(model: Any, batch: int, length: int | None) -> dict[str, torch.Tensor]:
     """What its forward pass needs, by name, from its configuration. Raises ModelError for an input that nothing is known of."""
-    model: Any = module
     configuration, taken = model.config, signature(model.forward).parameters
     needed = [model.main_input_name]
     if "decoder_input_ids" in taken and getattr(configuration, "is_encoder_decoder", False):
         needed.append("decoder_input_ids")
     if hasattr(model, "get_text_features") and {"input_ids", "pixel_values"} <= set(taken):
         needed = ["input_ids", "pixel_values"]
-    unknown = [name for name in needed if name not in _INPUTS]
-    if unknown:
-        raise ModelError(
-            f"{type(model).__name__} takes {', '.join(unknown)}, which is not made here; write a function for --model"
-        )
+    if unknown := ", ".join(name for name in needed if name not in _INPUTS):
+        raise ModelError(f"{type(model).__name__} takes {unknown}, which is not made here; write a function for --model")
     if length is not None and not {"input_ids", "decoder_input_ids", "input_values"} & set(needed):
         _no_length(length, needed[0])
     return {name: _INPUTS[name](configuration, batch, length) for name in needed}
@@ -303,10 +294,10 @@ _INPUTS: dict[str, Callable[[Any, int, int | None], torch.Tensor]] = {
 }  # fmt: skip
 
 
-def build(model: str, configuration: str, batch: int, length: int | None = None, **numbers: Any) -> tuple[nn.Module, Any]:
-    """A registered model: its class and its configuration's, by name. Raises ModelError where transformers is not installed."""
-    transformers: Any = _library(f"hf:{model}", "transformers")
-    chosen = getattr(transformers, configuration)(**numbers)
-    _drop_nothing(chosen)
-    module = _built(lambda: getattr(transformers, model)._from_config(chosen))
-    return module, transformers_inputs(module, batch, length)
+def build(model: str, batch: int, length: int | None = None, **numbers: Any) -> tuple[nn.Module, Any]:
+    """A registered model, by the name of its class. Raises ModelError where transformers is not installed."""
+    model_class = getattr(_library("transformers"), model)
+    configuration = model_class.config_class(**numbers)
+    _drop_nothing(configuration)
+    module = _built(partial(model_class._from_config, configuration))
+    return module, _transformers_inputs(module, batch, length)

@@ -28,7 +28,6 @@ def build(batch: int, steps: int, features: int, width: int, depth: int) -> tupl
 
 LSTM = Family(
     name="lstm",
-    summary="nn.LSTM and a linear layer on its last step",
     sizes={
         "tiny": {"batch": 1, "steps": 4, "features": 16, "width": 16, "depth": 1},
         "small": {"batch": 8, "steps": 24, "features": 64, "width": 96, "depth": 1},

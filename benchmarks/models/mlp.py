@@ -17,7 +17,6 @@ def build(batch: int, width: int, depth: int) -> tuple[nn.Module, torch.Tensor]:
 
 MLP = Family(
     name="mlp",
-    summary="Linear and ReLU in turn",
     sizes={
         "tiny": {"batch": 8, "width": 64, "depth": 4},
         "small": {"batch": 64, "width": 256, "depth": 4},

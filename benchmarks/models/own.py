@@ -69,7 +69,7 @@ def load(spec: str) -> OwnModel:
     name = name_of(spec)
     place = spec.removesuffix(f":{name}")
     with blamed(spec, f"importing {place}"):
-        module = _module_at(spec, place)
+        module = _module_at(place)
     function = getattr(module, name, None)
     if not callable(function):
         fault = "it is not a function" if hasattr(module, name) else "there is no such function"
@@ -88,21 +88,21 @@ def load(spec: str) -> OwnModel:
 
 @contextmanager
 def blamed(spec: str, action: str) -> Iterator[None]:
-    """Whatever the user's code raises becomes a ModelError, leaving the program and endless recursion included; but for memory."""
+    """Whatever the user's code raises becomes a ModelError of `spec`, leaving the program and endless recursion included; but for memory."""
     try:
         yield
-    except ModelError:
-        raise
+    except ModelError as error:
+        raise ModelError(f"{spec}: {error}") from error
     except BaseException as error:
         if is_out_of_memory(error):
             raise
         raise ModelError(f"{spec}: {action} raised {describe(error)}") from error
 
 
-def _module_at(spec: str, place: str) -> ModuleType:
+def _module_at(place: str) -> ModuleType:
     path = Path(place)
     if path.suffix == ".py":
-        return _import_file(spec, path)
+        return _import_file(path)
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
     try:
@@ -111,13 +111,13 @@ def _module_at(spec: str, place: str) -> ModuleType:
         if not (error.name and f"{place}.".startswith(f"{error.name}.")):
             raise
         hint = "; a file is named with its .py" if "/" in place or Path(f"{place}.py").is_file() else ""
-        raise ModelError(f"{spec}: there is no module {error.name} on the import path{hint}") from error
+        raise ModelError(f"there is no module {error.name} on the import path{hint}") from error
 
 
-def _import_file(spec: str, path: Path) -> ModuleType:
+def _import_file(path: Path) -> ModuleType:
     """Runs the file as a module of its own, with its folder importable, as `python path` would have it."""
     if not path.is_file():
-        raise ModelError(f"{spec}: there is no file {path} (looked in {Path.cwd()})")
+        raise ModelError(f"there is no file {path} (looked in {Path.cwd()})")
     folder = str(path.resolve().parent)
     if folder not in sys.path:
         sys.path.insert(0, folder)

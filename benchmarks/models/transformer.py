@@ -10,7 +10,7 @@ from benchmarks.models.workload import Family
 
 
 class Attention(nn.Module):
-    """Causal self-attention over (batch, tokens, width)."""
+    """Causal self-attention over (batch, tokens, width); with a cache, of one token over all whose keys and values are there, and its own."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -18,12 +18,20 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, cache: Cache | None = None) -> torch.Tensor:
         batch, tokens, width = x.shape
         q, k, v = self.qkv(x).view(batch, tokens, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4).unbind()
-        y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        if cache is not None:
+            if self in cache:
+                k, v = (torch.cat(pair, dim=2) for pair in zip(cache[self], (k, v), strict=True))
+            cache[self] = (k, v)
+        y = F.scaled_dot_product_attention(q, k, v, is_causal=cache is None)
         out: torch.Tensor = self.out(y.transpose(1, 2).reshape(batch, tokens, width))
         return out
+
+
+Cache = dict[Attention, tuple[torch.Tensor, torch.Tensor]]
+"""Keys and values so far."""
 
 
 class Block(nn.Module):
@@ -65,7 +73,6 @@ def build(batch: int, tokens: int, width: int, heads: int, depth: int, vocabular
 
 TRANSFORMER = Family(
     name="transformer",
-    summary="pre-norm decoder blocks, scaled_dot_product_attention, GELU",
     sizes={
         "tiny": {"batch": 1, "tokens": 8, "width": 32, "heads": 2, "depth": 1, "vocabulary": 64},
         "small": {"batch": 1, "tokens": 32, "width": 64, "heads": 4, "depth": 3, "vocabulary": 256},

@@ -5,8 +5,9 @@ from __future__ import annotations
 import copy
 import random
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass, replace
+from functools import partial
 from types import ModuleType
 from typing import Any
 from unittest.mock import patch
@@ -67,7 +68,6 @@ class Workload:
 
         The module is moved in place. Inputs that require grad still do, as leaves.
         """
-
         moved_inputs: dict[int, torch.Tensor] = {}
 
         def move(tensor: torch.Tensor) -> torch.Tensor:
@@ -85,28 +85,13 @@ class Workload:
         return replace(self, module=module, args=args, kwargs=kwargs)
 
     @property
-    def device(self) -> torch.device:
-        """Where it is. Raises ValueError for a module or inputs on several devices, of which each has a clock and a meter."""
-        devices = {tensor.device for tensor in self.constants()}
-        if len(devices) > 1:
-            names = ", ".join(sorted(map(str, devices)))
-            raise ValueError(f"the model and its inputs lie on several devices ({names}); move them to one")
-        return next(iter(devices), torch.device("cpu"))
-
-    @property
     def dtype(self) -> str:
         """What its parameters are in, such as `bfloat16`, or `bfloat16+float32`; without any, the inputs that require grad."""
-        found: list[torch.Tensor] = [*self.module.parameters()] or [
-            tensor for tensor in self.input_tensors() if tensor.requires_grad
-        ]
-        return "+".join(sorted({str(tensor.dtype).removeprefix("torch.") for tensor in found}))
+        inputs = (tensor for tensor in self.input_tensors() if tensor.requires_grad)
+        return "+".join(sorted({_name(tensor.dtype) for tensor in [*self.module.parameters()] or inputs}))
 
     def run(self, model: Callable[..., Any]) -> Any:
         return model(*self.args, **self.kwargs)
-
-    def constants(self) -> list[torch.Tensor]:
-        """Parameters, buffers and inputs: what is there before the call and stays after it."""
-        return [*self.module.parameters(), *self.module.buffers(), *self.input_tensors()]
 
     def input_tensors(self) -> list[torch.Tensor]:
         return tensors((self.args, list(self.kwargs.values())))
@@ -116,38 +101,38 @@ class Workload:
         return ModelFacts(
             parameters=sum(parameter.numel() for parameter in parameters),
             parameter_bytes=sum(parameter.numel() * parameter.element_size() for parameter in parameters),
-            inputs=[f"{str(t.dtype).removeprefix('torch.')}{list(t.shape)}" for t in self.input_tensors()],
+            inputs=[f"{_name(tensor.dtype)}{list(tensor.shape)}" for tensor in self.input_tensors()],
         )
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """A built-in model in several sizes. `build(**sizes[size])` returns the module and its inputs.
+    """A built-in model in several sizes. `build(**sizes[size])` returns the module and its inputs; the docstring of its file says what it is.
 
     `imports` names modules that building it imports and that a launch of workers may import once for all.
     """
 
     name: str
-    summary: str
     sizes: Mapping[str, Mapping[str, Any]]
     build: Callable[..., tuple[nn.Module, Inputs]]
     imports: tuple[str, ...] = ()
 
     def workload(self, size: str, **instead: int) -> Workload:
-        """The model in eval mode with parameters that require grad, on the CPU; the same values every time.
-
-        `instead` are values in place of the size's own.
-        """
+        """The model in eval mode on the CPU, the same values every time; `instead` are numbers in place of the size's own."""
         with seeded(0):
             module, inputs = self.build(**{**self.sizes[size], **instead})
         return Workload.of(module.eval(), inputs)
 
 
 def tensors(tree: Any) -> list[torch.Tensor]:
-    """The tensors in a nested input or output, in order: in what torch's pytree knows, in mappings, and in the attributes of other objects.
+    """The tensors in a nested input or output, in order: in what torch's pytree knows, and in mappings and the attributes of other objects.
 
-    The latter are dataclasses and plain objects, such as the caches and distributions that models return; each counts once. Functions,
-    modules and classes are passed over. Raises TypeError where the nesting is too deep to be followed, as in a list that holds itself.
+    The latter, such as the caches that models return, count once each. Functions, modules and classes are passed over. Raises TypeError
+    where the nesting is too deep to be followed, as in a list that holds itself.
     """
     try:
         return _found(tree, set())
@@ -163,17 +148,15 @@ def map_tensors(function: Callable[[torch.Tensor], Any], tree: Any) -> Any:
         raise _too_deep(tree) from error
 
 
-def _found(tree: Any, objects: set[int]) -> list[torch.Tensor]:
-    """`objects` are the ids of those that were looked through before: they may refer to each other."""
+def _found(tree: Any, opened: set[int]) -> list[torch.Tensor]:
+    """`opened` are the ids of objects that were looked through before: they may refer to each other."""
     found: list[torch.Tensor] = []
     for leaf in pytree.tree_leaves(tree):
         if isinstance(leaf, torch.Tensor):
             found.append(leaf)
-        elif isinstance(leaf, Mapping):
-            found += _found(list(leaf.values()), objects)
-        elif id(leaf) not in objects and (attributes := _attributes(leaf)):
-            objects.add(id(leaf))
-            found += _found(list(attributes.values()), objects)
+        elif id(leaf) not in opened and (parts := _parts(leaf)):
+            opened.add(id(leaf))
+            found += _found(list(parts.values()), opened)
     return found
 
 
@@ -191,24 +174,22 @@ def _mapped(function: Callable[[torch.Tensor], Any], tree: Any, copies: dict[int
 def _mapped_leaf(function: Callable[[torch.Tensor], Any], leaf: Any, copies: dict[int, Any]) -> Any:
     if isinstance(leaf, torch.Tensor):
         return function(leaf)
-    if isinstance(leaf, Mapping):
-        rebuilt: Any = copy.copy(leaf)
-        for key, value in leaf.items():
-            rebuilt[key] = _mapped(function, value, copies)
-        return rebuilt
     if id(leaf) in copies:
         return copies[id(leaf)]
-    attributes = _attributes(leaf)
-    if not attributes or not _found(leaf, set()):  # what holds no tensor is no copy: not all objects can be copied
+    parts = _parts(leaf)
+    if not parts or not _found(leaf, set()):  # what holds no tensor is no copy: not all objects can be copied
         return leaf
     rebuilt = copies[id(leaf)] = copy.copy(leaf)
-    for name, value in attributes.items():
-        object.__setattr__(rebuilt, name, _mapped(function, value, copies))
+    put: Callable[[Any, Any], None] = rebuilt.__setitem__ if isinstance(leaf, Mapping) else partial(object.__setattr__, rebuilt)
+    for name, value in parts.items():
+        put(name, _mapped(function, value, copies))
     return rebuilt
 
 
-def _attributes(leaf: Any) -> dict[str, Any]:
-    """By name, of a dataclass's value or of a plain object; none of what can be called, such as modules."""
+def _parts(leaf: Any) -> dict[Any, Any]:
+    """By key of a mapping, by name of a dataclass's value or a plain object; none of what can be called, such as modules."""
+    if isinstance(leaf, Mapping):
+        return dict(leaf)
     if is_dataclass(leaf) and not isinstance(leaf, type):
         return {field.name: getattr(leaf, field.name, None) for field in fields(leaf)}
     plain = not callable(leaf) and not isinstance(leaf, ModuleType)
@@ -259,7 +240,5 @@ def drawn_in_part() -> Iterator[None]:
 
         return filled
 
-    with ExitStack() as patches:
-        for name in ("normal_", "uniform_"):
-            patches.enter_context(patch.object(torch.Tensor, name, repeating(getattr(torch.Tensor, name))))
+    with patch.multiple(torch.Tensor, normal_=repeating(torch.Tensor.normal_), uniform_=repeating(torch.Tensor.uniform_)):
         yield

@@ -10,12 +10,11 @@ from torch.nn import functional as F
 
 from benchmarks.models.transformer import TRANSFORMER, build
 from benchmarks.models.workload import Family
-from benchmarks.modes import TRACKED, Bind, Mode, Run, Step, twin_of
+from benchmarks.modes import TRACKED, Mode, freezing, mode_named
 from benchmarks.scenarios.scenario import Scenario
 from benchmarks.scenarios.training_step import training_step
 
 RANKS = (16, 64, 256)
-ADAPTERS = {"a", "b"}
 
 
 class LowRank(nn.Module):
@@ -32,24 +31,12 @@ class LowRank(nn.Module):
         return y + F.linear(F.linear(x, self.a), self.b) if self.b.requires_grad else y
 
 
-def _training(*trained: str) -> Bind:
-    """Trains these parts of each adapter and nothing else; none: all but the adapters."""
-
-    def is_trained(name: str) -> bool:
-        return name in trained if trained else name not in ADAPTERS
-
-    def bind(module: nn.Module, run: Run) -> Step:
-        named = module.named_parameters()
-        return TRACKED.bind(twin_of(module, [value for path, value in named if not is_trained(path.rpartition(".")[2])]), run)
-
-    return bind
-
-
 def _linear(rank: int, batch: int, inputs: int, outputs: int) -> tuple[nn.Module, torch.Tensor]:
     return LowRank(nn.Linear(inputs, outputs), rank), torch.randn(batch, inputs)
 
 
 def _decoder(rank: int, **size: int) -> tuple[nn.Module, torch.Tensor]:
+    """With an adapter at each linear layer of its blocks."""
     decoder, token_ids = build(**size)
     blocks = decoder.get_submodule("blocks")
     for name, part in list(blocks.named_modules()):
@@ -64,21 +51,16 @@ _SIZES = {"tiny": {"batch": 64, "inputs": 512, "outputs": 512}, "large": {"batch
 SCENARIO = Scenario(
     partial(training_step, loss=torch.mean),  # whose graph keeps nothing
     modes=tuple(
-        Mode(name, summary, _training(*trained), records=True)
-        for name, summary, trained in (
-            (TRACKED.name, "full fine-tuning, without adapters", ()),
-            ("adapters", "both halves of the adapters trained, all else frozen", ("a", "b")),
-            ("adapters_frozen_a", "the second half of the adapters trained, all else frozen", ("b",)),
+        Mode(name, summary, mode_named(freezing(frozen)).bind, records=True)
+        for name, summary, frozen in (  # names of parameters end in a and b in adapters only
+            (TRACKED.name, "full fine-tuning, without adapters", "*[ab]"),
+            ("adapters", "both halves of the adapters trained, all else frozen", "*[!ab]"),
+            ("adapters_frozen_a", "the second half of the adapters trained, all else frozen", "*[!b]"),
         )
     ),
     families=(
-        *(Family(f"linear_rank{rank}", "one linear layer", _SIZES, partial(_linear, rank)) for rank in RANKS),
-        Family(
-            "decoder",
-            "an adapter at each linear layer of its blocks",
-            {name: {**TRANSFORMER.sizes[name], "rank": 8} for name in ("tiny", "small")},
-            _decoder,
-        ),
+        *(Family(f"linear_rank{rank}", _SIZES, partial(_linear, rank)) for rank in RANKS),
+        Family("decoder", {name: {**TRANSFORMER.sizes[name], "rank": 8} for name in ("tiny", "small")}, _decoder),
     ),
     models={"linear_rank16": ("tiny",)},
     when_named={**{f"linear_rank{rank}": ("large",) for rank in RANKS}, "decoder": ("small",)},

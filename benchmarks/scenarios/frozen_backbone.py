@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import nn
@@ -12,7 +11,7 @@ from benchmarks.models.convnet import CONVNET, build
 from benchmarks.models.workload import Family, Workload
 from benchmarks.modes import DETACH, FROZEN, INFERENCE_MODE, NO_GRAD, TRACKED, Mode, Run, Step
 from benchmarks.scenarios.scenario import Scenario
-from benchmarks.scenarios.training_step import mean_square
+from benchmarks.scenarios.training_step import gradients, mean_square
 
 
 class Transfer(nn.Module):
@@ -31,24 +30,17 @@ def frozen_backbone(workload: Workload, mode: Mode) -> Step:
     """The backbone under `mode`, the head and the backward pass tracked. The output are the head's gradients, equal in all modes."""
     module = workload.module
     features, head = mode.bind(module.get_submodule("backbone"), workload.run), module.get_submodule("head")
-
-    def step() -> list[Any]:
-        mean_square(head(features())).backward()  # type: ignore[no-untyped-call]
-        gradients = [parameter.grad for parameter in head.parameters()]
-        module.zero_grad()
-        return gradients
-
-    return step
+    return lambda: gradients(mean_square(head(features())), head, within=module)
 
 
-def clone_of_inference(module: nn.Module, run: Run) -> Step:
+def _clone_of_inference(module: nn.Module, run: Run) -> Step:
     """A clone made outside inference mode is an ordinary tensor, which autograd may save."""
     inferred = INFERENCE_MODE.bind(module, run)
     return lambda: inferred().clone()
 
 
 INFERENCE_MODE_CLONE = Mode(
-    "inference_mode_clone", "inference_mode, its output cloned outside", clone_of_inference, records=True
+    "inference_mode_clone", "inference_mode, its output cloned outside", _clone_of_inference, records=True
 )
 
 
@@ -64,7 +56,7 @@ SCENARIO = Scenario(
         INFERENCE_MODE_CLONE,
         replace(INFERENCE_MODE, records=True),
     ),
-    families=(Family("convnet", "a ResNet below a head of two layers", {"small": CONVNET.sizes["small"]}, _build),),
+    families=(Family("convnet", {"small": CONVNET.sizes["small"]}, _build),),
     same_work=False,
     budget_share=0.25,
 )

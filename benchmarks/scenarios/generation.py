@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from inspect import signature
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from benchmarks.failure import Failure, describe
 from benchmarks.models import Workload
-from benchmarks.models.transformer import Attention, Block, Decoder
+from benchmarks.models.transformer import Block, Cache, Decoder
 from benchmarks.models.workload import Family
 from benchmarks.modes import DETACH, INFERENCE_MODE, NO_GRAD, TRACKED, Mode, Step
 from benchmarks.scenarios.scenario import Scenario
 
 TOKENS = 32
 
-Cache = dict[Attention, tuple[torch.Tensor, torch.Tensor]]
 
-
-@dataclass(frozen=True, slots=True)
-class Written:
+class Written(NamedTuple):
     """What transformers' decoders return, too. Logits are (batch, tokens, vocabulary)."""
 
     logits: torch.Tensor
@@ -44,21 +39,9 @@ class Writer(nn.Module):
         x = decoder.token_embedding(input_ids) + decoder.position_embedding[position]
         for block in decoder.blocks:
             assert isinstance(block, Block)
-            x = x + _attend(block.attention, block.norm1(x), cache)
+            x = x + block.attention.forward(block.norm1(x), cache)
             x = x + block.mlp(block.norm2(x))
         return Written(decoder.head(decoder.norm(x)), cache)
-
-
-def _attend(attention: Attention, x: torch.Tensor, cache: Cache) -> torch.Tensor:
-    """One token against all so far: `attention` over (batch, 1, width), whose key and value are put into the cache."""
-    batch, _, width = x.shape
-    q, k, v = attention.qkv(x).view(batch, 1, 3, attention.heads, width // attention.heads).permute(2, 0, 3, 1, 4).unbind()
-    if attention in cache:
-        k, v = (torch.cat(pair, dim=2) for pair in zip(cache[attention], (k, v), strict=True))
-    cache[attention] = (k, v)
-    y = F.scaled_dot_product_attention(q, k, v)
-    out: torch.Tensor = attention.out(y.transpose(1, 2).reshape(batch, 1, width))
-    return out
 
 
 def generation(workload: Workload, mode: Mode, steps: int = TOKENS) -> Step:
@@ -103,14 +86,7 @@ def _build(vocabulary: int, width: int, heads: int, depth: int) -> tuple[nn.Modu
 SCENARIO = Scenario(
     generation,
     modes=(TRACKED, NO_GRAD, INFERENCE_MODE, DETACH),
-    families=(
-        Family(
-            "decoder",
-            "a transformer with a key-value cache",
-            {"tiny": {"vocabulary": 64, "width": 32, "heads": 2, "depth": 1}},
-            _build,
-        ),
-    ),
+    families=(Family("decoder", {"tiny": {"vocabulary": 64, "width": 32, "heads": 2, "depth": 1}}, _build),),
     models={"decoder": ("tiny",)},
     when_named={"decoder": ("tiny",), "gpt2": ("small",), "qwen3": ("small",)},
     any_model=True,

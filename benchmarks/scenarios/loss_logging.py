@@ -58,8 +58,8 @@ SCENARIO = Scenario(
         Mode(name, written, TRACKED.bind, history=name == TRACKED.name, records=True) for name, (written, _) in KEPT.items()
     ),
     families=(
-        Family("mlp", "losses of forward passes alone", {"tiny": MLP.sizes["tiny"]}, MLP.build),
-        Family(BACKWARD, "each loss sent backward", {"tiny": MLP.sizes["tiny"]}, _with_backward),
+        Family("mlp", {"tiny": MLP.sizes["tiny"]}, MLP.build),
+        Family(BACKWARD, {"tiny": MLP.sizes["tiny"]}, _with_backward),
     ),
     steps=STEPS,
     same_work=False,

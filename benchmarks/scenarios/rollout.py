@@ -54,7 +54,7 @@ SCENARIO = Scenario(
         replace(NO_GRAD, summary="acting under no_grad", records=True),
         ACTING_ALONE,
     ),
-    families=(Family("mlp", "a policy of Linear and ReLU in turn", {"tiny": MLP.sizes["tiny"]}, MLP.build),),
+    families=(Family("mlp", {"tiny": MLP.sizes["tiny"]}, MLP.build),),
     steps=ACTIONS,
     same_work=False,
     budget_share=0.1,

@@ -59,7 +59,8 @@ def in_training(module: nn.Module, step: Step, *, training: bool) -> Step:
     module.train(training)
     changed = [part for part, was_training in before.items() if part.training != was_training]
     module.train(before[module])
-    _set_training(changed, not training)
+    for part, was_training in before.items():  # parts may differ from the whole
+        part.training = was_training
 
     def switched() -> Any:
         _set_training(changed, training)

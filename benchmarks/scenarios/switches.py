@@ -59,7 +59,7 @@ SCENARIO = Scenario(
         Mode("set_grad_enabled_calls", "torch.set_grad_enabled(False), then (True)", _by_calls(torch.set_grad_enabled)),
         Mode("c_set_grad_enabled_calls", "the same of torch._C._set_grad_enabled", _by_calls(torch._C._set_grad_enabled)),
     ),
-    families=(Family(CONTEXT, "entering and leaving", {"tiny": {}}, partial(build, "elementwise")),),
+    families=(Family(CONTEXT, {"tiny": {}}, partial(build, "elementwise")),),
     steps=CALLS,
     runs_model=False,
     budget_share=0.15,

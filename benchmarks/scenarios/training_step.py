@@ -55,11 +55,11 @@ def training_step(workload: Workload, mode: Mode, loss: Callable[[Any], torch.Te
     return in_training(workload.module, mode.bind(workload.module, run), training=True)
 
 
-def gradients(loss: torch.Tensor, module: nn.Module) -> list[Any]:
-    """Of the module's parameters, which keep none."""
+def gradients(loss: torch.Tensor, module: nn.Module, within: nn.Module | None = None) -> list[Any]:
+    """Of the module's parameters; none is left there, nor anywhere in what it is `within`."""
     loss.backward()  # type: ignore[no-untyped-call]
     found = [parameter.grad for parameter in module.parameters()]
-    module.zero_grad()
+    (within or module).zero_grad()
     return found
 
 
