@@ -91,10 +91,10 @@ def read(path: Path, name: str = "") -> Run:
         raise AnalysisError(f"{path}: {short_text(str(error), _LONGEST_REASON)}") from error
 
 
-def read_all(files: Iterable[RunFile], columns: Iterable[str], left_out: Callable[[AnalysisError], None]) -> pd.DataFrame:
-    """The `columns` (names of COLUMNS) and IDENTITY of many runs, one run at a time in memory.
+def read_all(files: Iterable[RunFile], columns: Iterable[str], say: Callable[[str], None]) -> pd.DataFrame:
+    """The `columns` (names of COLUMNS) and IDENTITY of many runs, one run at a time in memory. One that is there twice counts once.
 
-    A run that is there twice, such as one that was shared, counts once. Raises AnalysisError for a file that was named; of one that was only found in a folder `left_out` is told.
+    Raises AnalysisError for a file that was named; of one that was only found in a folder it is said that it was left out.
     """
     cells: dict[str, list[Any]] = {name: [] for name in (*IDENTITY, *columns)}
     seen = set()
@@ -104,7 +104,7 @@ def read_all(files: Iterable[RunFile], columns: Iterable[str], left_out: Callabl
         except AnalysisError as error:
             if file.named:
                 raise
-            left_out(error)
+            say(f"left out: {error}")
             continue
         content = (run.saved_at, *(result.seconds for result in run.results))
         if content in seen:
