@@ -74,14 +74,14 @@ def _texts(frame: pd.DataFrame, name: str) -> pd.Series[str]:
         return _speedup_texts(frame)
     if name == "saved_bytes":
         return _saved_texts(frame)
+    if name.endswith("_seconds"):
+        noise = None if name == "after_switch_seconds" else 0.01
+        return frame[name].map(lambda seconds: seconds_text(seconds, noise))
     if name == _GROWTH:
         tensors, others = frame["held_bytes_per_step"], frame["heap_bytes_per_step"]
         return tensors.fillna(others * 0).add(others.fillna(0)).clip(lower=0).map(bytes_text)
-    if name in ("after_switch_seconds", "page_faults"):
-        return frame[name].map(seconds_text if name == "after_switch_seconds" else count_text)
-    if name.endswith("_seconds"):
-        return frame[name].map(lambda seconds: seconds_text(seconds, 0.01))
-    return frame[name].map(bytes_text) if name in BYTES else frame[name].fillna(MISSING)
+    texts = dict.fromkeys(BYTES, bytes_text) | {"page_faults": count_text}
+    return frame[name].map(texts[name]) if name in texts else frame[name].fillna(MISSING)
 
 
 def _saved_texts(frame: pd.DataFrame) -> pd.Series[str]:
