@@ -27,8 +27,6 @@ in the place of black and yellow."""
 SHAPES = ("circle", "diamond", "square", "triangle-up", "triangle-down", "triangle-right", "triangle-left", "cross")
 MODES = ("no_grad", "inference_mode", "detach")
 """These look the same in every chart; a chart's other modes take what is left in their order."""
-ANSWER = MODES[:2]
-"""The modes in the picture that answers the question."""
 
 MOST_ROWS, MOST_MODULES = 40, 12
 """More could not be read."""
@@ -117,7 +115,7 @@ def picture(run: Run) -> str:
     for column, preferred in (("scenario", FORWARD), ("allocator", PAGES_KEPT)):
         if frame[column].eq(preferred).any():
             frame = frame[frame[column] == preferred]
-    frame = frame[frame["mode"].isin([TRACKED, *ANSWER])].assign(label=labels(frame))
+    frame = frame[frame["mode"].isin([TRACKED, *MODES[:2]])].assign(label=labels(frame))
     speedups, peaks = _speedups(frame), _peaks(memory(frame))
     if speedups.empty:
         return ""

@@ -48,9 +48,8 @@ def facts(run: Run) -> dict[str, str]:
     texts = _identifying(run.machine) | dict(_flat(varying))
     if blocks := run.conditions.get("meters", []):
         right = sum(block.get("within_tolerance") is True for block in blocks)
-        texts["memory meters"] = (
-            f"{right} of {len(blocks)} blocks of known size read right; a meter that is off gives no figure"
-        )
+        known = f"{right} of {len(blocks)} blocks of known size read right"
+        texts["memory meters"] = f"{known}; a meter that is off gives no figure"
     return {name: text for name, text in texts.items() if text}
 
 
