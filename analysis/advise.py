@@ -13,9 +13,6 @@ from analysis.notes import few
 from analysis.read import Run
 from benchmarks.record import EAGER, FORWARD
 
-_HELD_MATTERS = "loss_logging"
-"""The scenario whose question is what stays in memory, not the peak."""
-
 _DEVICES = {"cpu": "CPU", "cuda": "GPU"}
 
 
@@ -171,7 +168,7 @@ def _scenarios(run: Run) -> list[str]:
         parts += [f"{mode} takes {share} of a step" for mode, share in shares(rows).items()]
         if taken := switching(rows):
             parts.append(f"entering and leaving takes {', '.join(f'{time} with {mode}' for mode, time in taken.items())}")
-        word, figure = ("held", HELD) if name == _HELD_MATTERS else ("peak", PEAK)
+        word, figure = ("held", HELD) if name == "loss_logging" else ("peak", PEAK)  # its question is what stays in memory
         sizes: dict[int, list[str]] = {}
         for mode in rows["mode"][~is_part(rows)].unique():
             for job in each(beside_tracked(rows, mode, figure).head(1)):
