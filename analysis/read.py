@@ -238,17 +238,15 @@ def _results(benchmarks: Sequence[_Benchmark]) -> list[Result]:
     for number, benchmark in enumerate(benchmarks):
         place, raw = f"benchmarks[{number}].extra_info", bytes(benchmark.extra_info)
         try:
+            _require_schema(_OURS.decode(raw).schema)
+        except msgspec.ValidationError:
+            continue
+        try:
             result = _RESULT.decode(raw)
         except msgspec.ValidationError as error:
-            try:
-                schema = _OURS.decode(raw).schema
-            except msgspec.ValidationError:
-                continue
-            _require_schema(schema)
             raise ValueError(_located(place, error)) from error
-        _require_schema(result.schema)
         if not raw.isascii() or b"\\" in raw or b"\x7f" in raw:
-            result = from_json(clean(to_json(result)), Result)
+            (result,) = as_read([result])
         if result.case in results:
             raise ValueError(f"{place}.case: {result.case} is there twice")
         results[result.case] = result
