@@ -30,8 +30,6 @@ UNTRUSTED = "untrusted"
 BYTES = {"peak_tensor_bytes": "peak", "held_tensor_bytes": "held", "saved_bytes": "saved"}
 
 _FIGURES = ["speedup", "speedup_low", "speedup_high", "trusted", "processes", "parameters", "inputs", *BYTES]
-_TOLD = (("speedup", "_base"), ("speedup", "_head"), ("change", ""))
-"""The ratios of a row in tables."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +118,9 @@ def differences(changes: pd.DataFrame) -> pd.DataFrame:
         if row.lost:
             missing.append((row.case, row.mode, row.lost, "", "", UNMEASURED, VANISHED, math.inf, 1.0, True))
         if pd.notna(row.change):
-            texts = [speedup_text(*ends_of(row, name, side)) for name, side in _TOLD]
+            texts = [
+                speedup_text(*ends_of(row, *told)) for told in (("speedup", "_base"), ("speedup", "_head"), ("change", ""))
+            ]
             shown = row.changed in ("slower", "faster")
             speedups.append((row.case, row.mode, "speedup", *texts, "speedup", 1 - row.change_high, 1.0, shown))
         for name in BYTES:

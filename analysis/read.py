@@ -19,10 +19,6 @@ from benchmarks.record import CASE, SCHEMA, GroupResult, Result, Unmeasured, cle
 
 T = TypeVar("T")
 
-
-_LONGEST_REASON = 500
-"""Characters: files can hold anything."""
-
 JOURNAL = ".jsonl"
 """The ending of the file of a run that is not finished."""
 
@@ -88,7 +84,7 @@ def read(path: Path, name: str = "") -> Run:
     except OSError as error:
         raise AnalysisError(f"{path}: cannot be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors
-        raise AnalysisError(f"{path}: {short_text(str(error), _LONGEST_REASON)}") from error
+        raise AnalysisError(f"{path}: {short_text(str(error), most=500)}") from error
 
 
 def read_all(files: Iterable[RunFile], columns: Iterable[str], say: Callable[[str], None]) -> pd.DataFrame:
