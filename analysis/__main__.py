@@ -73,12 +73,12 @@ def summarise(
         run = read(files[0].path, files[0].name)
         _print(summary(run), figures(run), format_)
         return
-    from analysis.means import means, means_tables, needed_columns
+    from analysis.means import COLUMNS, means, means_tables
     from analysis.read import AnalysisError, read_all
 
     names = names or [By.model, By.size, *([By.run] if 1 < len(files) <= FEW_RUNS else [])]
     metric = metric or Metric.speedup
-    found = means(read_all(files, needed_columns(metric), _say), names, metric)
+    found = means(read_all(files, COLUMNS, _say), names, metric)
     if found.empty:
         raise AnalysisError(f"nothing in {len(files)} file{'s' * (len(files) > 1)} has a {metric} beside tracked's")
     _print(means_tables(found, names, metric), found, format_)
@@ -171,10 +171,11 @@ def report(
         if charts:
             raise typer.BadParameter("only of one run", param_hint="--charts")
         from analysis import machines
+        from analysis.means import COLUMNS
         from analysis.read import read_all
 
         path = output or Path(run) / "machines.html"
-        machines.write(read_all(find_runs([run]), machines.COLUMNS, _say), path)
+        machines.write(read_all(find_runs([run]), COLUMNS, _say), path)
         typer.echo(path)
         return
     from analysis.report import write

@@ -44,14 +44,10 @@ def is_folder(run: str) -> bool:
 def _one_file(run: str) -> Path:
     if run == LATEST or re.fullmatch(r"\d{1,4}", run):
         return _stored_run(run)
-    path = Path(run)
-    try:
-        problem = None if path.is_file() else "this is a folder" if path.is_dir() else "no such file"
-    except (OSError, ValueError) as error:  # too long, or with a null character
-        problem = getattr(error, "strerror", None) or str(error)
-    if problem is not None:
+    if not os.path.isfile(run):  # noqa: PTH113 - see above
+        problem = "this is a folder" if is_folder(run) else "no such file"
         raise AnalysisError(f"{run}: {problem}; a run is a file, a number such as 0007, or {LATEST}")
-    return path
+    return Path(run)
 
 
 def _stored_run(run: str) -> Path:

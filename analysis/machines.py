@@ -10,19 +10,16 @@ import pandas as pd
 
 from analysis import charts, report
 from analysis.find import writing
-from analysis.means import means, means_tables, needed_columns
+from analysis.means import means, means_tables
 from analysis.read import AnalysisError
 from analysis.render import Table
 from benchmarks.record import FORWARD
 from benchmarks.saving import write_whole
 
-COLUMNS = list(dict.fromkeys([*needed_columns("speedup"), *needed_columns("peak_tensor_bytes")]))
-"""What the page needs of a frame, beside the columns that tell runs apart."""
-
 
 @writing()
 def write(frame: pd.DataFrame, path: Path) -> None:
-    """Writes the page of the runs whose rows `frame` has. Raises AnalysisError where there are none."""
+    """Writes the page of a frame of many runs. Raises AnalysisError where there are none."""
     if frame.empty:
         raise AnalysisError(f"{path}: there is nothing to show; name a folder of runs that have results")
     write_whole(path, page(frame).encode())
