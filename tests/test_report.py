@@ -15,8 +15,6 @@ from analysis.read import AnalysisError, Run, read
 from benchmarks.record import Interval, Memory
 
 HOSTILE = "</script><script>alert(1)</script>|`x`<img src=x onerror=alert(1)>"
-MOST_BYTES = 400 * 1024
-REFERENCE = Path(__file__).parent.parent / "results" / "reference" / "cpu.json"
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +100,7 @@ def test_charts_lie_in_the_folder_that_is_named_which_need_not_be_there(run: Run
 
 
 def test_the_page_of_a_default_run_is_small_enough_to_send() -> None:
-    assert len(report.page(read(REFERENCE)).encode()) <= MOST_BYTES
+    assert len(report.page(read(builders.REFERENCE)).encode()) <= 400 * 1024
 
 
 @pytest.mark.parametrize(
