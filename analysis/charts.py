@@ -64,7 +64,7 @@ _CONFIG: dict[str, Any] = {
 def charts(run: Run) -> dict[str, str]:
     """Title and SVG of those for which `run` has figures."""
     frame = run.frame[~is_context(run.frame) & ~is_part(run.frame)]
-    drawn = {}
+    drawn: dict[str, str] = {}
     for words, panel in _panels(frame, ["allocator", "device"]):
         drawn |= _titled_forest(f"Speedup over tracked: {words}", _speedups(panel.assign(label=labels(panel))), SPEEDUP_AXIS)
     for words, panel in _panels(memory(frame[frame["scenario"].ne(OPERATORS)]), ["device"]):
@@ -79,7 +79,7 @@ def of_means(found: pd.DataFrame, by: Sequence[str], title: str) -> dict[str, st
         return {}
     clear = [verdict(Interval(row.value, row.low, row.high)) != "unclear" for row in each(found)]
     points = found.assign(clear=clear, label=found[list(by)].agg(", ".join, axis=1))
-    drawn = {}
+    drawn: dict[str, str] = {}
     for words, panel in _panels(points, ["allocator", "device", "dtype", "execution"]):
         drawn |= _titled_forest(f"{title}: {words}", panel, SPEEDUP_AXIS)
     return drawn
@@ -97,7 +97,7 @@ def _titled_forest(title: str, points: pd.DataFrame, axis: str) -> dict[str, str
 
 def files(run: Run) -> dict[str, bytes]:
     """Each chart, and `answer`, by the name of its file: as SVG that suits light and dark, and as PNG on white."""
-    drawn = {}
+    drawn: dict[str, bytes] = {}
     for title, svg in ({"answer": picture(run)} | charts(run)).items():
         if svg:
             name = re.sub(r"\W+", "-", title.lower())
