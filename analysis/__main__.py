@@ -20,14 +20,13 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from analysis.read import AnalysisError, Run, RunFile
+    from analysis.read import Run
     from analysis.render import Table
 
 FEW_RUNS = 5
 """Up to so many runs stand side by side, more are averaged, unless `--by` says otherwise."""
 
 REGRESSED, WRONG_INPUT, CRASHED, INTERRUPTED = 1, 2, 3, 130
-UNFIT = REGRESSED
 
 app = typer.Typer(
     help="Saved runs as tables, answers and pages. A RUN is a file, a number such as 0007, or latest.",
@@ -67,29 +66,22 @@ def summarise(
         if name not in set(By):
             raise typer.BadParameter(f"{name!r} is not one of {', '.join(By)}", param_hint="--by")
     files = find_runs(runs or [LATEST])
-    if len(files) > 1 or names or metric:
-        names = names or [By.model, By.size, *([By.run] if 1 < len(files) <= FEW_RUNS else [])]
-        _print_means(files, names, metric or Metric.speedup, format_)
+    if len(files) == 1 and not names and not metric:
+        from analysis.read import read
+        from analysis.summarise import figures, summary
+
+        run = read(files[0].path, files[0].name)
+        _print(summary(run), figures(run), format_)
         return
-    from analysis.read import read
-    from analysis.summarise import figures, summary
-
-    run = read(files[0].path, files[0].name)
-    _print(summary(run), figures(run), format_)
-
-
-def _print_means(files: Sequence[RunFile], by: Sequence[str], metric: str, format_: Format) -> None:
-    from analysis.means import means, means_tables, needed_columns
+    from analysis.means import COLUMNS, means, means_tables
     from analysis.read import AnalysisError, read_all
 
-    found = means(read_all(files, needed_columns(metric), _left_out), by, metric)
+    names = names or [By.model, By.size, *([By.run] if 1 < len(files) <= FEW_RUNS else [])]
+    metric = metric or Metric.speedup
+    found = means(read_all(files, COLUMNS, _say), names, metric)
     if found.empty:
         raise AnalysisError(f"nothing in {len(files)} file{'s' * (len(files) > 1)} has a {metric} beside tracked's")
-    _print(means_tables(found, by, metric), found, format_)
-
-
-def _left_out(error: AnalysisError) -> None:
-    _say(f"left out: {error}")
+    _print(means_tables(found, names, metric), found, format_)
 
 
 @app.command()
@@ -114,7 +106,7 @@ def compare(
     regressions = comparing.regressions(changes, limits)
     _print(comparing.tables(*runs, changes), changes, format_)
     if gate:
-        _say("\n".join(comparing.gate_lines(changes, regressions)))
+        _say(*comparing.gate_lines(changes, regressions))
         raise typer.Exit(REGRESSED if len(regressions) else 0)
 
 
@@ -164,23 +156,26 @@ def explain(
 @app.command()
 def report(
     run: Annotated[str, typer.Argument(metavar="RUN", help=f"{ONE_RUN}, or a folder of runs")] = "latest",
-    output: Annotated[Path | None, typer.Option("-o", help="a .html or .md file; by default beside the run, .html")] = None,
+    output: Annotated[Path | None, typer.Option("-o", help="a .html file; by default beside the run")] = None,
     charts: Annotated[Path | None, typer.Option(help="a folder for each chart as SVG and PNG")] = None,
 ) -> None:
-    """The whole answer as a page that needs no network, or as Markdown. Of a folder, all machines on one page.
+    """The whole answer as a page that needs no network. Of a folder, all machines on one page.
 
     Example: python -m analysis report 0007 -o report.html --charts charts
     """
     from analysis.find import find_runs, is_folder
 
+    if output and output.suffix != ".html":
+        raise typer.BadParameter("a page is a .html file; `summarise --format markdown` makes Markdown", param_hint="-o")
     if is_folder(run):
         if charts:
             raise typer.BadParameter("only of one run", param_hint="--charts")
         from analysis import machines
+        from analysis.means import COLUMNS
         from analysis.read import read_all
 
         path = output or Path(run) / "machines.html"
-        machines.write(read_all(find_runs([run]), machines.COLUMNS, _left_out), path)
+        machines.write(read_all(find_runs([run]), COLUMNS, _say), path)
         typer.echo(path)
         return
     from analysis.report import write
@@ -202,7 +197,7 @@ def share(
     from analysis import share as sharing
 
     found = _read(run)
-    _require_none(f"{found.path}: {reason}" for reason in sharing.unfit(found))
+    _require_fit(f"{found.path}: {reason}" for reason in sharing.unfit(found))
     typer.echo(sharing.write(found, output))
     _say("read it, commit it, and open a pull request")
 
@@ -217,15 +212,14 @@ def validate(paths: Annotated[list[str], typer.Argument(metavar="PATH...", help=
     from analysis.share import refusals
 
     files = find_runs(paths)
-    _require_none(f"{file.path}: {reason}" for file in files for reason in refusals(file.path))
+    _require_fit(f"{file.path}: {reason}" for file in files for reason in refusals(file.path))
     typer.echo(f"fit to be shared: {len(files)} file{'s' * (len(files) > 1)}")
 
 
-def _require_none(faults: Iterable[str]) -> None:
-    """Of a run that is to be shared."""
+def _require_fit(faults: Iterable[str]) -> None:
     if lines := list(faults):
-        _say("\n".join(lines))
-        raise typer.Exit(UNFIT)
+        _say(*lines)
+        raise typer.Exit(REGRESSED)
 
 
 def _read(run: str) -> Run:
@@ -242,11 +236,12 @@ def _print(tables: Sequence[Table], frame: pd.DataFrame, format_: Format) -> Non
     typer.echo(rendered(tables, frame, format_))
 
 
-def _say(text: str) -> None:
+def _say(*lines: str) -> None:
     """To stderr. File names may hold what would steer a terminal."""
     from benchmarks.record import clean
 
-    typer.echo("\n".join(map(clean, text.split("\n"))), err=True)
+    for line in lines:
+        typer.echo(clean(line), err=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

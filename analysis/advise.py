@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 import pandas as pd
 
@@ -13,46 +13,35 @@ from analysis.notes import few
 from analysis.read import Run
 from benchmarks.record import EAGER, FORWARD
 
-_HELD_MATTERS = "loss_logging"
-"""The scenario whose question is what stays in memory, not the peak."""
-
 _DEVICES = {"cpu": "CPU", "cuda": "GPU"}
 
 
 def advise(run: Run) -> list[str]:
     """`answer`, then a sentence per further question that the run answers."""
-    places = _by_place(run)
-    answers = {place: _answer(rows) for place, rows in places.items()}
-    sentences = _opening(run, answers)
-    for place, rows in places.items():
-        sentences += [f"{place}{sentence}" for sentence in (*answers[place], *_further(rows))]
-    return list(dict.fromkeys([*sentences, *_scenarios(run)]))
+    further = [f"{place}{sentence}" for place, rows in _by_place(run) for sentence in (*_answer(rows), *_further(rows))]
+    return list(dict.fromkeys([*answer(run), *further, *_scenarios(run)]))
 
 
 def answer(run: Run) -> list[str]:
     """What to use, what it gives in time and what in memory, in at most three sentences; of several devices or executions each has one."""
-    return _opening(run, {place: _answer(rows) for place, rows in _by_place(run).items()})
-
-
-def _opening(run: Run, answers: Mapping[str, list[str]]) -> list[str]:
-    if len(answers) == 1:
-        return [f"{place}{sentence}" for place, sentences in answers.items() for sentence in sentences]
-    found = [f"{place}{sentences[0]}" for place, sentences in answers.items()] or _scenarios(run)
+    places = _by_place(run)
+    each_one = 3 if len(places) == 1 else 1
+    found = [f"{place}{sentence}" for place, rows in places for sentence in _answer(rows)[:each_one]] or _scenarios(run)
     return found[:3] or ["Nothing was measured here that tells what tracking costs; `pytest --benchmark` measures it."]
 
 
-def _by_place(run: Run) -> dict[str, pd.DataFrame]:
-    """Forward passes on each device and in each execution, by what opens a sentence on them, such as `On the CPU, compiled: `.
+def _by_place(run: Run) -> list[tuple[str, pd.DataFrame]]:
+    """Forward passes on each device and in each execution, and what opens a sentence on them, such as `On the CPU, compiled: `.
 
     A single device and eager execution alone go without saying.
     """
     forward = run.frame[run.frame["scenario"].eq(FORWARD)]
-    parts = {}
+    parts = []
     for (device, execution), rows in forward.groupby(["device", "execution"], sort=False):
         words = [f"on the {_DEVICES.get(str(device), device)}"] if len(set(forward["device"])) > 1 else []
         words += [str(execution)] if set(forward["execution"]) != {EAGER} else []
         place = ", ".join(words)
-        parts[f"{place[0].upper()}{place[1:]}: " if place else ""] = rows
+        parts.append((f"{place[0].upper()}{place[1:]}: " if place else "", rows))
     return parts
 
 
@@ -179,7 +168,7 @@ def _scenarios(run: Run) -> list[str]:
         parts += [f"{mode} takes {share} of a step" for mode, share in shares(rows).items()]
         if taken := switching(rows):
             parts.append(f"entering and leaving takes {', '.join(f'{time} with {mode}' for mode, time in taken.items())}")
-        word, figure = ("held", HELD) if name == _HELD_MATTERS else ("peak", PEAK)
+        word, figure = ("held", HELD) if name == "loss_logging" else ("peak", PEAK)  # its question is what stays in memory
         sizes: dict[int, list[str]] = {}
         for mode in rows["mode"][~is_part(rows)].unique():
             for job in each(beside_tracked(rows, mode, figure).head(1)):

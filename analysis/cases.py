@@ -34,22 +34,11 @@ TRACKED = "tracked"
 
 BYTES = tuple(field.name for field in fields(Memory) if field.name not in ("saved_by_module", "unavailable"))
 
-INTERVALS = ("speedup", "placebo", "over_no_grad", "kept_pages")
 _SCALARS = {
     "seconds": "float", "verdict": "str", "trusted": "boolean", "resolution": "float", "washout_calls": "Int64",
     "after_switch_seconds": "float", "page_faults": "float", "host_seconds": "float", "busy_seconds": "float", "bound_by": "str",
     "driver_allocations": "float", "compile_seconds": "float", "recompilations": "Int64", "steps": "Int64", "also_as_shipped": "boolean",
 }  # fmt: skip
-_TYPES = {
-    **_SCALARS,
-    **dict.fromkeys((*BYTES, "parameters", "parameter_bytes", "processes"), "Int64"),
-    **{f"{name}{end}": "float" for name in INTERVALS for end in ("", "_low", "_high")},
-    "seconds_noise": "float",
-    "same_kernels": "boolean",
-    "process_speedups": "object",
-    "withheld": "object",
-}
-"""Those of columns that are not texts. Whole numbers that may be missing never pass through a float, which would lose digits."""
 
 
 def _end_of(interval: str, end: str, result: Result) -> float | None:
@@ -66,29 +55,32 @@ def seconds_noise(result: Result) -> float | None:
         return float(np.expm1(t_quantile(logarithms.size - 1) * logarithms.std(ddof=1) / np.sqrt(logarithms.size)))
 
 
-COLUMNS: Mapping[str, Callable[[Result], Any]] = {
-    **{name: attrgetter(f"case.{name}") for name in CASE},
-    **{name: attrgetter(name) for name in _SCALARS},
-    **{
-        f"{interval}{suffix}": partial(_end_of, interval, end)
-        for interval in INTERVALS
+_COLUMNS: Sequence[tuple[str, str, Callable[[Result], Any]]] = [
+    *((name, "str", attrgetter(f"case.{name}")) for name in CASE),
+    *((name, kind, attrgetter(name)) for name, kind in _SCALARS.items()),
+    *(
+        (f"{interval}{suffix}", "float", partial(_end_of, interval, end))
+        for interval in ("speedup", "placebo", "over_no_grad", "kept_pages")
         for suffix, end in (("", "estimate"), ("_low", "low"), ("_high", "high"))
-    },
-    "seconds_noise": seconds_noise,
-    **{name: attrgetter(f"memory.{name}") for name in BYTES},
-    "same_kernels": attrgetter("kernels.same_as_tracked"),
-    "kernels_added": lambda result: " ".join(result.kernels.added),
-    "kernels_removed": lambda result: " ".join(result.kernels.removed),
-    "changed_buffers": lambda result: " ".join(result.contract.changed_buffers),
-    "changes": lambda result: " and ".join(result.contract.changes),
-    "parameters": attrgetter("model.parameters"),
-    "parameter_bytes": attrgetter("model.parameter_bytes"),
-    "inputs": lambda result: ", ".join(result.model.inputs),
-    "processes": lambda result: len(result.processes),
-    "process_speedups": lambda result: [one.speedup for one in result.processes if one.speedup is not None],
-    "withheld": attrgetter("memory.unavailable"),
-}
+    ),
+    ("seconds_noise", "float", seconds_noise),
+    *((name, "Int64", attrgetter(f"memory.{name}")) for name in BYTES),
+    ("same_kernels", "boolean", attrgetter("kernels.same_as_tracked")),
+    ("kernels_added", "str", lambda result: " ".join(result.kernels.added)),
+    ("kernels_removed", "str", lambda result: " ".join(result.kernels.removed)),
+    ("changed_buffers", "str", lambda result: " ".join(result.contract.changed_buffers)),
+    ("changes", "str", lambda result: " and ".join(result.contract.changes)),
+    ("parameters", "Int64", attrgetter("model.parameters")),
+    ("parameter_bytes", "Int64", attrgetter("model.parameter_bytes")),
+    ("inputs", "str", lambda result: ", ".join(result.model.inputs)),
+    ("processes", "Int64", lambda result: len(result.processes)),
+    ("process_speedups", "object", lambda result: [one.speedup for one in result.processes if one.speedup is not None]),
+    ("withheld", "object", attrgetter("memory.unavailable")),
+]
+"""Whole numbers that may be missing never pass through a float, which would lose digits."""
+COLUMNS = {name: value for name, _, value in _COLUMNS}
 """Every column of a frame and how a result gives it."""
+_TYPES = {name: kind for name, kind, _ in _COLUMNS}
 
 
 def frame_of(columns: Mapping[str, Sequence[Any]]) -> pd.DataFrame:

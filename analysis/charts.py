@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import altair as alt
@@ -27,8 +27,6 @@ in the place of black and yellow."""
 SHAPES = ("circle", "diamond", "square", "triangle-up", "triangle-down", "triangle-right", "triangle-left", "cross")
 MODES = ("no_grad", "inference_mode", "detach")
 """These look the same in every chart; a chart's other modes take what is left in their order."""
-ANSWER = MODES[:2]
-"""The modes in the picture that answers the question."""
 
 MOST_ROWS, MOST_MODULES = 40, 12
 """More could not be read."""
@@ -66,12 +64,12 @@ _CONFIG: dict[str, Any] = {
 def charts(run: Run) -> dict[str, str]:
     """Title and SVG of those for which `run` has figures."""
     frame = run.frame[~is_context(run.frame) & ~is_part(run.frame)]
-    drawn = {}
+    drawn: dict[str, str] = {}
     for words, panel in _panels(frame, ["allocator", "device"]):
-        drawn[f"Speedup over tracked: {words}"] = _speedups(panel.assign(label=labels(panel))), SPEEDUP_AXIS
+        drawn |= _titled_forest(f"Speedup over tracked: {words}", _speedups(panel.assign(label=labels(panel))), SPEEDUP_AXIS)
     for words, panel in _panels(memory(frame[frame["scenario"].ne(OPERATORS)]), ["device"]):
-        drawn[f"Peak memory that is left: {words}"] = _peaks(panel.assign(label=labels(panel, JOB))), PEAK_AXIS
-    return _forests(drawn) | _saved_by_module(run.results)
+        drawn |= _titled_forest(f"Peak memory that is left: {words}", _peaks(panel.assign(label=labels(panel, JOB))), PEAK_AXIS)
+    return drawn | _saved_by_module(run.results)
 
 
 def of_means(found: pd.DataFrame, by: Sequence[str], title: str) -> dict[str, str]:
@@ -81,25 +79,25 @@ def of_means(found: pd.DataFrame, by: Sequence[str], title: str) -> dict[str, st
         return {}
     clear = [verdict(Interval(row.value, row.low, row.high)) != "unclear" for row in each(found)]
     points = found.assign(clear=clear, label=found[list(by)].agg(", ".join, axis=1))
-    panels = _panels(points, ["allocator", "device", "dtype", "execution"])
-    return _forests({f"{title}: {words}": (panel, SPEEDUP_AXIS) for words, panel in panels})
+    drawn: dict[str, str] = {}
+    for words, panel in _panels(points, ["allocator", "device", "dtype", "execution"]):
+        drawn |= _titled_forest(f"{title}: {words}", panel, SPEEDUP_AXIS)
+    return drawn
 
 
-def _forests(drawn: Mapping[str, tuple[pd.DataFrame, str]]) -> dict[str, str]:
-    """SVG by title, of points and the title of their axis."""
-    forests = {}
-    for title, (points, axis) in drawn.items():
-        rows = list(points["label"].unique())
-        if rows:
-            cut = f"the first {MOST_ROWS} of {len(rows)} groups" if len(rows) > MOST_ROWS else ""
-            subtitle = "; ".join(filter(None, [LEGEND if axis == SPEEDUP_AXIS else "", cut]))
-            forests[title] = _svg(_forest(points, rows[:MOST_ROWS], axis), title, subtitle)
-    return forests
+def _titled_forest(title: str, points: pd.DataFrame, axis: str) -> dict[str, str]:
+    """SVG by its title; empty without points."""
+    if points.empty:
+        return {}
+    rows = list(points["label"].unique())
+    cut = f"the first {MOST_ROWS} of {len(rows)} groups" if len(rows) > MOST_ROWS else ""
+    subtitle = "; ".join(filter(None, [LEGEND if axis == SPEEDUP_AXIS else "", cut]))
+    return {title: _svg(_forest(points, rows[:MOST_ROWS], axis), title, subtitle)}
 
 
 def files(run: Run) -> dict[str, bytes]:
     """Each chart, and `answer`, by the name of its file: as SVG that suits light and dark, and as PNG on white."""
-    drawn = {}
+    drawn: dict[str, bytes] = {}
     for title, svg in ({"answer": picture(run)} | charts(run)).items():
         if svg:
             name = re.sub(r"\W+", "-", title.lower())
@@ -117,7 +115,7 @@ def picture(run: Run) -> str:
     for column, preferred in (("scenario", FORWARD), ("allocator", PAGES_KEPT)):
         if frame[column].eq(preferred).any():
             frame = frame[frame[column] == preferred]
-    frame = frame[frame["mode"].isin([TRACKED, *ANSWER])].assign(label=labels(frame))
+    frame = frame[frame["mode"].isin([TRACKED, *MODES[:2]])].assign(label=labels(frame))
     speedups, peaks = _speedups(frame), _peaks(memory(frame))
     if speedups.empty:
         return ""
@@ -166,11 +164,10 @@ def _peaks(panel: pd.DataFrame) -> pd.DataFrame:
 
 def _saved_by_module(results: Sequence[Result]) -> dict[str, str]:
     """Of the tracked case that saves most for backward, among those of several modules where there are such."""
-    tracked = [result for result in results if result.case.mode == TRACKED and result.memory.saved_by_module]
-    tracked = [result for result in tracked if result.memory.saved_bytes]
+    tracked = [one for one in results if one.case.mode == TRACKED and one.memory.saved_by_module and one.memory.saved_bytes]
     if not tracked:
         return {}
-    chosen = max(tracked, key=lambda result: (len(result.memory.saved_by_module) > 1, result.memory.saved_bytes or 0))
+    chosen = max(tracked, key=lambda one: (len(one.memory.saved_by_module) > 1, one.memory.saved_bytes or 0))
     total, modules = chosen.memory.saved_bytes or 0, chosen.memory.saved_by_module
     rest = sum(module.bytes for module in modules[MOST_MODULES:])
     sizes = [(module.name, module.bytes) for module in modules[:MOST_MODULES]] + [("all others", rest)] * (rest > 0)

@@ -78,9 +78,7 @@ def _rows(run: Run, scenario: str) -> pd.DataFrame:
 
 
 def _kept(run: Run, *, modes: Sequence[str], promises: Sequence[Promise], words: str) -> Finding:
-    """In how many jobs and `modes` these promises were kept: a measured one kept all, an unmeasured one names those
-    that it broke.
-    """
+    """In how many jobs and `modes` these promises were kept: a measured one kept all, an unmeasured one names what it broke."""
     measured = int(memory(_rows(run, FORWARD))["mode"].isin(modes).sum())
     broken = {
         f"{gone.case.model} {gone.case.size} {gone.case.mode}"

@@ -30,8 +30,6 @@ UNTRUSTED = "untrusted"
 BYTES = {"peak_tensor_bytes": "peak", "held_tensor_bytes": "held", "saved_bytes": "saved"}
 
 _FIGURES = ["speedup", "speedup_low", "speedup_high", "trusted", "processes", "parameters", "inputs", *BYTES]
-_TOLD = (("speedup", "_base"), ("speedup", "_head"), ("change", ""))
-"""The ratios of a row in tables."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +70,10 @@ def compare(base: Run, head: Run) -> pd.DataFrame:
     equal = both["parameters_base"].eq(both["parameters_head"]) & both["inputs_base"].eq(both["inputs_head"])
     both["same_work"] = equal | ~compared
     both = both.join(_speedup_changes(both))
-    gone = pd.DataFrame(index=both.index)
-    for name in ("speedup", *BYTES):
-        gone[name] = both[f"{name}_base"].notna() & both[f"{name}_head"].isna() & compared
-        if name in BYTES:
-            both[f"{name}_change"] = both[f"{name}_head"] - both[f"{name}_base"]
+    for name in BYTES:
+        both[f"{name}_change"] = both[f"{name}_head"] - both[f"{name}_base"]
+    figures = ("speedup", *BYTES)
+    gone = pd.DataFrame({name: both[f"{name}_base"].notna() & both[f"{name}_head"].isna() & compared for name in figures})
     both["lost"] = [", ".join(gone.columns[row]) for row in gone.to_numpy()]
     return _with_reasons(both, head)
 
@@ -84,12 +81,11 @@ def compare(base: Run, head: Run) -> pd.DataFrame:
 def _speedup_changes(both: pd.DataFrame) -> pd.DataFrame:
     """Columns `change change_low change_high changed`; empty where a side has no speedup, or it is tracked's own."""
     known = both["timed_base"].eq(True) & both["timed_head"].eq(True)
-    doubtful = ~known & both["mode"].ne(TRACKED) & both["speedup_base"].notna() & both["speedup_head"].notna()
+    doubtful = both["mode"].ne(TRACKED) & both["speedup_base"].notna() & both["speedup_head"].notna()
     doubtful &= both["trusted_base"].eq(False) | both["trusted_head"].eq(False)
     rows: list[tuple[Any, ...]] = []
     for row in each(both.assign(known=known, doubtful=doubtful)):
-        change = speedup_change(row, "_head", "_base", comparisons=int(known.sum())) if row.known else None
-        if change:
+        if change := speedup_change(row, "_head", "_base", comparisons=int(known.sum())) if row.known else None:
             rows.append((change.estimate, change.low, change.high, verdict(change)))
         else:
             rows.append((math.nan, math.nan, math.nan, "unclear" if row.known else UNTRUSTED if row.doubtful else None))
@@ -97,7 +93,7 @@ def _speedup_changes(both: pd.DataFrame) -> pd.DataFrame:
 
 
 def _with_reasons(both: pd.DataFrame, head: Run) -> pd.DataFrame:
-    """Tells cases that head tried but could not measure, and those that another figure of head covers, from those that vanished."""
+    """Tells what head tried but could not measure, and what another figure of head covers, from what vanished."""
     vanished = both["status"].eq(VANISHED)
     reasons = head.lost.assign(reason=head.lost["status"] + ": " + head.lost["reason"]).drop_duplicates(list(CASE))
     both = both.merge(reasons[[*CASE, "reason"]], on=list(CASE), how="left")
@@ -110,10 +106,9 @@ def _with_reasons(both: pd.DataFrame, head: Run) -> pd.DataFrame:
 
 
 def differences(changes: pd.DataFrame) -> pd.DataFrame:
-    """COLUMNS of all that is missing in head or may be another, its `kind` (VANISHED, or a name of LIMITS), the `loss` that is
-    certain, a part of `whole`, and whether it is `shown` to be another.
+    """COLUMNS of all that is missing in head, then of speedups, then of bytes, once for both allocators; the largest loss first.
 
-    What is missing stands first, then speedups, then bytes, once for both allocators; each with the largest loss first.
+    `kind` is VANISHED or a name of LIMITS, `loss` what is certain, a part of `whole`, and `shown` whether it is more than chance.
     """
     missing, speedups, moved = [], [], []
     for row in each(changes.assign(case=labels(changes), job=labels(changes, JOB))):
@@ -123,7 +118,9 @@ def differences(changes: pd.DataFrame) -> pd.DataFrame:
         if row.lost:
             missing.append((row.case, row.mode, row.lost, "", "", UNMEASURED, VANISHED, math.inf, 1.0, True))
         if pd.notna(row.change):
-            texts = [speedup_text(*ends_of(row, name, side)) for name, side in _TOLD]
+            texts = [
+                speedup_text(*ends_of(row, *told)) for told in (("speedup", "_base"), ("speedup", "_head"), ("change", ""))
+            ]
             shown = row.changed in ("slower", "faster")
             speedups.append((row.case, row.mode, "speedup", *texts, "speedup", 1 - row.change_high, 1.0, shown))
         for name in BYTES:
@@ -154,8 +151,7 @@ def gate_lines(changes: pd.DataFrame, found: pd.DataFrame) -> list[str]:
     for row in each(found):
         change = f"{row.base} -> {row.head} {row.change}" if row.base else row.change
         lines.append(f"regressed: {row.case} {row.mode}: {row.metric} {change} (allowed: {row.allowed})")
-    untrusted = int(changes["changed"].eq(UNTRUSTED).sum())
-    if untrusted:
+    if untrusted := int(changes["changed"].eq(UNTRUSTED).sum()):
         lines.append(f"not judged: {_count(untrusted, 'speedup')} of groups whose control failed in either run")
     result = _count(len(found), "regression") if len(found) else "nothing regressed"
     return [*lines, f"gate: {result} ({_count(int(changes['status'].eq(COMPARED).sum()), 'case')} compared)"]
@@ -182,9 +178,7 @@ def limits_of(texts: Iterable[str]) -> dict[str, Limit]:
 
 
 def tables(base: Run, head: Run, changes: pd.DataFrame) -> list[Table]:
-    """The headline and what differs between the runs; then what is missing, the speedups and the bytes that changed,
-    the worst first.
-    """
+    """The headline and what differs between the runs; then what is missing, and the speedups and bytes that changed."""
     found = differences(changes)
     notes = [f"{base.name} -> {head.name}: {_headline(changes, found)}", *differs(base, head), *_remarks(changes)]
     parts = {
@@ -212,9 +206,8 @@ def _headline(changes: pd.DataFrame, found: pd.DataFrame) -> str:
     parts += ["memory: not a byte changed"] if COMPARED in status and not found["kind"].isin(BYTES).any() else []
     lost = changes["lost"].ne("").sum()
     parts += [f"figures no longer measured in {_count(lost, 'case')}"] if lost else []
-    return "; ".join(
-        [*parts, *(f"{_count(status[name], 'case')} {name}" for name in (VANISHED, UNMEASURED, NEW) if name in status)]
-    )
+    parts += [f"{_count(status[name], 'case')} {name}" for name in (VANISHED, UNMEASURED, NEW) if name in status]
+    return "; ".join(parts)
 
 
 def _remarks(changes: pd.DataFrame) -> list[str]:

@@ -1,6 +1,4 @@
-"""Where one case's memory and time go: saved bytes by module, the graph, kernels, the first call after other work,
-its processes.
-"""
+"""Where one case's memory and time go: saved bytes by module, the graph, kernels, the first call after other work, its processes."""
 
 from __future__ import annotations
 
@@ -19,10 +17,7 @@ _PATH_WIDTH = WIDTH - _BAR_WIDTH - 22
 
 
 def explain(run: Run, wanted: Mapping[str, str]) -> list[str]:
-    """A text for each case with these fields (`{"model": "mlp", "mode": "tracked"}`), once for both allocators.
-
-    Raises AnalysisError where there is none.
-    """
+    """A text for each case with these fields, once for both allocators. Raises AnalysisError where there is none."""
     jobs: dict[tuple[str, ...], list[Result]] = {}
     for result in run.results:
         if all(getattr(result.case, name) == value for name, value in wanted.items()):
@@ -39,15 +34,17 @@ def _lines(run: Run, results: Sequence[Result]) -> list[str]:
     first = results[0]
     case, memory, model = first.case, first.memory, first.model
     where = ", ".join(filter(None, (case.scenario, case.device, case.dtype, case.execution)))
-    parts = [f"{bytes_text(memory.opaque_saved_bytes)} of it in workspaces of libraries"] if memory.opaque_saved_bytes else []
-    if memory.cast_saved_bytes:
-        parts.append(f"beside it {bytes_text(memory.cast_saved_bytes)} in copies of parameters that autocast made")
-    parts += [f"+ input {bytes_text(memory.input_saved_bytes)}"] if memory.input_saved_bytes else []
-    beside = f" ({', '.join(parts)})" if parts else ""
+    saved = {
+        "{} of it in workspaces of libraries": memory.opaque_saved_bytes,
+        "beside it {} in copies of parameters that autocast made": memory.cast_saved_bytes,
+        "+ input {}": memory.input_saved_bytes,
+    }
+    parts = ", ".join(words.format(bytes_text(size)) for words, size in saved.items() if size)
+    beside = f" ({parts})" if parts else ""
     of_all = f" in all {first.steps} steps" if first.steps > 1 else ""
     lines = [f"{case.model} {case.size} {case.mode} ({where}): saved {bytes_text(memory.saved_bytes)}{of_all}{beside}"]
     if memory.saved_bytes and memory.saved_by_module:
-        lines += ["", *_bars(_tree(memory.saved_by_module), memory.saved_bytes), ""]
+        lines += ["", *_tree(memory.saved_by_module, memory.saved_bytes), ""]
     steps = {"tensors": memory.held_bytes_per_step, "the heap beyond tensors": memory.heap_bytes_per_step}
     growth = ", ".join(f"{bytes_text(size)} in {place}" for place, size in steps.items() if size)
     peak = f"memory: peak {bytes_text(memory.peak_tensor_bytes)}, held by the output {bytes_text(memory.held_tensor_bytes)}"
@@ -75,10 +72,8 @@ def _lines(run: Run, results: Sequence[Result]) -> list[str]:
     return [part for line in lines for part in (wrap(line) if len(line) > WIDTH else [line])]
 
 
-def _tree(parts: Iterable[SavedBy]) -> list[tuple[str, int]]:
-    """Every module on the way to a saver, indented below its parent, the largest first; names in brackets are no
-    modules and stand last.
-    """
+def _tree(parts: Iterable[SavedBy], total: int) -> Iterator[str]:
+    """A bar for every module on the way to a saver, indented below its parent, the largest first; names in brackets, no modules, last."""
     sizes: Counter[tuple[str, ...]] = Counter()
     for part in parts:
         path = tuple(part.name.split("."))
@@ -89,15 +84,10 @@ def _tree(parts: Iterable[SavedBy]) -> list[tuple[str, int]]:
         steps = (path[:depth] for depth in range(1, len(path) + 1))
         return [(step[0].startswith("("), -sizes[step], step[-1]) for step in steps]
 
-    return [("  " * (len(path) - 1) + path[-1], sizes[path]) for path in sorted(sizes, key=rank)]
-
-
-def _bars(parts: Iterable[tuple[str, int]], total: int) -> list[str]:
-    return [
-        f"  {name[:_PATH_WIDTH]:{_PATH_WIDTH}} {bytes_text(size):>9} {size / total:>5.1%} "
-        f"{'#' * max(1, round(_BAR_WIDTH * size / total))}".rstrip()
-        for name, size in parts
-    ]
+    for path in sorted(sizes, key=rank):
+        name, size = "  " * (len(path) - 1) + path[-1], sizes[path]
+        bar = "#" * max(1, round(_BAR_WIDTH * size / total))
+        yield f"  {name[:_PATH_WIDTH]:{_PATH_WIDTH}} {bytes_text(size):>9} {size / total:>5.1%} {bar}"
 
 
 def _processes(result: Result) -> str:
@@ -107,10 +97,8 @@ def _processes(result: Result) -> str:
     if len(readings) > 1:
         seconds = [reading.seconds for reading in readings]
         number = len({reading.launch for reading in readings})
-        launches = f"{number} launch{'es' * (number > 1)}"
-        text += (
-            f"; {len(readings)} processes of {launches} read {seconds_text(min(seconds), 0)} to {seconds_text(max(seconds), 0)}"
-        )
+        text += f"; {len(readings)} processes of {number} launch{'es' * (number > 1)}"
+        text += f" read {seconds_text(min(seconds), 0)} to {seconds_text(max(seconds), 0)}"
     faults = [reading.page_faults for reading in readings if reading.page_faults is not None]
     if any(faults):
         text += f", {count_text(min(faults))} to {count_text(max(faults))} page faults"
@@ -121,9 +109,7 @@ def _processes(result: Result) -> str:
 
 
 def _after_switch(run: Run, result: Result) -> Iterator[str]:
-    """What the first call after other work takes in each mode, such as an evaluation step between training steps,
-    against tracked's.
-    """
+    """What the first call after other work takes in each mode, such as an evaluation step between training steps."""
     if result.after_switch_seconds is None:
         return
     group = {other.case.mode: other.after_switch_seconds for other in run.results if other.case.group == result.case.group}

@@ -98,9 +98,7 @@ def switch_of(rows: pd.DataFrame) -> str:
 
 
 def beside_tracked(rows: pd.DataFrame, mode: str, figure: str = PEAK) -> pd.DataFrame:
-    """Columns `name own tracked`: bytes of `mode` and of tracked, a row per job where both are known, tracked's
-    largest first.
-    """
+    """Columns `name own tracked`: bytes of `mode` and of tracked, a row per job where both are known, tracked's largest first."""
     both = against(memory(rows)[[*JOB, "mode", figure]], on=JOB)
     both = both[both["mode"].eq(mode) & both[figure].notna() & both[f"{figure}_base"].notna()]
     found = pd.DataFrame({"name": labels(rows, JOB)[both.index], "own": both[figure], "tracked": both[f"{figure}_base"]})

@@ -10,9 +10,7 @@ from analysis.figures import MISSING, bytes_text, short_text
 if TYPE_CHECKING:
     from analysis.read import Run
 
-_IN_NOTES = ("warnings", "meters", "unfinished")
 _UNITS = {"_seconds": "s", "_percent": "%", "_celsius": "°C", "_bytes": "B"}
-_LONGEST = 60
 
 
 def device_name(machine: Mapping[str, Any], device: str) -> str:
@@ -44,13 +42,12 @@ def identity(run: Run) -> str:
 
 def facts(run: Run) -> dict[str, str]:
     """Name and text of what identifies the machine and the build, then of what varies from run to run. Without what is not known."""
-    varying = {name: value for name, value in run.conditions.items() if name not in _IN_NOTES}
+    varying = {name: value for name, value in run.conditions.items() if name not in ("warnings", "meters", "unfinished")}
     texts = _identifying(run.machine) | dict(_flat(varying))
     if blocks := run.conditions.get("meters", []):
         right = sum(block.get("within_tolerance") is True for block in blocks)
-        texts["memory meters"] = (
-            f"{right} of {len(blocks)} blocks of known size read right; a meter that is off gives no figure"
-        )
+        known = f"{right} of {len(blocks)} blocks of known size read right"
+        texts["memory meters"] = f"{known}; a meter that is off gives no figure"
     return {name: text for name, text in texts.items() if text}
 
 
@@ -59,7 +56,7 @@ def differs(base: Run, head: Run) -> list[str]:
     one, other = ({"commit": run.commit, **_identifying(run.machine)} for run in (base, head))
     lines = []
     for name in dict.fromkeys([*one, *other]):
-        was, now = (short_text(texts.get(name) or MISSING, _LONGEST) for texts in (one, other))
+        was, now = (short_text(texts.get(name) or MISSING, most=60) for texts in (one, other))
         lines += [f"{name}: {was} -> {now}"] if one.get(name, "") != other.get(name, "") else []
     return lines
 

@@ -9,30 +9,24 @@ from pathlib import Path
 import pandas as pd
 
 from analysis import charts, report
-from analysis.means import means, means_tables, needed_columns
+from analysis.find import writing
+from analysis.means import means, means_tables
 from analysis.read import AnalysisError
 from analysis.render import Table
 from benchmarks.record import FORWARD
 from benchmarks.saving import write_whole
 
-COLUMNS = list(dict.fromkeys([*needed_columns("speedup"), *needed_columns("peak_tensor_bytes")]))
-"""What the page needs of a frame, beside the columns that tell runs apart."""
 
-
+@writing()
 def write(frame: pd.DataFrame, path: Path) -> None:
-    """Writes the page of the runs whose rows `frame` has. Raises AnalysisError where it cannot be written."""
-    if path.suffix != ".html":
-        raise AnalysisError(f"{path}: many runs make a .html page; `summarise --by machine --format markdown` makes Markdown")
+    """Writes the page of a frame of many runs. Raises AnalysisError where there are none."""
     if frame.empty:
         raise AnalysisError(f"{path}: there is nothing to show; name a folder of runs that have results")
-    try:
-        write_whole(path, page(frame).encode())
-    except OSError as error:
-        raise AnalysisError(f"{path}: cannot be written: {error.strerror}; name another place with -o") from error
+    write_whole(path, page(frame).encode())
 
 
 def page(frame: pd.DataFrame) -> str:
-    """One HTML page: all scenarios of all machines, and of a machine with several dates its forward passes, the newest first."""
+    """All scenarios of all machines, and of a machine with several dates its forward passes, the newest first."""
     torch = ["torch"] if len(frame["torch"].unique()) > 1 else []
     drawn, tables = _part(frame, ["machine", *torch], "all machines")
     newest_first = frame[frame["scenario"].eq(FORWARD)].sort_values("date", ascending=False, kind="stable")

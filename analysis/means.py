@@ -18,11 +18,8 @@ _MOST_COLUMNS = 4
 _APART = ("scenario", "device", "dtype", "execution", "allocator")
 """What is never averaged together, unless it is asked for by name."""
 
-
-def needed_columns(metric: str) -> list[str]:
-    """What `means` reads of a frame, beside the columns that tell runs apart."""
-    timing = ["speedup", "speedup_low", "speedup_high", "trusted"]
-    return [*CASE, *(timing if metric == "speedup" else dict.fromkeys(["peak_tensor_bytes", metric]))]
+COLUMNS = (*CASE, "speedup", "speedup_low", "speedup_high", "trusted", "peak_tensor_bytes", "held_tensor_bytes", "saved_bytes")
+"""What is read of a frame, beside the columns that tell runs apart."""
 
 
 def means(frame: pd.DataFrame, by: Sequence[str], metric: str = "speedup") -> pd.DataFrame:

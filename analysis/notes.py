@@ -17,8 +17,6 @@ from benchmarks.record import AS_SHIPPED, CASE, FORWARD, GROUP, PAGE_FAULT_SECON
 MOST = 5
 """As many notes are shown below a table."""
 
-KEEP_PAGES = "MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=2147483647, or jemalloc"
-
 _WORTH_KEEPING = 1.01
 _NAMED = 3
 """Of a list that can grow long, so many are named."""
@@ -42,10 +40,11 @@ def _all(run: Run) -> Iterator[str]:
     if unclear := int(evidence["verdict"].eq("unclear").sum()):
         yield f"~: unclear, partly inside 1 ±1 % or no larger than the control's resolution ({unclear} of {len(evidence)} speedups)"
     yield from _listed("*: other kernels ran than in tracked, so not tracking alone", frame, other_kernels(frame))
-    asked = "the driver was asked for memory while timing, which is the allocator's time and not tracking's"
-    yield from _listed(asked, frame, frame["driver_allocations"].gt(0))
-    again = "compiled again while modes took turns, so times may hold compilation"
-    yield from _listed(again, frame, frame["recompilations"].gt(0).fillna(value=False))
+    asked, again = frame["driver_allocations"].gt(0), frame["recompilations"].gt(0).fillna(value=False)
+    yield from _listed(
+        "the driver was asked for memory while timing, which is the allocator's time and not tracking's", frame, asked
+    )
+    yield from _listed("compiled again while modes took turns, so times may hold compilation", frame, again)
     if (frame["device"].str.startswith("cuda") & frame["model"].eq("lstm") & frame["scenario"].eq(FORWARD)).any():
         yield "lstm on a GPU: in eval mode cuDNN keeps nothing for a backward pass, so tracked saves less here than in training"
     yield from _page_faults(frame)
@@ -58,9 +57,8 @@ def _all(run: Run) -> Iterator[str]:
     changed = both["changed_buffers"].ne(both["changed_buffers_base"]) & both["mode_base"].eq(TRACKED)
     yield from _listed("a call changes other buffers than tracked's does", frame, changed)
     for what in filter(None, frame["changes"].unique()):
-        yield from _listed(
-            f"a call changes {what}, so that the calls of a loop are not alike", frame, frame["changes"].eq(what)
-        )
+        changes = frame["changes"].eq(what)
+        yield from _listed(f"a call changes {what}, so that the calls of a loop are not alike", frame, changes)
 
 
 def _controls(frame: pd.DataFrame) -> Iterator[str]:
@@ -138,7 +136,8 @@ def _kept_pages(frame: pd.DataFrame) -> Iterator[str]:
     if len(shipped):
         worth = shipped.drop_duplicates(list(JOB)).sort_values("kept_pages", ascending=False)
         texts = [f"{row.label} {speedup_text(*ends_of(row, 'kept_pages'))}" for row in each(worth)]
-        yield f"an allocator that keeps its pages ({KEEP_PAGES}) makes tracked itself faster than {AS_SHIPPED}: {few(texts)}"
+        keeping = "an allocator that keeps its pages (MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=2147483647, or jemalloc)"
+        yield f"{keeping} makes tracked itself faster than {AS_SHIPPED}: {few(texts)}"
 
 
 def _withheld(frame: pd.DataFrame) -> Iterator[str]:

@@ -19,10 +19,6 @@ from benchmarks.record import CASE, SCHEMA, GroupResult, Result, Unmeasured, cle
 
 T = TypeVar("T")
 
-
-_LONGEST_REASON = 500
-"""Characters: files can hold anything."""
-
 JOURNAL = ".jsonl"
 """The ending of the file of a run that is not finished."""
 
@@ -88,13 +84,13 @@ def read(path: Path, name: str = "") -> Run:
     except OSError as error:
         raise AnalysisError(f"{path}: cannot be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors
-        raise AnalysisError(f"{path}: {short_text(str(error), _LONGEST_REASON)}") from error
+        raise AnalysisError(f"{path}: {short_text(str(error), most=500)}") from error
 
 
-def read_all(files: Iterable[RunFile], columns: Iterable[str], left_out: Callable[[AnalysisError], None]) -> pd.DataFrame:
-    """The `columns` (names of COLUMNS) and IDENTITY of many runs, one run at a time in memory.
+def read_all(files: Iterable[RunFile], columns: Iterable[str], say: Callable[[str], None]) -> pd.DataFrame:
+    """The `columns` (names of COLUMNS) and IDENTITY of many runs, one run at a time in memory. One that is there twice counts once.
 
-    A run that is there twice, such as one that was shared, counts once. Raises AnalysisError for a file that was named; of one that was only found in a folder `left_out` is told.
+    Raises AnalysisError for a file that was named; of one that was only found in a folder it is said that it was left out.
     """
     cells: dict[str, list[Any]] = {name: [] for name in (*IDENTITY, *columns)}
     seen = set()
@@ -104,7 +100,7 @@ def read_all(files: Iterable[RunFile], columns: Iterable[str], left_out: Callabl
         except AnalysisError as error:
             if file.named:
                 raise
-            left_out(error)
+            say(f"left out: {error}")
             continue
         content = (run.saved_at, *(result.seconds for result in run.results))
         if content in seen:
@@ -238,17 +234,15 @@ def _results(benchmarks: Sequence[_Benchmark]) -> list[Result]:
     for number, benchmark in enumerate(benchmarks):
         place, raw = f"benchmarks[{number}].extra_info", bytes(benchmark.extra_info)
         try:
+            _require_schema(_OURS.decode(raw).schema)
+        except msgspec.ValidationError:
+            continue
+        try:
             result = _RESULT.decode(raw)
         except msgspec.ValidationError as error:
-            try:
-                schema = _OURS.decode(raw).schema
-            except msgspec.ValidationError:
-                continue
-            _require_schema(schema)
             raise ValueError(_located(place, error)) from error
-        _require_schema(result.schema)
         if not raw.isascii() or b"\\" in raw or b"\x7f" in raw:
-            result = from_json(clean(to_json(result)), Result)
+            (result,) = as_read([result])
         if result.case in results:
             raise ValueError(f"{place}.case: {result.case} is there twice")
         results[result.case] = result

@@ -34,39 +34,29 @@ _FIGURE = re.compile(r"[~?]?[+-]?\d.*|[-=]|not known|")
 
 @dataclass(frozen=True)
 class Table:
-    """Texts in rows and columns, a title above and notes below.
+    """Texts in rows and columns, a title above and notes below. Columns whose cells all begin with a figure are aligned right.
 
-    A named index holds labels: the terminal shows them as a heading where they change, other formats as columns. Columns whose cells
-    all begin with a figure are aligned right. A title of several lines is one line in formats other than the terminal's.
+    The terminal shows the first `labels` columns as a heading where they change. Only it breaks lines in titles.
     """
 
     cells: pd.DataFrame = field(default_factory=pd.DataFrame)
     notes: list[str] = field(default_factory=list)
     title: str = ""
-
-    @property
-    def labels(self) -> int:
-        """How many of the columns are labels, which stand first."""
-        return sum(name is not None for name in self.cells.index.names)
-
-    @property
-    def flat(self) -> pd.DataFrame:
-        """All columns, the labels too."""
-        return self.cells.reset_index() if self.labels else self.cells
+    labels: int = 0
 
     @property
     def columns(self) -> list[str]:
-        return [" ".join(str(name).split()) for name in self.flat.columns]
+        return [" ".join(str(name).split()) for name in self.cells]
 
     @property
     def rows(self) -> list[list[str]]:
-        rows: list[list[str]] = self.flat.to_numpy(dtype=object).tolist()
+        rows: list[list[str]] = self.cells.to_numpy(dtype=object).tolist()
         return rows
 
     @property
     def figures(self) -> list[bool]:
         """Which columns hold figures."""
-        are_figures = self.flat.map(_FIGURE.fullmatch).notna().all()
+        are_figures = self.cells.map(_FIGURE.fullmatch).notna().all()
         return [number >= self.labels and bool(is_figure) for number, is_figure in enumerate(are_figures)]
 
 
@@ -104,7 +94,8 @@ def _grid(table: Table) -> list[str]:
     """A line for each row. Columns stand close together; texts and titles are cut where there is no room, figures never."""
     grid = rich.table.Table(box=None, padding=0, pad_edge=False, header_style="", show_edge=False)
     columns = zip(*(row[table.labels :] for row in table.rows), strict=True)
-    for title, texts, is_figure in zip(map(str, table.cells), columns, table.figures[table.labels :], strict=True):
+    titles = map(str, table.cells.columns[table.labels :])
+    for title, texts, is_figure in zip(titles, columns, table.figures[table.labels :], strict=True):
         longest = max(map(cell_len, [*title.split("\n"), *texts]))
         width = min(longest, WIDEST_TEXT) if is_figure else None
         justify: JustifyMethod = "right" if is_figure else "left"
@@ -144,7 +135,7 @@ def _markdown_escaped(text: str) -> str:
 def latex(table: Table) -> str:
     """A booktabs tabular; needs `\\usepackage{booktabs}`. Title and notes are comments."""
     alignment = "".join("r" if is_figure else "l" for is_figure in table.figures)
-    named = table.flat.set_axis(table.columns, axis=1)
+    named = table.cells.set_axis(table.columns, axis=1)
     body = named.to_latex(escape=True, index=False, column_format=alignment) if table.rows else ""
     body = re.sub(r"^(?=[\[*])", "{}", body, flags=re.MULTILINE)  # or the \\ of the line before would take them as its argument
     comments = [f"% {text}" for text in (table.title, *table.notes) if text]

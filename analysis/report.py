@@ -1,11 +1,9 @@
-"""A run as one page that needs nothing else, or as Markdown to paste. Run in, file out."""
+"""A run as one page that needs nothing else. Run in, file out."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
-import os
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,15 +11,13 @@ import pandas as pd
 
 from analysis import claims, machine, render
 from analysis.advise import advise, answer
+from analysis.find import writing
 from analysis.notes import notes
-from analysis.read import AnalysisError, Run
+from analysis.read import Run
 from analysis.render import Table
-from analysis.summarise import CLOCKS, summary, texts_of
+from analysis.summarise import CLOCKS, texts_of
 from benchmarks.record import CASE
 from benchmarks.saving import write_whole
-
-TITLE = "What gradient tracking costs"
-FORMATS = (".html", ".md")
 
 _HERE = Path(__file__).parent
 _FIGURES = {
@@ -38,27 +34,18 @@ _FIGURES = {
 """Columns of the table of all cases, and the columns of the frame that they show and sort by."""
 
 
+@writing()
 def write(run: Run, path: Path, pictures: Path | None = None) -> list[Path]:
-    """Writes the report to `path`, as its ending says, and the charts to the folder `pictures`. Returns the paths.
+    """Writes the page to `path`, and the charts to the folder `pictures`. Returns the paths."""
+    files = {path: page(run).encode()}
+    if pictures:
+        from analysis import charts
 
-    Raises AnalysisError where a place cannot be written.
-    """
-    if path.suffix not in FORMATS:
-        raise AnalysisError(f"{path}: its ending says the format, so {' or '.join(FORMATS)} is expected")
-    written = []
-    try:
-        if pictures:
-            from analysis import charts
-
-            pictures.mkdir(parents=True, exist_ok=True)
-            for name, content in charts.files(run).items():
-                written.append(pictures / name)
-                write_whole(written[-1], content)
-        links = [os.path.relpath(picture, path.parent) for picture in written if picture.suffix == ".svg"]
-        write_whole(path, (page(run) if path.suffix == ".html" else markdown(run, links)).encode())
-    except OSError as error:
-        raise AnalysisError(f"{error.filename}: cannot be written: {error.strerror}; name another place") from error
-    return [*written, path]
+        pictures.mkdir(parents=True, exist_ok=True)
+        files = {pictures / name: content for name, content in charts.files(run).items()} | files
+    for place, content in files.items():
+        write_whole(place, content)
+    return list(files)
 
 
 def page(run: Run) -> str:
@@ -81,31 +68,14 @@ def page(run: Run) -> str:
 
 def filled(**parts: object) -> str:
     """The page's template. Nothing is fetched, and no script runs but the one that sorts the table of all cases."""
-    environment = render.templates().overlay()
-    environment.filters |= {"digest": digest, "html": render.html}
-    return environment.get_template("page.html.jinja").render(
-        **parts,
-        title=TITLE,
-        style=(_HERE / "page.css").read_text(encoding="utf-8"),
-        script=(_HERE / "page.js").read_text(encoding="utf-8"),
-    )
-
-
-def markdown(run: Run, links: Sequence[str] = ()) -> str:
-    """The same as one document, with the summary instead of all cases. `links` are paths of pictures of its charts."""
-    sections = {
-        "The answer": "\n\n".join(map(_escaped, advise(run))),
-        "Charts": "\n\n".join(f"![{Path(link).stem}](<{link}>)" for link in links),
-        "Figures": "\n\n".join(map(render.markdown, summary(run))),
-        **{heading: render.markdown(table) for heading, table in _tables(run).items()},
-    }
-    parts = (f"## {heading}\n\n{text}" for heading, text in sections.items() if text)
-    return "\n\n".join([f"# {TITLE}", _escaped(machine.identity(run)), *parts]) + "\n"
+    style, script = ((_HERE / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
+    template = render.templates().get_template("page.html.jinja")
+    return template.render(**parts, digest=digest, html=render.html, style=style, script=script)
 
 
 def _tables(run: Run) -> dict[str, Table]:
     """What stands between the figures' notes and all cases, by heading."""
-    missing = [[str(each.case), each.status, each.reason] for each in run.unmeasured]
+    missing = [[str(gone.case), gone.status, gone.reason] for gone in run.unmeasured]
     tables = {table.title: replace(table, title="") for table in claims.tables(run)}
     tables["Machine and conditions"] = Table(pd.DataFrame(machine.facts(run).items(), columns=["fact", "value"]))
     if missing:
@@ -128,7 +98,3 @@ def cases(frame: pd.DataFrame) -> tuple[Table, list[list[object]]]:
 def digest(text: str) -> str:
     """What a content security policy calls a script or a style."""
     return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
-
-
-def _escaped(text: str) -> str:
-    return render.markdown(Table(notes=[text])).removeprefix("- ")

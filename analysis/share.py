@@ -11,8 +11,8 @@ from typing import Any
 
 from analysis.cases import is_context
 from analysis.figures import percent_text
-from analysis.find import RESULTS
-from analysis.read import AnalysisError, Run, read
+from analysis.find import RESULTS, writing
+from analysis.read import Run, read
 from benchmarks.record import GROUP, PAGES_KEPT, SCHEMA, to_json
 from benchmarks.saving import write_whole
 
@@ -37,6 +37,8 @@ _PERSONAL = re.compile(
 
 def shared(run: Run) -> dict[str, Any]:
     """What is shared of the run, in the form of a saved file. Rounds, commands and the names of computers, people and folders are not."""
+    plain = int | float | None
+    conditions = {name: value for name, value in run.conditions.items() if name in _TEXTS or isinstance(value, plain)}
     values = {
         "datetime": run.saved_at,
         "commit_info": {"id": run.commit.removesuffix("+"), "dirty": run.commit.endswith("+")},
@@ -45,15 +47,7 @@ def shared(run: Run) -> dict[str, Any]:
             "cpu": _only(run.machine.get("cpu", {}), _PROCESSOR),
             "gradtax": run.machine.get("gradtax", {}),
         },
-        "gradtax": {
-            "schema": SCHEMA,
-            "conditions": {
-                name: value
-                for name, value in run.conditions.items()
-                if name in _TEXTS or isinstance(value, bool | int | float | None)
-            },
-            "unmeasured": to_json(run.unmeasured),
-        },
+        "gradtax": {"schema": SCHEMA, "conditions": conditions, "unmeasured": to_json(run.unmeasured)},
         "benchmarks": [{"name": str(result.case), "extra_info": to_json(result)} for result in run.results],
     }
     impersonal: dict[str, Any] = _impersonal(values)
@@ -112,18 +106,13 @@ def _beyond(found: Any, expected: Any, place: str = "") -> Iterator[str]:
         yield place
 
 
+@writing()
 def write(run: Run, path: Path | None = None) -> Path:
-    """Writes what is shared to `path`, by default `results/DATE/MACHINE.json`, where no other run's file is replaced. Returns the path.
-
-    Raises AnalysisError where it cannot be written.
-    """
+    """Writes what is shared to `path`, by default `results/DATE/MACHINE.json`, where no other run's file is replaced. Returns the path."""
     content = _lines(shared(run)).encode()
-    try:
-        chosen = path or next(free for free in _places(run) if not free.exists() or free.read_bytes() == content)
-        chosen.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(chosen, content)
-    except OSError as error:
-        raise AnalysisError(f"{error.filename}: cannot be written: {error.strerror}; name another place with -o") from error
+    chosen = path or next(free for free in _places(run) if not free.exists() or free.read_bytes() == content)
+    chosen.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(chosen, content)
     return chosen
 
 

@@ -25,6 +25,9 @@ _MODES_SHOWN = 3
 
 _STEPS = "scenarios, speedup over tracked; %: share of a step"
 
+_GROWTH = "growth"
+"""Bytes that each further step leaves in memory, of tensors and of all else in the heap, whose noise may be below 0."""
+
 _SAME = "="
 """Stands for a figure as shipped of a job whose page faults are too few to tell: that with pages kept serves for both."""
 _SAME_LEGEND = (
@@ -43,11 +46,7 @@ def summary(run: Run) -> list[Table]:
     """Everything: a row per case, and all notes."""
     frame = run.frame
     is_forward, is_operator = frame["scenario"].eq(FORWARD), frame["scenario"].eq(OPERATORS) | is_context(frame)
-    tables = [
-        *_forward(frame[is_forward]),
-        *_steps(frame[~is_forward & ~is_operator]),
-        *_operators(frame[is_operator]),
-    ]
+    tables = [*_forward(frame[is_forward]), *_steps(frame[~is_forward & ~is_operator]), *_operators(frame[is_operator])]
     return _with_notes(tables, notes(run, most=None))
 
 
@@ -72,14 +71,17 @@ def _texts(frame: pd.DataFrame, name: str) -> pd.Series[str]:
     if name == "seconds":
         return pd.Series(list(map(seconds_text, frame[name], frame["seconds_noise"])), index=frame.index, dtype="str")
     if name == "speedup":
-        return speedup_texts(frame)
+        return _speedup_texts(frame)
     if name == "saved_bytes":
         return _saved_texts(frame)
-    if name in ("after_switch_seconds", "page_faults"):
-        return frame[name].map(seconds_text if name == "after_switch_seconds" else count_text)
     if name.endswith("_seconds"):
-        return frame[name].map(lambda seconds: seconds_text(seconds, 0.01))
-    return frame[name].map(bytes_text) if name in (*BYTES, _GROWTH) else frame[name].fillna(MISSING)
+        noise = None if name == "after_switch_seconds" else 0.01
+        return frame[name].map(lambda seconds: seconds_text(seconds, noise))
+    if name == _GROWTH:
+        tensors, others = frame["held_bytes_per_step"], frame["heap_bytes_per_step"]
+        return tensors.fillna(others * 0).add(others.fillna(0)).clip(lower=0).map(bytes_text)
+    texts = dict.fromkeys(BYTES, bytes_text) | {"page_faults": count_text}
+    return frame[name].map(texts[name]) if name in texts else frame[name].fillna(MISSING)
 
 
 def _saved_texts(frame: pd.DataFrame) -> pd.Series[str]:
@@ -92,7 +94,7 @@ def _saved_texts(frame: pd.DataFrame) -> pd.Series[str]:
     return pd.Series(texts, index=frame.index, dtype="str")
 
 
-def speedup_texts(frame: pd.DataFrame) -> pd.Series[str]:
+def _speedup_texts(frame: pd.DataFrame) -> pd.Series[str]:
     """Each row's speedup, or its share of a step: `~` before what is unclear, `?` where the control failed, `*` behind where other kernels ran."""
     texts = []
     for row in each(frame.assign(others=other_kernels(frame), part=is_part(frame))):
@@ -105,15 +107,6 @@ def speedup_texts(frame: pd.DataFrame) -> pd.Series[str]:
 def _share(row: Any) -> str:
     """Of the step under no_grad where there is one."""
     return share_text(*ends_of(row, "speedup" if pd.isna(row.over_no_grad) else "over_no_grad"))
-
-
-_GROWTH = "growth"
-
-
-def _with_growth(frame: pd.DataFrame) -> pd.DataFrame:
-    """With the bytes that each further step leaves in memory, of tensors and of all else in the heap, whose noise may be below 0."""
-    tensors, others = frame["held_bytes_per_step"], frame["heap_bytes_per_step"]
-    return frame.assign(**{_GROWTH: tensors.fillna(others * 0).add(others.fillna(0)).clip(lower=0)})
 
 
 def _titled(text: str, frame: pd.DataFrame) -> str:
@@ -154,16 +147,15 @@ def _switch(rows: pd.DataFrame) -> list[str]:
 
 
 def _scenarios_overview(frame: pd.DataFrame) -> Iterator[Table]:
-    rows = _with_growth(preferred(frame))
-    columns = {"name": "name", "time": "seconds", "speedup": "speedup", "peak": "peak_tensor_bytes", "left": _GROWTH}
-    texts = rows[list(CASE)].join(texts_of(rows.assign(name=labels(rows, JOB)), columns))
+    rows = preferred(frame)
+    columns = {"time": "seconds", "speedup": "speedup", "peak": "peak_tensor_bytes", "left": _GROWTH}
+    texts = rows[list(CASE)].assign(name=labels(rows, JOB)).join(texts_of(rows, columns))
     is_operator = rows["scenario"].eq(OPERATORS)
     lines = []
     for _, scenario in texts[~is_operator].groupby("scenario", sort=False):
         jobs = [job for _, job in scenario.groupby(list(JOB), sort=False)]
-        if (
-            scenario["mode"].eq(TRACKED) | is_part(scenario)
-        ).all():  # all is tracked, as in a training step: one stands for all
+        all_tracked = (scenario["mode"].eq(TRACKED) | is_part(scenario)).all()
+        if all_tracked:  # as in a training step: one stands for all
             lines.append(_scenario_line(jobs[0], f" (1 of {len(jobs)})" if len(jobs) > 1 else ""))
         else:
             lines += [_scenario_line(job) for job in jobs]
@@ -191,7 +183,8 @@ def _forward(frame: pd.DataFrame) -> Iterator[Table]:
     keys = [*JOB, "mode"]
     allocators = [name for name in (PAGES_KEPT, AS_SHIPPED) if name in set(frame["allocator"])]
     lines = memory(frame).reset_index(drop=True)
-    cells = pd.DataFrame({"mode": lines["mode"]})
+    parameters = lines["parameters"].map("{:,}".format)
+    cells = pd.DataFrame({"model": labels(lines, JOB), "parameters": parameters, "mode": lines["mode"]})
     for allocator in allocators:
         rows = frame[frame["allocator"].eq(allocator)]
         titles = (f"{allocator}\nper call", f"{allocator}\nspeedup") if len(allocators) > 1 else ("per call", "speedup")
@@ -200,21 +193,16 @@ def _forward(frame: pd.DataFrame) -> Iterator[Table]:
         beside = lines[keys].merge(rows[keys].join(texts_of(rows, columns)), on=keys, how="left", validate="one_to_one")
         missing = lines["also_as_shipped"].map({True: _SAME, False: MISSING}) if allocator == AS_SHIPPED else MISSING
         cells = cells.assign(**{title: beside[title].fillna(missing) for title in columns})
-    cells = cells.join(texts_of(lines, _clocks(lines))).join(_memory(lines))
-    parameters = lines["parameters"].map("{:,}".format)
-    labelled = pd.MultiIndex.from_arrays([labels(lines, JOB), parameters], names=["model", "parameters"])
+    meters = {"RSS": "peak_rss_bytes", "reserved": "peak_reserved_bytes"}
+    known = {title: name for title, name in meters.items() if lines[name].notna().any()} or {"RSS": "peak_rss_bytes"}
+    bytes_columns = {"peak": "peak_tensor_bytes", "saved": "saved_bytes"} | known
+    cells = cells.join(texts_of(lines, _clocks(lines) | bytes_columns))
     legend = [_SAME_LEGEND] if (cells == _SAME).any(axis=None) else []
-    yield Table(cells.set_axis(labelled), legend, _titled("forward passes, speedup over tracked", frame))
+    yield Table(cells, legend, _titled("forward passes, speedup over tracked", frame), labels=2)
 
 
 def _clocks(frame: pd.DataFrame) -> dict[str, str]:
     return CLOCKS if frame["host_seconds"].notna().any() else {}
-
-
-def _memory(lines: pd.DataFrame) -> pd.DataFrame:
-    meters = {"RSS": "peak_rss_bytes", "reserved": "peak_reserved_bytes"}
-    known = {title: name for title, name in meters.items() if lines[name].notna().any()} or {"RSS": "peak_rss_bytes"}
-    return texts_of(lines, {"peak": "peak_tensor_bytes", "saved": "saved_bytes"} | known)
 
 
 def _steps(frame: pd.DataFrame) -> Iterator[Table]:
@@ -223,17 +211,15 @@ def _steps(frame: pd.DataFrame) -> Iterator[Table]:
         return
     columns = {"mode": "mode", "per call": "seconds", "speedup": "speedup", **_clocks(frame), "peak": "peak_tensor_bytes"}
     columns |= {"saved,\nall steps": "saved_bytes", "held": "held_tensor_bytes", "left by\neach step": _GROWTH}
-    cells = texts_of(_with_growth(frame), columns)
     steps = frame["steps"].map(lambda number: str(number) if number > 1 else "")
-    labelled = pd.MultiIndex.from_arrays([labels(frame), steps], names=["scenario", "steps a call"])
-    yield Table(cells.set_axis(labelled), [], _titled(_STEPS, frame))
+    labelled = pd.DataFrame({"scenario": labels(frame), "steps a call": steps})
+    yield Table(labelled.join(texts_of(frame, columns)), [], _titled(_STEPS, frame), labels=2)
 
 
 def _operators(frame: pd.DataFrame) -> Iterator[Table]:
-    """A row per operator, a column per mode with the time of one call; what tracked takes longer than no_grad stands behind.
+    """A row per operator, a column per mode; what tracked takes longer than no_grad, its time * (speedup - 1), stands behind.
 
-    tracked - mode = mode * (speedup - 1), at the ends of the speedup's interval too. Entering and leaving a context is a table of
-    its own.
+    Entering and leaving a context is a table of its own.
     """
     for key, rows in frame.groupby(["device", "dtype", "execution", "allocator"], sort=False):
         where = ", ".join(map(str, key))
@@ -252,8 +238,5 @@ def _operators(frame: pd.DataFrame) -> Iterator[Table]:
             shown = cells.droplevel("size").rename_axis(index=None, columns=None).reset_index(names="operator")
             yield Table(shown, [], f"operators, time of one call ({where})")
         if around := switching(rows):
-            yield Table(
-                pd.DataFrame(list(around.items()), columns=["mode", "time"]),
-                [],
-                f"entering and leaving, bare loop taken off ({where})",
-            )
+            entering = pd.DataFrame(list(around.items()), columns=["mode", "time"])
+            yield Table(entering, [], f"entering and leaving, bare loop taken off ({where})")

@@ -29,6 +29,9 @@ from benchmarks.record import (
     to_json,
 )
 
+REFERENCE = Path(__file__).parent.parent / "results" / "reference" / "cpu.json"
+"""A default run that was shared."""
+
 PLACEBO = Interval(1.001, 0.996, 1.006)
 _CASE = Case(
     scenario="forward", model="mlp", size="tiny", device="cpu", dtype="float32", execution="eager", allocator="pages_kept",

@@ -13,8 +13,6 @@ from analysis.read import Run, read
 from benchmarks.models.real import BY_DEFAULT
 from benchmarks.scenarios import SCENARIOS
 
-REFERENCE = Path(__file__).parent.parent / "results" / "reference" / "cpu.json"
-
 
 def test_table_and_page_lie_beside_the_run_whole(tmp_path: Path) -> None:
     saved = builders.saved(tmp_path)
@@ -28,7 +26,7 @@ def test_table_and_page_lie_beside_the_run_whole(tmp_path: Path) -> None:
 def test_a_default_run_ends_on_one_screen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(report, "page", lambda *_: "")  # takes seconds, and is not what is looked at
     saved = tmp_path / "results" / "Linux-CPython-3.11-64bit" / "0001_00000000_20261124_000000.json"
-    measured = read(REFERENCE)
+    measured = read(builders.REFERENCE)
     there = {result.case.scenario for result in measured.results}
     new = [("forward", model) for model in BY_DEFAULT] + [(name, "decoder") for name in SCENARIOS if name not in there]
     more = [result for scenario, model in new for result in builders.group(scenario=scenario, model=model)]

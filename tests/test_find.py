@@ -50,14 +50,15 @@ def test_what_is_no_run_is_refused_by_name_or_with_those_that_there_are(results:
         find_run(runs)
 
 
-def test_where_there_is_no_run_it_is_said_how_to_make_one_and_a_link_to_nowhere_is_none(tmp_path: Path) -> None:
-    (tmp_path / "machine").mkdir()
-    (tmp_path / "machine" / "0001_gone.json").symlink_to(tmp_path / "nowhere.json")
+def test_where_there_is_no_run_it_is_said_how_to_make_one_and_a_link_to_nowhere_is_none(results: Path) -> None:
+    for path in results.rglob("*.json"):
+        path.unlink()
+    (results / "a" / "0001_gone.json").symlink_to("nowhere.json")
     for run in ("latest", "0007"):
-        with pytest.raises(AnalysisError, match=r"no saved run under .*pytest --benchmark"):
-            find_run(run, tmp_path)
+        with pytest.raises(AnalysisError, match=r"no saved run under results/; `pytest --benchmark` makes one"):
+            find_run(run)
     with pytest.raises(AnalysisError, match=r"no saved run in this folder"):
-        find_runs([str(tmp_path)])
+        find_runs(["results"])
 
 
 def test_a_folder_is_all_json_in_it_and_below_of_which_none_was_named(results: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
 from builders import result, run
 
 from analysis.machine import differs, facts, identity
@@ -43,8 +42,3 @@ def test_two_runs_differ_in_a_line_per_fact() -> None:
     assert found[:3] == ["commit: abcdef12 -> fedcba98", "python: 3.11.7 -> 3.12.1", "torch: 2.13.0 -> 2.14.0"]
     assert "threads: 2 -> -" in found
     assert found[-1] == f"parallel: - -> {'x' * 57}..."
-
-
-@pytest.mark.parametrize("machine", [{}, {"gradtax": {}}, {"gradtax": {"devices": {"cpu": {}}}}])
-def test_a_machine_that_says_nothing_is_empty(machine: dict[str, object]) -> None:
-    assert run(machine=machine).identity("cpu")["machine"] == ""

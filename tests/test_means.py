@@ -10,7 +10,6 @@ import pandas as pd
 import pytest
 from builders import group, result, run
 
-from analysis.__main__ import Metric
 from analysis.means import means, means_tables
 from analysis.render import Table
 from benchmarks.intervals import across, geometric_mean
@@ -107,9 +106,3 @@ def test_many_modes_or_modes_that_are_asked_for_are_rows(by: tuple[str, ...]) ->
     modes = [f"mode{number}" for number in range(6)]
     _, (table,) = mean_of(group(dict.fromkeys(modes, 1.2)), by=by)
     assert [row[table.columns.index("mode")] for row in table.rows] == modes
-
-
-@pytest.mark.parametrize("metric", Metric)
-def test_means_of_nothing_are_nothing(metric: str) -> None:
-    found, shown = mean_of([result("tracked")], metric=metric)
-    assert (len(found), shown) == (0, [])

@@ -169,16 +169,19 @@ def test_many_runs_become_the_rows_of_each_in_turn_once(tmp_path: Path) -> None:
     ]
 
 
-def test_an_unfinished_run_is_read_says_so_and_is_latest_only_where_none_is_saved(tmp_path: Path) -> None:
-    path = stand_ins.left_after(tmp_path / "machine", stand_ins.jobs(3), 2)
-    assert find_run("latest", tmp_path).path == path
+def test_an_unfinished_run_is_read_says_so_and_is_latest_only_where_none_is_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = stand_ins.left_after(Path("results/machine"), stand_ins.jobs(3), 2)
+    assert find_run("latest").path == path
     unfinished = read(path)
     tracked = [one.case for one in unfinished.results if one.case.mode == "tracked"]
     assert [(case.model, case.allocator) for case in tracked][1:3] == [("model_0", "as_shipped"), ("model_1", "pages_kept")]
     assert (len(unfinished.unmeasured), unfinished.machine["gradtax"]["torch"]) == (4, "2.13.0")
     assert notes(unfinished)[0] == "unfinished: 2 of 3 jobs are measured; go on with: pytest --resume"
-    newest = saved(tmp_path / "machine" / "0001_run.json")
-    assert find_run("latest", tmp_path).path == newest
+    newest = saved(Path("results/machine/0001_run.json"))
+    assert find_run("latest").path == newest
 
 
 def test_a_journal_with_a_torn_end_is_read_without_it_and_one_that_is_wrong_before_is_refused(tmp_path: Path) -> None:

@@ -83,8 +83,8 @@ def test_a_table_is_shown_in_the_way_of_its_format_and_without_rows_it_is_its_no
 
 def test_labels_are_headings_on_the_terminal_and_columns_elsewhere() -> None:
     cells = pd.DataFrame({"mode": ["tracked", "no_grad", "tracked"], "time": ["1 s", "2 s", "3 s"]})
-    labels = [("mlp", "5"), ("mlp", "5"), ("lstm", "")]
-    labelled = Table(cells.set_axis(pd.MultiIndex.from_tuples(labels, names=["model", "parameters"])))
+    labels = pd.DataFrame([("mlp", "5"), ("mlp", "5"), ("lstm", "")], columns=["model", "parameters"])
+    labelled = Table(labels.join(cells), labels=2)
     assert terminal(labelled).split("\n") == [
         "mode     time", "", "mlp   5 parameters", "tracked   1 s", "no_grad   2 s", "", "lstm", "tracked   3 s",
     ]  # fmt: skip

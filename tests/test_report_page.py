@@ -20,7 +20,6 @@ sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 HOSTILE = "</script><script>alert(1)</script>"
 LONG = "x" * 300
-REFERENCE = Path(__file__).parents[1] / "results" / "reference" / "cpu.json"
 WIDE, PHONE = {"width": 1200, "height": 800}, {"width": 375, "height": 740}
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium here; apt-get install chromium")
@@ -122,7 +121,7 @@ def test_no_text_of_a_chart_is_cut_off_or_runs_into_a_symbol(page: Any, modes: S
     """Whichever font the browser takes for what charts were measured in."""
     many = builders.run(*builders.group(dict.fromkeys(modes, 1.2), scenario="frozen_backbone", model="convnet"))
     drawn = page.context.browser.new_page()
-    for shown in (read(REFERENCE), many):
+    for shown in (read(builders.REFERENCE), many):
         drawn.set_content("".join(charts(shown).values()))
         assert drawn.locator("svg text").count() > 10
         assert drawn.evaluate(CUT_OFF) == []

@@ -89,6 +89,14 @@ no_grad      104 us  1.20 ±0.01     83.3 us  1.50 ±0.02     120  4.00 KiB     
 """)
 
 
+def test_memory_is_shown_once_for_both_allocators_as_the_first_read_it_that_could() -> None:
+    known, unknown = Memory(peak_tensor_bytes=7), Memory()
+    tracked = [result("tracked", memory=unknown), result("tracked", memory=known, **SHIPPED)]
+    no_grad = [result(memory=known), result(memory=unknown, **SHIPPED)]
+    (table,) = summary(run(*tracked, *no_grad, result("detach", memory=unknown)))
+    assert column(table, "mode", "peak") == [("tracked", "7 B"), ("no_grad", "7 B"), ("detach", "-")]
+
+
 def test_where_no_figure_as_shipped_was_needed_the_table_says_so_and_where_it_was_lost_too() -> None:
     calm = [replace(one, also_as_shipped=True) for one in group()]
     (table,) = summary(run(*calm, *group(model="lstm"), *group(model="mlp2", **SHIPPED)))
