@@ -140,7 +140,7 @@ def on_simulated(monkeypatch: pytest.MonkeyPatch) -> dict[str, Goal]:
     for arm, ratio in {TWICE: 1.86, BASE: 1.0, "+2 %": 1.02, "+5 %": 1.065}.items():
         monkeypatch.setitem(SECONDS, arm, ratio * SECONDS["tracked"])
     monkeypatch.setattr(trueness, "Launches", lambda *args: OnSimulated())
-    return {goal.what.split(",")[0]: goal for goal in trueness.trueness(("lstm",), ("tiny",), repeats=2).goals}
+    return {goal.what.split(",")[0]: goal for goal in trueness.trueness(models=("lstm",), sizes=("tiny",), repeats=2).goals}
 
 
 def test_trueness_is_reached_by_the_procedure_and_missed_without_washout(monkeypatch: pytest.MonkeyPatch) -> None:

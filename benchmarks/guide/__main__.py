@@ -41,25 +41,22 @@ class Reader(doctest.DocTestRunner):
 
     def report_start(self, _out: Any, test: doctest.DocTest, example: doctest.Example) -> None:
         for heading in (test.docstring or "").splitlines()[self._lines_shown : example.lineno]:
-            self._print(heading, "bold")
+            self._console.print(heading, style="bold")
         self._lines_shown = example.lineno + example.source.count("\n") + example.want.count("\n")
-        self._print(textwrap.indent(example.source.rstrip(), "    "), "")
+        self._console.print(textwrap.indent(example.source.rstrip(), "    "))
 
     def report_success(self, _out: Any, _test: doctest.DocTest, _example: doctest.Example, got: str) -> None:
         for number, line in enumerate(_outcome(got)):
-            self._print(f"{'    -> ' if number == 0 else '       '}{line}", "green")
+            self._console.print(f"{'    -> ' if number == 0 else '       '}{line}", style="green")
 
     def report_failure(self, _out: Any, test: doctest.DocTest, example: doctest.Example, got: str) -> None:
         self.broken.append(f"{test.name}, line {example.lineno + 1}: {example.source.splitlines()[0]}")
         for word, text in (("expected", example.want), ("came", got)):
             for line in _outcome(text) or ["nothing"]:
-                self._print(f"  ! {word}: {line}", "bold red")
+                self._console.print(f"  ! {word}: {line}", style="bold red")
 
     def report_unexpected_exception(self, out: Any, test: doctest.DocTest, example: doctest.Example, exc_info: Any) -> None:
         self.report_failure(out, test, example, f"{exc_info[0].__name__}: {exc_info[1]}")
-
-    def _print(self, line: str, style: str) -> None:
-        self._console.print(line, style=style, soft_wrap=True)
 
 
 def _outcome(text: str) -> list[str]:
@@ -79,7 +76,7 @@ def read_out(text: str, name: str, console: Console) -> bool:
         return True
     console.print(f"\nWith torch {torch.__version__} this does not hold, marked ! above:", style="bold red")
     for statement in reader.broken:
-        console.print(f"  {statement}", soft_wrap=True)
+        console.print(f"  {statement}")
     return False
 
 
@@ -120,9 +117,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     tables.add_argument("--modes", action="store_true", help="print instead what each mode does, found by running it")
     tables.add_argument("--models", action="store_true", help="print instead what the built-in models are")
     chosen = parser.parse_args(arguments)
-    console = Console(file=sys.stdout, markup=False, emoji=False, highlight=False)  # while a doctest runs, stdout is its own
+    # while a doctest runs, stdout is its own
+    console = Console(file=sys.stdout, markup=False, emoji=False, highlight=False, soft_wrap=True)
     if chosen.modes or chosen.models:
-        console.print(markdown(modes_table() if chosen.modes else models_table()), soft_wrap=True)
+        console.print(markdown(modes_table() if chosen.modes else models_table()))
         return 0
     return 0 if read_out(WALKTHROUGH.read_text(encoding="utf-8"), WALKTHROUGH.name, console) else 1
 

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import gc
-import json
 import random
 import re
 import resource
@@ -22,12 +21,13 @@ from typing import Any
 
 import psutil
 
+from analysis.read import read
 from benchmarks.group import measure
 from benchmarks.journal import Journal
 from benchmarks.machines import ROOT
 from benchmarks.options import Effort, RunOptions
 from benchmarks.plan import plan
-from benchmarks.record import from_lines
+from benchmarks.record import Case, from_lines
 from benchmarks.selfcheck import misbehaving, stand_ins
 from benchmarks.selfcheck.findings import Findings, Goal, Tried, progress, table
 from benchmarks.selfcheck.mutations import mutated_files
@@ -36,7 +36,6 @@ _RUN = (
     "-m", "pytest", "--benchmark", "-q", "-p", "no:cacheprovider", "--device", "cpu", "--models", "mlp", "--sizes", "tiny,small",
     "--allocator", "pages_kept", "--budget", "0.2", "--processes", "2",
 )  # fmt: skip
-_EXACT = ("peak_tensor_bytes", "held_tensor_bytes", "saved_bytes")
 _GROWTH_BYTES = 16 * 2**20
 
 
@@ -104,7 +103,7 @@ def real_runs(kills: int, limits: Sequence[int]) -> Iterator[Tried]:
             left = _killed_after(moment, folder)
             lost, wrong = _gone_on_with(folder, expected)
             most_lost = max(most_lost, lost)
-            killed[folder.name] = [*([f"{left} processes are left"] if left else []), *wrong]
+            killed[folder.name] = left + wrong
         for limit in limits:
             folder = Path(name) / f"{limit} bytes"
             full[folder.name] = [*_stopped_by_a_limit(limit, folder), *_gone_on_with(folder, expected)[1]]
@@ -121,27 +120,27 @@ def _ended(folder: Path, *more: str, **how: Any) -> subprocess.CompletedProcess[
     return subprocess.run(_command(folder, *more), cwd=ROOT, check=False, capture_output=True, text=True, **how)
 
 
-def _finished(folder: Path) -> dict[str, Any]:
+def _finished(folder: Path) -> dict[Case, Any]:
     """The exact figures of a run that is let end."""
     _ended(folder).check_returncode()
     return _figures(folder)
 
 
-def _figures(folder: Path) -> dict[str, Any]:
+def _figures(folder: Path) -> dict[Case, Any]:
     (saved,) = folder.glob("*/*.json")
-    results = [benchmark["extra_info"] for benchmark in json.loads(saved.read_text())["benchmarks"]]
-    return {json.dumps(one["case"]): [one["memory"][name] for name in _EXACT] for one in results}
+    return {result.case: misbehaving.exact(result.memory) for result in read(saved).results}
 
 
-def _killed_after(seconds: float, folder: Path) -> int:
-    """How many processes of a run are left some seconds after it was killed."""
+def _killed_after(seconds: float, folder: Path) -> list[str]:
+    """What is left of a run some seconds after it was killed."""
     run = subprocess.Popen(_command(folder), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     with suppress(subprocess.TimeoutExpired):
         run.wait(seconds)
     family = psutil.Process(run.pid).children(recursive=True) if run.poll() is None else []
     run.kill()
     run.wait()
-    return len(psutil.wait_procs(family, timeout=15)[1])
+    _, left = psutil.wait_procs(family, timeout=15)
+    return [f"{len(left)} processes are left"] if left else []
 
 
 def _stopped_by_a_limit(limit: int, folder: Path) -> Iterator[str]:
@@ -156,7 +155,7 @@ def _stopped_by_a_limit(limit: int, folder: Path) -> Iterator[str]:
         yield "a saved file"
 
 
-def _gone_on_with(folder: Path, expected: Mapping[str, Any]) -> tuple[int, list[str]]:
+def _gone_on_with(folder: Path, expected: Mapping[Case, Any]) -> tuple[int, list[str]]:
     """How many jobs were lost, and what is not as promised once the run was resumed; it is begun anew where no job had begun."""
     wrong, lost = [], 0
     if journal := next(folder.glob("*/.unfinished_*"), None):

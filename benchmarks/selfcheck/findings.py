@@ -7,15 +7,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import count
-from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from benchmarks.environment import machine_facts
+from benchmarks.machines import ROOT
 from benchmarks.saving import write_whole
 
-FOLDER = Path(__file__).parents[2] / "results" / "selfcheck"
+FOLDER = ROOT / "results" / "selfcheck"
 
 
 @dataclass(frozen=True, slots=True)

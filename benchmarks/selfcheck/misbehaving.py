@@ -16,6 +16,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import reduce
 from itertools import count
+from operator import attrgetter
 from typing import Any
 
 import torch
@@ -32,6 +33,9 @@ from benchmarks.workers import Launches
 MODES = (TRACKED.name, NO_GRAD.name)
 MEASURED = "measured"
 CRASHED, BROKEN, UNSUPPORTED, NO_MEMORY, LATE = "crashed", "broken_contract", "unsupported", "out_of_memory", "timed_out"
+
+exact = attrgetter("peak_tensor_bytes", "held_tensor_bytes", "saved_bytes")
+"""The figures of a Memory that are the same in every run."""
 
 
 @dataclass(frozen=True)
@@ -199,10 +203,9 @@ def broken_promises(name: str, workers: Launches) -> list[str]:
     return [f"{mode} is {status} ({reason})" for mode, status, reason in found if status not in allowed[mode]]
 
 
-def control_bytes(workers: Launches) -> dict[str, tuple[int | None, ...]]:
+def control_bytes(workers: Launches) -> dict[str, Any]:
     """Of each mode of the model that behaves: they have to be the same whatever ran before."""
-    memories = {timed.result.case.mode: timed.result.memory for timed in _measured(CONTROL, workers).timed}
-    return {mode: (one.peak_tensor_bytes, one.held_tensor_bytes, one.saved_bytes) for mode, one in memories.items()}
+    return {timed.result.case.mode: exact(timed.result.memory) for timed in _measured(CONTROL, workers).timed}
 
 
 def _measured(name: str, workers: Launches) -> GroupResult:

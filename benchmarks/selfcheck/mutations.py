@@ -13,12 +13,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from analysis.read import AnalysisError, read
+from benchmarks.machines import ROOT
 from benchmarks.measure.memory import peak_rss_bytes
 from benchmarks.record import from_lines, to_line
 from benchmarks.selfcheck import stand_ins
 from benchmarks.selfcheck.findings import Goal, Tried
 
-RUN = Path(__file__).parents[2] / "results" / "reference" / "cpu.json"
+RUN = ROOT / "results" / "reference" / "cpu.json"
 LONGEST_SECONDS, MOST_MIB = 10.0, 500
 _VALUES: tuple[Any, ...] = (
     None, True, 0, -1, 2**63, 10**30, 1e308, 5e-324, -0.5, "", "tracked", "\x1b[31m\u202e\x00", "<script>", "=1+1", "x" * 10_000, [], {}, [[]],
@@ -67,12 +69,9 @@ def mutated_files(number: int, seed: int = 0) -> Iterator[Tried]:
 
 def _read(path: Path, base: Path, wrong: list[str], *, whole: bool) -> None:
     """Adds to `wrong` an error that is no line, or a control character that came through; the slow outputs only if `whole`."""
-    from analysis.read import AnalysisError  # pandas, which the other checks do without
-
     try:
-        if not all(
-            character.isprintable() or character == "\n" for text in _outputs(path, base, whole=whole) for character in text
-        ):
+        shown = "".join(_outputs(path, base, whole=whole))
+        if not shown.replace("\n", "").isprintable():
             wrong.append("a control character in the output")
     except AnalysisError as error:
         if not str(error).isprintable() or len(str(error)) > 2000:
@@ -82,8 +81,7 @@ def _read(path: Path, base: Path, wrong: list[str], *, whole: bool) -> None:
 
 
 def _outputs(path: Path, base: Path, *, whole: bool) -> Iterator[str]:
-    from analysis import advise, claims, compare, explain, report, summarise
-    from analysis.read import read
+    from analysis import advise, claims, compare, explain, report, summarise  # with libraries that the other checks do without
     from analysis.render import rendered
 
     run, other = read(path), read(base)

@@ -22,11 +22,11 @@ import torch
 from benchmarks import allocator
 from benchmarks.intervals import across, half_width, median_ratio, quotient
 from benchmarks.modes import TRACKED, Step
-from benchmarks.options import Effort, RunOptions
+from benchmarks.options import RunOptions
 from benchmarks.plan import Job, own_sources, plan
 from benchmarks.record import FORWARD, PAGES_KEPT, Interval
 from benchmarks.selfcheck.findings import Findings, Goal, progress, table
-from benchmarks.selfcheck.planted import BASE, TRUTHS, TWICE, USUAL, planted_job, read
+from benchmarks.selfcheck.planted import BASE, TRUTHS, TWICE, planted_job, read
 from benchmarks.workers import Launches
 
 BIAS, WORST_BIAS, COVERAGE, HALF_WIDTH, WORST_HALF_WIDTH, OFF_PLANTED = 0.007, 0.02, 0.96, 0.02, 0.05, 0.005
@@ -49,30 +49,15 @@ class Case:
     suite: list[Interval] = field(default_factory=list)
 
 
-def trueness(
-    models: tuple[str, ...] | None = None,
-    sizes: tuple[str, ...] = ("tiny", "small"),
-    own_models: Sequence[str] = (),
-    effort: Effort = USUAL,
-    *,
-    repeats: int = 5,
-    processes: int = 4,
-    seconds: float = 1.5,
-) -> Findings:
+def trueness(*, repeats: int = 5, processes: int = 4, seconds: float = 1.5, **chosen: Any) -> Findings:
     """Measures forward passes and arms with a planted ratio in every repeat. Raises what `own_sources` and `plan` do.
 
-    In each repeat so many `processes` of the reference, from one launch, loop for `seconds` each.
+    `chosen` are fields of RunOptions. In each repeat so many `processes` of the reference, from one launch, loop for `seconds` each.
     """
-    options = RunOptions(
-        models=models,
-        own_models=tuple(own_models),
-        sizes=sizes,
-        scenarios=(FORWARD,),
-        device=("cpu",),
-        allocator=(PAGES_KEPT,),
-        effort=effort,
-    )
-    sources, preload = own_sources(options, Launches(effort.worker_timeout)) if own_models else ([], [])
+    fixed: dict[str, Any] = {"scenarios": (FORWARD,), "device": ("cpu",), "allocator": (PAGES_KEPT,)}
+    options = RunOptions(**{"sizes": ("tiny", "small"), **chosen, **fixed})
+    effort = options.effort
+    sources, preload = own_sources(options, Launches(effort.worker_timeout)) if options.own_models else ([], [])
     jobs = plan(options, sources)
     cases = {(job, mode): Case(f"{job.source.model} {job.source.size} {mode}") for job in jobs for mode in job.modes[1:]}
     planted = replace(planted_job(PLANTED_ARMS), effort=effort)
