@@ -65,7 +65,8 @@ def faults(*, quick: bool = False) -> Findings:
 
 def killed_where_something_is_written() -> Iterator[Tried]:
     """A run of stand-in jobs, ended before and after each change of the disk, and gone on with."""
-    jobs, outcomes = stand_ins.jobs(3), dict[str, list[str]]()
+    jobs = stand_ins.jobs(3)
+    outcomes: dict[str, list[str]] = {}
     with tempfile.TemporaryDirectory() as name:
         whole = stand_ins.groups_of(stand_ins.run_to_the_end(Path(name) / "whole", jobs))
         for before in (True, False):
@@ -74,7 +75,7 @@ def killed_where_something_is_written() -> Iterator[Tried]:
                 folder = Path(name) / when
                 if not stand_ins.killed_at(folder, jobs, call, before=before):
                     break
-                wrong = outcomes[when] = []
+                wrong = outcomes.setdefault(when, [])
                 if stand_ins.groups_of(stand_ins.gone_on_with(folder, jobs)) != whole:
                     wrong.append("another result")
                 files = {path.name: path.read_bytes() for path in folder.iterdir()}

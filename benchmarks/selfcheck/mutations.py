@@ -30,8 +30,8 @@ _VALUES: tuple[Any, ...] = (
 
 def mutated_files(number: int, seed: int = 0) -> Iterator[Tried]:
     """So many, drawn from a part of the reference run and from a journal: none may give neither an answer nor a line, or take too much."""
-    chance, outcomes = random.Random(seed), dict[str, list[str]]()
-    longest_seconds, most_mib = 0.0, 0.0
+    chance, longest_seconds, most_mib = random.Random(seed), 0.0, 0.0
+    outcomes: dict[str, list[str]] = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         base = folder / "0001_base.json"
@@ -52,7 +52,7 @@ def mutated_files(number: int, seed: int = 0) -> Iterator[Tried]:
             ending, document, written = chance.choices(kinds, weights=(2, 1))[0]
             path = folder / f"0002_mutated{ending}"
             path.write_bytes(_mutated(document, written, chance))
-            wrong = outcomes[f"file {file} of seed {seed}"] = []
+            wrong = outcomes.setdefault(f"file {file} of seed {seed}", [])
             begin = time.monotonic()
             mib = (peak_rss_bytes(partial(_read, path, base, wrong, whole=file % 20 == 0)) or 0) / 2**20
             seconds = time.monotonic() - begin
