@@ -144,7 +144,8 @@ def _running(*arguments: str) -> Iterator[subprocess.Popen[str]]:
 def _judged(readings: pd.DataFrame, nulls: Mapping[str, Sequence[Null]]) -> tuple[str, list[Goal]]:
     """`readings` has a row for each condition, method and repeat, with a column for each ratio; `nulls` are by condition."""
     methods = readings.assign(error=(readings[IDENTICAL_CODE] - 1).abs()).groupby(["condition", "method"], sort=False)
-    errors, costs = methods["error"].mean(), methods[COST].agg(statistics.geometric_mean)
+    errors: Any = methods["error"].mean()
+    costs: Any = methods[COST].agg(statistics.geometric_mean)
     rows = []
     for (condition, method), own in methods:
         error = (f"{errors[condition, method]:.2%}", f"{own['error'].max():.2%}")

@@ -49,7 +49,7 @@ def faults(*, quick: bool = False) -> Findings:
         "mutated files": mutated_files(300 if quick else 10_000),
     }
     tried: list[Tried] = []
-    begin = progress(len(checks), 120.0 if quick else 2000.0)
+    begin = progress(len(checks), 200.0 if quick else 4500.0)
     for name, check in checks.items():
         begin(name)
         tried += check
