@@ -60,7 +60,6 @@ RULES = {
     "what measures needs no library that is not always there": (MEASURING, AT_ONCE, EXTRAS),
     "what reads results knows records and intervals of what measures": (READING, ANYWHERE, among(TREES, {"benchmarks"}) - {"benchmarks"} - SHARED),
     "what reads results meets no torch": (READING, ANYWHERE, {"torch"}),
-    "the guide answers wrong options before it needs torch": ({"benchmarks.guide.__main__"}, AT_ONCE, {"torch"}),
     "pytest stays at the edge": (set(TREES) - {"benchmarks.test_cases"}, ANYWHERE, {"pytest", "_pytest", "pytest_benchmark"}),
 }  # fmt: skip
 

@@ -12,7 +12,7 @@ import pytest
 from benchmarks.journal import Journal, JournalError, identity, resumable, unfinished
 from benchmarks.record import GroupResult, from_lines
 from benchmarks.selfcheck.faults import killed_where_something_is_written
-from benchmarks.selfcheck.stand_ins import FACTS, StandInJob, groups_of, jobs, measured, run_to_the_end
+from benchmarks.selfcheck.stand_ins import FACTS, groups_of, jobs, measured, run_to_the_end
 
 JOBS = jobs(3)
 
@@ -76,7 +76,7 @@ def test_a_killed_run_measures_what_is_missing_and_ends_as_if_it_had_not_been_ki
     assert not path.exists()
 
 
-SHORT = [StandInJob(f"model_{number}", allocators=("pages_kept",)) for number in range(2)]
+SHORT = jobs(2, "pages_kept")
 
 
 def test_truncated_at_any_byte_it_is_gone_on_with(tmp_path: Path) -> None:
@@ -298,5 +298,5 @@ def test_an_identity_changes_with_jobs_options_files_and_machine(tmp_path: Path)
 def test_long_runs_leave_nothing_open(tmp_path: Path) -> None:
     before = set(Path("/proc/self/fd").iterdir())
     for _ in range(20):
-        run_to_the_end(tmp_path, [StandInJob("model")])
+        run_to_the_end(tmp_path, jobs(1))
     assert set(Path("/proc/self/fd").iterdir()) <= before

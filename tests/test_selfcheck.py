@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -15,11 +14,10 @@ import pytest
 
 from benchmarks.intervals import combined_ratio
 from benchmarks.measure.timing import Limits, Timings
-from benchmarks.options import Effort, RunOptions
-from benchmarks.plan import Job, plan
+from benchmarks.plan import Job
 from benchmarks.record import Interval
-from benchmarks.selfcheck import accuracy, coverage, findings, planted, trueness
-from benchmarks.selfcheck.__main__ import main
+from benchmarks.selfcheck import accuracy, findings, planted, trueness
+from benchmarks.selfcheck.__main__ import CHECKS, main
 from benchmarks.selfcheck.coverage import MACHINES, TOO_MUCH, study
 from benchmarks.selfcheck.findings import Findings, Goal, progress
 from benchmarks.selfcheck.planted import BASE, TWICE, lengthened, repeated
@@ -96,14 +94,11 @@ def test_a_goal_says_what_was_found_beside_what_was_to_be_reached(goal: Goal, re
 def test_the_exit_status_tells_whether_a_goal_was_missed(
     found: float, status: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], folder: Path
 ) -> None:
-    shown = Findings(
-        [findings.table("t", ["model", "bias"], [["[red]x", "1.0"]])], ["a note"], [Goal("g", found, 1.0)], {"read": [found]}
-    )
-    monkeypatch.setattr(coverage, "coverage", lambda: shown)
+    shown = Findings([Goal("g", found, 1.0)], findings.table("t", ["model"], [["[red]x"]]), ["a note"], {"read": [found]})
+    monkeypatch.setitem(CHECKS, "coverage", (lambda: shown, ""))
     assert main(["coverage"]) == status
     said = capsys.readouterr().out
-    assert "[red]x" in said
-    assert said.index("- a note") < said.index("ok" if status == 0 else "MISSED")
+    assert said.index("[red]x") < said.index("- a note") < said.index("ok" if status == 0 else "MISSED")
     saved = json.loads((folder / "coverage.json").read_text())
     assert saved["read"] == [found]
     assert saved["goals"] == list(map(str, shown.goals))
@@ -120,7 +115,7 @@ def test_the_exit_status_tells_whether_a_goal_was_missed(
 def test_what_cannot_be_had_is_a_usage_error(
     arguments: list[str], text: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("benchmarks.selfcheck.__main__.Launches", lambda _: InProcess())
+    monkeypatch.setattr(trueness, "Launches", lambda _: InProcess())
     with pytest.raises(SystemExit) as ended:
         main(arguments)
     assert ended.value.code == 2
@@ -145,8 +140,7 @@ def on_simulated(monkeypatch: pytest.MonkeyPatch) -> dict[str, Goal]:
     for arm, ratio in {TWICE: 1.86, BASE: 1.0, "+2 %": 1.02, "+5 %": 1.065}.items():
         monkeypatch.setitem(SECONDS, arm, ratio * SECONDS["tracked"])
     monkeypatch.setattr(trueness, "Launches", lambda *args: OnSimulated())
-    jobs = plan(RunOptions(models=("lstm",), sizes=("tiny",), device=("cpu",), allocator=("pages_kept",)))
-    return {goal.what.split(",")[0]: goal for goal in trueness.trueness(jobs, repeats=2).goals}
+    return {goal.what.split(",")[0]: goal for goal in trueness.trueness(models=("lstm",), sizes=("tiny",), repeats=2).goals}
 
 
 def test_trueness_is_reached_by_the_procedure_and_missed_without_washout(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -177,7 +171,7 @@ def judged(monkeypatch: pytest.MonkeyPatch, repeats: Iterator[dict[str, dict[str
     monkeypatch.setattr(accuracy, "_compare_identical", lambda *args: next(nulls))
     monkeypatch.setattr(accuracy, "idle_worker", nullcontext)
     monkeypatch.setattr(accuracy, "NULL_GROUPS", 1)
-    return list(accuracy.accuracy(Effort(), repeats=2, null_turns=1).goals)
+    return list(accuracy.accuracy(repeats=2, null_turns=1).goals)
 
 
 def test_accuracy_compares_errors_beside_what_disturbs_and_counts_signs_and_verdicts(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -204,17 +198,11 @@ def test_what_disturbs_is_there_inside_and_gone_afterwards_even_after_an_error(
     assert set(psutil.Process().children()) <= before
 
 
-@pytest.mark.parametrize(
-    ("terminal", "told"), [(True, "\r\x1b[K1 of 2: a\r\x1b[K2 of 2: b\r\x1b[K"), (False, "1 of 2: a\n2 of 2: b\n")]
-)
-def test_each_step_is_told_when_it_begins_in_one_line_on_a_terminal_else_in_a_line_each(
-    terminal: bool, told: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
-    with progress(2, 90) as begin:
-        begin("a")
-        begin("b")
-    assert capsys.readouterr().err == f"2 measurements, about 1.5 minutes\n{told}"
+def test_each_step_is_told_when_it_begins(capsys: pytest.CaptureFixture[str]) -> None:
+    begin = progress(2, 90)
+    begin("a")
+    begin("b")
+    assert capsys.readouterr().err == "2 measurements, about 1.5 minutes\n1 of 2: a\n2 of 2: b\n"
 
 
 @pytest.mark.slow

@@ -9,17 +9,20 @@ from __future__ import annotations
 import argparse
 import doctest
 import inspect
-import re
 import sys
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import pandas as pd
+import torch
 from rich.console import Console
 
-if TYPE_CHECKING:
-    from analysis.render import Table
+from analysis.render import Table, markdown
+from benchmarks.guide.properties import PROPERTIES, has
+from benchmarks.models import MODELS
+from benchmarks.modes import MODES
 
 WALKTHROUGH = Path(__file__).with_name("walkthrough.txt")
 WIDTH = 90
@@ -32,36 +35,29 @@ class Reader(doctest.DocTestRunner):
     """
 
     def __init__(self, console: Console) -> None:
-        super().__init__(verbose=False)
+        super().__init__(verbose=False, optionflags=doctest.ELLIPSIS)
         self.broken: list[str] = []
         self._console = console
         self._lines_shown = 0
 
     def report_start(self, _out: Any, test: doctest.DocTest, example: doctest.Example) -> None:
         for heading in (test.docstring or "").splitlines()[self._lines_shown : example.lineno]:
-            self._print(heading, "bold")
+            self._console.print(heading, style="bold")
         self._lines_shown = example.lineno + example.source.count("\n") + example.want.count("\n")
-        self._print(textwrap.indent(_code(example), "    "), "")
+        self._console.print(textwrap.indent(example.source.rstrip(), "    "))
 
     def report_success(self, _out: Any, _test: doctest.DocTest, _example: doctest.Example, got: str) -> None:
         for number, line in enumerate(_outcome(got)):
-            self._print(f"{'    -> ' if number == 0 else '       '}{line}", "green")
+            self._console.print(f"{'    -> ' if number == 0 else '       '}{line}", style="green")
 
     def report_failure(self, _out: Any, test: doctest.DocTest, example: doctest.Example, got: str) -> None:
-        self.broken.append(f"{test.name}, line {example.lineno + 1}: {_code(example).splitlines()[0]}")
+        self.broken.append(f"{test.name}, line {example.lineno + 1}: {example.source.splitlines()[0]}")
         for word, text in (("expected", example.want), ("came", got)):
             for line in _outcome(text) or ["nothing"]:
-                self._print(f"  ! {word}: {line}", "bold red")
+                self._console.print(f"  ! {word}: {line}", style="bold red")
 
     def report_unexpected_exception(self, out: Any, test: doctest.DocTest, example: doctest.Example, exc_info: Any) -> None:
         self.report_failure(out, test, example, f"{exc_info[0].__name__}: {exc_info[1]}")
-
-    def _print(self, line: str, style: str) -> None:
-        self._console.print(line, style=style, soft_wrap=True)
-
-
-def _code(example: doctest.Example) -> str:
-    return re.sub(r" *# doctest:.*", "", example.source).rstrip()
 
 
 def _outcome(text: str) -> list[str]:
@@ -74,8 +70,6 @@ def _outcome(text: str) -> list[str]:
 
 def read_out(text: str, name: str, console: Console) -> bool:
     """Runs a doctest, prints it, and tells whether all that it states holds."""
-    import torch
-
     reader = Reader(console)
     reader.run(doctest.DocTestParser().get_doctest(text, {}, name, name, 0))
     if not reader.broken:
@@ -83,18 +77,12 @@ def read_out(text: str, name: str, console: Console) -> bool:
         return True
     console.print(f"\nWith torch {torch.__version__} this does not hold, marked ! above:", style="bold red")
     for statement in reader.broken:
-        console.print(f"  {statement}", soft_wrap=True)
+        console.print(f"  {statement}")
     return False
 
 
 def modes_table() -> Table:
     """Properties x modes. A mode whose answers are all those of an earlier one, where it has any, is named below instead."""
-    import pandas as pd
-
-    from analysis.render import Table
-    from benchmarks.guide.properties import PROPERTIES, has
-    from benchmarks.modes import MODES
-
     words = {True: "yes", False: "no", None: "-"}
     columns: dict[str, list[str]] = {}
     notes = ["a dash: the question makes no sense for the mode"]
@@ -114,12 +102,6 @@ def modes_table() -> Table:
 
 def models_table() -> Table:
     """The built-in models, built without memory for their values."""
-    import pandas as pd
-    import torch
-
-    from analysis.render import Table
-    from benchmarks.models import MODELS
-
     rows = []
     for family in MODELS.values():
         for size in family.sizes:
@@ -136,11 +118,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     tables.add_argument("--modes", action="store_true", help="print instead what each mode does, found by running it")
     tables.add_argument("--models", action="store_true", help="print instead what the built-in models are")
     chosen = parser.parse_args(arguments)
-    console = Console(file=sys.stdout, markup=False, emoji=False, highlight=False)  # while a doctest runs, stdout is its own
+    # while a doctest runs, stdout is its own
+    console = Console(file=sys.stdout, markup=False, emoji=False, highlight=False, soft_wrap=True)
     if chosen.modes or chosen.models:
-        from analysis.render import markdown  # needs seconds, which wrong options need not wait for
-
-        console.print(markdown(modes_table() if chosen.modes else models_table()), soft_wrap=True)
+        console.print(markdown(modes_table() if chosen.modes else models_table()))
         return 0
     return 0 if read_out(WALKTHROUGH.read_text(encoding="utf-8"), WALKTHROUGH.name, console) else 1
 

@@ -61,7 +61,7 @@ def _reaches_threads(mode: Mode) -> bool:
 def _moves_statistics(mode: Mode) -> bool:
     norm = nn.BatchNorm1d(2).train()
     _output(mode, norm)
-    return norm.num_batches_tracked is not None and norm.num_batches_tracked.item() == 1
+    return bool(norm.num_batches_tracked)
 
 
 def _tracks() -> bool:
@@ -102,12 +102,9 @@ def _block_in_generator(context: Context) -> Iterator[bool]:
         yield from _generator()
 
 
-def _block_in_coroutine(context: Context) -> Iterable[bool]:
-    async def coroutine() -> None:
-        with context():
-            await _asynchronous()
-
-    return coroutine().__await__()
+async def _block_in_coroutine(context: Context) -> None:
+    with context():
+        await _asynchronous()
 
 
 PROPERTIES: Mapping[str, Property] = {
@@ -125,7 +122,7 @@ PROPERTIES: Mapping[str, Property] = {
     "decorator: holds in a generator": partial(_used, DECORATORS, lambda context: context()(_generator)()),
     "decorator: holds in an async function": partial(_used, DECORATORS, lambda context: context()(_asynchronous)().__await__()),
     "block: stays within a generator": partial(_used, BLOCKS, _block_in_generator),
-    "block: stays within an async function": partial(_used, BLOCKS, _block_in_coroutine),
+    "block: stays within an async function": partial(_used, BLOCKS, lambda context: _block_in_coroutine(context).__await__()),
 }
 
 

@@ -13,7 +13,7 @@ import subprocess
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
 from dataclasses import replace
 from importlib.util import find_spec
 from typing import Any
@@ -29,7 +29,7 @@ from benchmarks.plan import Job
 from benchmarks.record import Interval
 from benchmarks.selfcheck import peers
 from benchmarks.selfcheck.findings import Findings, Goal, progress, table
-from benchmarks.selfcheck.planted import BASE, IDENTICAL, SHARES, TRUTHS, planted_job, read
+from benchmarks.selfcheck.planted import BASE, IDENTICAL, SHARES, TRUTHS, USUAL, planted_job, read
 from benchmarks.workers import Launches, Workers
 
 SUITE, MEDIAN, MIN, TIMER = "this suite", "pytest-benchmark, median", "pytest-benchmark, min", "torch Timer"
@@ -61,19 +61,18 @@ Null = tuple[Interval, str]
 """The ratio of two identical arms, and how a run would judge it."""
 
 
-def accuracy(effort: Effort, *, repeats: int = 10, seconds: float = 0.35, null_turns: int = 8, twins: int = 5) -> Findings:
+def accuracy(
+    effort: Effort = USUAL, *, repeats: int = 10, seconds: float = 0.35, null_turns: int = 8, twins: int = 5
+) -> Findings:
     """Repeats of all methods in two conditions, for so many `seconds` an arm; then turns of comparisons of tracked with its `twins`."""
     job = replace(planted_job(ARMS), effort=replace(effort, precision=0.99))
     null_job = replace(planted_job((TRACKED.name, *(f"{IDENTICAL} {number}" for number in range(twins)))), effort=effort)
     readings: list[dict[str, Any]] = []
     nulls: dict[str, list[Null]] = defaultdict(list)
     conditions = (ALONE, IDLE) if find_spec("distributed") else (ALONE,)
-    steps = 2 * repeats + null_turns * len(conditions)
-    with (
-        on_core(core_of(job, 0)),
-        closing(Launches(effort.worker_timeout)) as workers,
-        progress(steps, repeats * 26 + null_turns * len(conditions) * 28) as begin,
-    ):
+    comparisons = null_turns * len(conditions)
+    begin = progress(2 * repeats + comparisons, repeats * 26 + comparisons * 28)
+    with on_core(core_of(job, 0)), closing(Launches(effort.worker_timeout)) as workers:
         for condition in (ALONE, BESIDE) * repeats:
             begin(condition)
             with neighbour() if condition == BESIDE else nullcontext():
@@ -92,7 +91,7 @@ def accuracy(effort: Effort, *, repeats: int = 10, seconds: float = 0.35, null_t
         *([] if IDLE in conditions else [f"no idle worker, because Dask distributed is not installed; {INSTALL} installs it"]),
     )
     shown, goals = _judged(pd.DataFrame(readings), nulls)
-    return Findings([shown], notes, goals, {"ratios": readings, "nulls": nulls})
+    return Findings(goals, shown, notes, {"ratios": readings, "nulls": nulls})
 
 
 def _repeat(job: Job, workers: Workers, seconds: float) -> Iterator[dict[str, Any]]:
@@ -110,15 +109,9 @@ def _compare_identical(job: Job, workers: Workers) -> list[Null]:
     return [(ratio, verdict(ratio, reach)) for ratio in ratios.values()]
 
 
-@contextmanager
-def neighbour() -> Iterator[None]:
+def neighbour() -> AbstractContextManager[Any]:
     """A process on this process's cores that computes and rests by turns; it ends with this process, however that ends."""
-    process = subprocess.Popen([sys.executable, "-S", "-c", _NEIGHBOUR])  # noqa: S603 - our own
-    try:
-        yield
-    finally:
-        process.kill()
-        process.wait()
+    return _running("-S", "-c", _NEIGHBOUR)
 
 
 @contextmanager
@@ -128,30 +121,37 @@ def idle_worker() -> Iterator[None]:
 
         def started(*arguments: str) -> str:
             """Its address, which it tells once it waits."""
-            command = [sys.executable, "-m", "benchmarks.machines", *arguments, "--host", LOOPBACK, "--port", "0"]
-            process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)  # noqa: S603 - our own
-            ending.callback(process.wait)
-            ending.callback(process.kill)
+            command = ("-m", "benchmarks.machines", *arguments, "--host", LOOPBACK, "--port", "0")
+            process = ending.enter_context(_running(*command))
             assert process.stdout is not None
-            ending.callback(process.stdout.close)
             return process.stdout.readline().partition(" at ")[2].partition(";")[0]
 
         started("worker", started("scheduler"))
         yield
 
 
+@contextmanager
+def _running(*arguments: str) -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, *arguments]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603 - our own
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.wait()
+
+
 def _judged(readings: pd.DataFrame, nulls: Mapping[str, Sequence[Null]]) -> tuple[str, list[Goal]]:
     """`readings` has a row for each condition, method and repeat, with a column for each ratio; `nulls` are by condition."""
-    signs = list(SHARES)
-    readings = readings.assign(error=(readings[IDENTICAL_CODE] - 1).abs(), **{name: readings[name] > 1 for name in signs})
-    rows: list[tuple[str, ...]] = []
-    errors: dict[Any, float] = {}
-    costs: dict[Any, float] = {}
-    for key, own in readings.groupby(["condition", "method"], sort=False):
-        errors[key], costs[key] = own["error"].mean(), statistics.geometric_mean(own[COST])
-        cost = f"{costs[key]:.3f} ({own[COST].min():.3f} to {own[COST].max():.3f})"
-        found = (f"{own[name].sum()}/{len(own)}" for name in signs)
-        rows.append((f"{key[1]}, {key[0]}", f"{errors[key]:.2%}", f"{own['error'].max():.2%}", cost, *found))
+    methods = readings.assign(error=(readings[IDENTICAL_CODE] - 1).abs()).groupby(["condition", "method"], sort=False)
+    errors: Any = methods["error"].mean()
+    costs: Any = methods[COST].agg(statistics.geometric_mean)
+    rows = []
+    for (condition, method), own in methods:
+        error = (f"{errors[condition, method]:.2%}", f"{own['error'].max():.2%}")
+        cost = f"{costs[condition, method]:.3f} ({own[COST].min():.3f} to {own[COST].max():.3f})"
+        found = (f"{(own[name] > 1).sum()}/{len(own)}" for name in SHARES)
+        rows.append((f"{method}, {condition}", *error, cost, *found))
     goals = []
     own_error = errors[BESIDE, SUITE]
     for method, times in TIMES_BETTER.items():
@@ -161,16 +161,16 @@ def _judged(readings: pd.DataFrame, nulls: Mapping[str, Sequence[Null]]) -> tupl
     alone, beside = costs[ALONE, SUITE], costs[BESIDE, SUITE]
     what = f"{COST} of the suite, beside a neighbour {beside:.3f} against alone {alone:.3f}"
     goals.append(Goal(what, abs(beside / alone - 1), STAYS_TRUE))
-    both = readings[readings["method"] == SUITE]
+    suite = readings[readings["method"] == SUITE]
     for name, share in SIGNS_FOUND.items():
-        goals.append(Goal(f"sign of {name} found, of {len(both)}", both[name].mean(), share, at_least=True, form=".0%"))
-    verdicts = Counter(word for _, word in nulls[ALONE])
-    number = verdicts.total()
-    wrong, same = verdicts["faster"] + verdicts["slower"], verdicts["same"] / number
-    goals.append(Goal(f"wrong verdicts, of {number} null comparisons", wrong, 0, form="g"))
-    goals.append(Goal(f"`same`, of {number} null comparisons", same, SAME_OF_NULLS, at_least=True, form=".0%"))
+        goals.append(Goal(f"sign of {name} found, of {len(suite)}", (suite[name] > 1).mean(), share, at_least=True, form=".0%"))
+    words = Counter(word for _, word in nulls[ALONE])
+    number = words.total()
+    goals.append(Goal(f"wrong verdicts, of {number} null comparisons", words["faster"] + words["slower"], 0, form="g"))
+    what = f"`same`, of {number} null comparisons"
+    goals.append(Goal(what, words["same"] / number, SAME_OF_NULLS, at_least=True, form=".0%"))
     if IDLE in nulls:
         idle, none = (statistics.fmean(abs(ratio.estimate - 1) for ratio, _ in nulls[name]) for name in (IDLE, ALONE))
         what = f"identical code {IDLE} of --machines: {idle:.2%} over {none:.2%} {ALONE}, {number} null comparisons each"
         goals.append(Goal(what, idle / none if none else math.inf, WORKER_COSTS, form=".2f"))
-    return table("Identical code and planted effects", ("method", "identical: mean", "worst", COST, *signs), rows), goals
+    return table("Identical code and planted effects", ("method", "identical: mean", "worst", COST, *SHARES), rows), goals

@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
-from functools import partial
 
 import torch
 
@@ -44,28 +43,28 @@ PROCESSES = 5
 _LIMITS = Limits(rounds=100, seconds=2.0, longest_seconds=10.0)
 
 
-def check(name: str) -> Findings:
+def check(device: str) -> Findings:
     """Raises DeviceError where there is nothing to check."""
-    chosen = device_named(name)
+    chosen = device_named(device)
     why = chosen.unavailable() if chosen.accelerated else "this checks accelerators alone; run it where there is one"
     if why is not None:
-        raise DeviceError(f"--device {name}: {why}")
-    return Findings([], [], goals(name, Launches(timeout_seconds=120.0)), {})
+        raise DeviceError(f"--device {device}: {why}")
+    return Findings(goals(device, Launches(timeout_seconds=120.0)))
 
 
 def goals(device: str, workers: Workers) -> Iterator[Goal]:
     """In the order in which it is of use to know them. A worker that is lost is a goal that is missed, and the others go on."""
-    checks: list[Callable[..., Iterator[Goal]]] = [
-        start,
-        known_blocks,
-        *(partial(mlp_bytes, size) for size in FAMILY.sizes),
-        *(partial(clocks, *source) for source in TIMED),
-        *(partial(planted, *source) for source in PLANTED),
-        processes,
+    checks = [
+        start(device, workers),
+        known_blocks(device, workers),
+        *(mlp_bytes(size, device, workers) for size in FAMILY.sizes),
+        *(clocks(*source, device, workers) for source in TIMED),
+        *(planted(*source, device, workers) for source in PLANTED),
+        processes(device, workers),
     ]
-    for checked in checks:
+    for check_ in checks:
         try:
-            yield from checked(device, workers)
+            yield from check_
         except Failure as failure:
             yield Goal(f"workers lost ({failure})", 1, 0, form="g")
 
@@ -109,7 +108,7 @@ def mlp_bytes(size: str, device: str, workers: Workers) -> Iterator[Goal]:
 
 
 def clocks(model: str, size: str, device: str, workers: Workers) -> Iterator[Goal]:
-    return clock_goals(f"{model} {size}", _timed(workers, planted_job(MODES, Source(model, size), device)))
+    yield from clock_goals(f"{model} {size}", _timed(workers, planted_job(MODES, Source(model, size), device)))
 
 
 def clock_goals(name: str, timings: Timings) -> Iterator[Goal]:

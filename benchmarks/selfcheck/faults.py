@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import gc
-import json
 import random
 import re
 import resource
@@ -12,93 +11,79 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import suppress
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, suppress
 from functools import partial
-from multiprocessing import get_context
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import psutil
 
+from analysis.read import read
 from benchmarks.group import measure
 from benchmarks.journal import Journal
+from benchmarks.machines import ROOT
 from benchmarks.options import Effort, RunOptions
 from benchmarks.plan import plan
-from benchmarks.record import from_lines
-from benchmarks.selfcheck import misbehaving, mutations, stand_ins
-from benchmarks.selfcheck.findings import Findings, Goal, progress, table
-from benchmarks.selfcheck.misbehaving import CONTROL, LATE, MISBEHAVIOURS
-from benchmarks.workers import Launches
+from benchmarks.record import Case, from_lines
+from benchmarks.selfcheck import misbehaving, stand_ins
+from benchmarks.selfcheck.findings import Findings, Goal, Tried, progress, table
+from benchmarks.selfcheck.mutations import mutated_files
 
-ROOT = Path(__file__).parents[2]
 _RUN = (
     "-m", "pytest", "--benchmark", "-q", "-p", "no:cacheprovider", "--device", "cpu", "--models", "mlp", "--sizes", "tiny,small",
     "--allocator", "pages_kept", "--budget", "0.2", "--processes", "2",
 )  # fmt: skip
-_EXACT = ("peak_tensor_bytes", "held_tensor_bytes", "saved_bytes")
-_TIMEOUT_SECONDS = 60.0
 _GROWTH_BYTES = 16 * 2**20
 
 
-@dataclass(frozen=True, slots=True)
-class Tried:
-    """How often something was tried, the times that broke a promise, and figures of it that have a goal."""
-
-    what: str
-    times: int
-    broken: Sequence[str]
-    goals: Sequence[Goal] = ()
-
-
 def faults(*, quick: bool = False) -> Findings:
-    names = list(MISBEHAVIOURS)[:6] if quick else list(MISBEHAVIOURS)
-    checks: dict[str, Callable[[], Iterator[Tried]]] = {
-        "kills where something is written": killed_where_something_is_written,
-        "kills at random moments, full disks": partial(
-            real_runs, *((3, (4096,)) if quick else (50, (4096, 8192, 16384, 32768)))
-        ),
-        "misbehaving models": partial(misbehaving_models, names),
-        "a long run": partial(long_run, 2000),
-        "the journal's cost": partial(journal_cost, Effort(budget=0.2, processes=1) if quick else Effort()),
+    checks: dict[str, Iterator[Tried]] = {
+        "kills where something is written": killed_where_something_is_written(),
+        "kills at random moments, full disks": real_runs(*((3, [4096]) if quick else (50, [4096, 8192, 16384, 32768]))),
+        "misbehaving models": misbehaving_models(list(misbehaving.MISBEHAVIOURS)[: 6 if quick else None]),
+        "a long run": long_run(2000),
+        "the journal's cost": journal_cost(Effort(budget=0.2, processes=1) if quick else Effort()),
+        "mutated files": mutated_files(300 if quick else 10_000),
     }
     tried: list[Tried] = []
-    with ProcessPoolExecutor(1, get_context("spawn")) as beside, progress(len(checks) + 1, 120.0 if quick else 2000.0) as begin:
-        mutated = beside.submit(mutated_files, 300 if quick else 10_000)
-        for name, check in checks.items():
-            begin(name)
-            tried += check()
-        begin("mutated files, beside the others")
-        tried.append(mutated.result())
+    begin = progress(len(checks), 200.0 if quick else 4500.0)
+    for name, check in checks.items():
+        begin(name)
+        tried += check
     rows = [[one.what, str(one.times), str(one.times - len(one.broken)), str(len(one.broken))] for one in tried]
     goals = [Goal(f"promises broken: {one.what}", len(one.broken), 0, form=".0f") for one in tried]
     return Findings(
-        [table("What was tried, and what became of it", ["tried", "times", "as promised", "not"], rows)],
-        [text for one in tried for text in one.broken[:5]],
         [*goals, *(goal for one in tried for goal in one.goals)],
+        table("What was tried, and what became of it", ["tried", "times", "as promised", "not"], rows),
+        [text for one in tried for text in one.broken[:5]],
         {"tried": [[one.what, one.times, one.broken] for one in tried]},
     )
 
 
 def killed_where_something_is_written() -> Iterator[Tried]:
     """A run of stand-in jobs, ended before and after each change of the disk, and gone on with."""
-    jobs, broken, times = stand_ins.jobs(3), [], 0
+    jobs = stand_ins.jobs(3)
+    outcomes: dict[str, list[str]] = {}
     with tempfile.TemporaryDirectory() as name:
         whole = stand_ins.groups_of(stand_ins.run_to_the_end(Path(name) / "whole", jobs))
         for before in (True, False):
-            call = 1
-            while stand_ins.killed_at(folder := Path(name) / f"{call}{before}", jobs, call, before=before):
-                wrong = [] if stand_ins.groups_of(stand_ins.gone_on_with(folder, jobs)) == whole else ["another result"]
+            for call in count(1):
+                when = f"killed {'before' if before else 'after'} change {call} of the disk"
+                folder = Path(name) / when
+                if not stand_ins.killed_at(folder, jobs, call, before=before):
+                    break
+                wrong = outcomes.setdefault(when, [])
+                if stand_ins.groups_of(stand_ins.gone_on_with(folder, jobs)) != whole:
+                    wrong.append("another result")
                 files = {path.name: path.read_bytes() for path in folder.iterdir()}
                 if not {"0001_run.json"} <= set(files) <= {"0001_run.json", "0001_run.md"}:
                     wrong.append(f"left behind: {', '.join(files)}")
                 if files.get("0001_run.md", stand_ins.TABLE) != stand_ins.TABLE:
                     wrong.append("half a table")
-                broken += _told(f"killed {'before' if before else 'after'} change {call} of the disk", wrong)
-                call, times = call + 1, times + 1
-    yield Tried("kill -9 before and after each change of the disk", times, broken)
+    yield Tried.of("kill -9 before and after each change of the disk", outcomes)
 
 
 def real_runs(kills: int, limits: Sequence[int]) -> Iterator[Tried]:
@@ -106,27 +91,26 @@ def real_runs(kills: int, limits: Sequence[int]) -> Iterator[Tried]:
 
     Nothing is left running, at most one job is measured again, and its bytes are those of a run that nothing stopped.
     """
-    moments, killed, full, most_lost = random.Random(0), [], [], 0
+    moments, most_lost = random.Random(0), 0
+    killed: dict[str, list[str]] = {}
+    full: dict[str, list[str]] = {}
     with tempfile.TemporaryDirectory() as name:
         begin = time.monotonic()
         expected = _finished(Path(name) / "whole")
         seconds = time.monotonic() - begin
-        for number in range(kills):
-            moment, folder = moments.uniform(0.1, 0.95) * seconds, Path(name) / str(number)
+        for number in range(1, kills + 1):
+            moment = moments.uniform(0.1, 0.95) * seconds
+            folder = Path(name) / f"kill {number}, after {moment:.1f} s"
             left = _killed_after(moment, folder)
             lost, wrong = _gone_on_with(folder, expected)
             most_lost = max(most_lost, lost)
-            killed += _told(f"killed after {moment:.1f} s", [*([f"{left} processes are left"] if left else []), *wrong])
+            killed[folder.name] = left + wrong
         for limit in limits:
             folder = Path(name) / f"{limit} bytes"
-            full += _told(folder.name, [*_stopped_by_a_limit(limit, folder), *_gone_on_with(folder, expected)[1]])
+            full[folder.name] = [*_stopped_by_a_limit(limit, folder), *_gone_on_with(folder, expected)[1]]
     goal = Goal("jobs that a kill lost, at most", most_lost, 1, form=".0f")
-    yield Tried("kill -9 of a real run at random moments", kills, killed, [goal])
-    yield Tried("files of a real run that may not grow any more", len(limits), full)
-
-
-def _told(when: str, wrong: Sequence[str]) -> list[str]:
-    return [f"{when}: {'; '.join(wrong)}"] if wrong else []
+    yield Tried.of("kill -9 of a real run at random moments", killed, goal)
+    yield Tried.of("files of a real run that may not grow any more", full)
 
 
 def _command(folder: Path, *more: str) -> list[str]:
@@ -137,27 +121,27 @@ def _ended(folder: Path, *more: str, **how: Any) -> subprocess.CompletedProcess[
     return subprocess.run(_command(folder, *more), cwd=ROOT, check=False, capture_output=True, text=True, **how)
 
 
-def _finished(folder: Path) -> dict[str, Any]:
+def _finished(folder: Path) -> dict[Case, Any]:
     """The exact figures of a run that is let end."""
     _ended(folder).check_returncode()
     return _figures(folder)
 
 
-def _figures(folder: Path) -> dict[str, Any]:
+def _figures(folder: Path) -> dict[Case, Any]:
     (saved,) = folder.glob("*/*.json")
-    results = [benchmark["extra_info"] for benchmark in json.loads(saved.read_text())["benchmarks"]]
-    return {json.dumps(one["case"]): [one["memory"][name] for name in _EXACT] for one in results}
+    return {result.case: misbehaving.exact(result.memory) for result in read(saved).results}
 
 
-def _killed_after(seconds: float, folder: Path) -> int:
-    """How many processes of a run are left some seconds after it was killed."""
+def _killed_after(seconds: float, folder: Path) -> list[str]:
+    """What is left of a run some seconds after it was killed."""
     run = subprocess.Popen(_command(folder), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     with suppress(subprocess.TimeoutExpired):
         run.wait(seconds)
     family = psutil.Process(run.pid).children(recursive=True) if run.poll() is None else []
     run.kill()
     run.wait()
-    return len(psutil.wait_procs(family, timeout=15)[1])
+    _, left = psutil.wait_procs(family, timeout=15)
+    return [f"{len(left)} processes are left"] if left else []
 
 
 def _stopped_by_a_limit(limit: int, folder: Path) -> Iterator[str]:
@@ -172,49 +156,40 @@ def _stopped_by_a_limit(limit: int, folder: Path) -> Iterator[str]:
         yield "a saved file"
 
 
-def _gone_on_with(folder: Path, expected: Mapping[str, Any]) -> tuple[int, list[str]]:
+def _gone_on_with(folder: Path, expected: Mapping[Case, Any]) -> tuple[int, list[str]]:
     """How many jobs were lost, and what is not as promised once the run was resumed; it is begun anew where no job had begun."""
-    wrong, begun, done = [], 0, 0
-    journal = next((path for path in folder.glob("*/.unfinished_*")), None)
-    if journal:
+    wrong, lost = [], 0
+    if journal := next(folder.glob("*/.unfinished_*"), None):
         lines, _, _ = from_lines(journal.read_bytes())
-        begun, done = (sum(line.kind == kind for line in lines) for kind in ("begun", "done"))
+        kinds = Counter(line.kind for line in lines)
+        lost = kinds["begun"] - kinds["done"]
         resumed = _ended(folder, "--resume")
         again = re.search(r"\[1/(\d+)\]", resumed.stdout)
-        if (int(again[1]) if again else 0) != lines[0].payload["jobs"] - done:
-            wrong.append(f"{done} jobs kept, {again and again[1]} measured after it")
+        if (int(again[1]) if again else 0) != lines[0].payload["jobs"] - kinds["done"]:
+            wrong.append(f"{kinds['done']} jobs kept, {again and again[1]} measured after it")
         if resumed.returncode and "there is nothing to resume" not in resumed.stdout + resumed.stderr:
-            return begun - done, [*wrong, f"--resume ended with {resumed.returncode}: {resumed.stdout[-200:]}"]
+            return lost, [*wrong, f"--resume ended with {resumed.returncode}: {resumed.stdout[-200:]}"]
     elif not list(folder.glob("*/*.json")):
         _finished(folder)
     if _figures(folder) != expected:
         wrong.append("other exact figures")
     if left := [path.name for path in folder.glob("*/.*")]:
         wrong.append(f"left behind: {', '.join(left)}")
-    return begun - done, wrong
+    return lost, wrong
 
 
 def misbehaving_models(names: Sequence[str]) -> Iterator[Tried]:
     """Each in workers, and a control after each."""
-    launches = misbehaving.workers(_TIMEOUT_SECONDS)
-    expected = misbehaving.exact_figures(misbehaving.outcome(CONTROL, launches))
-    wrong, changed = [], []
-    for name in names:
-        launches._timeout_seconds = 3 if LATE in MISBEHAVIOURS[name].statuses else _TIMEOUT_SECONDS
-        wrong.append(misbehaving.broken_promise(name, misbehaving.outcome(name, launches)))
-        launches._timeout_seconds = _TIMEOUT_SECONDS
-        if misbehaving.exact_figures(misbehaving.outcome(CONTROL, launches)) != expected:
-            changed.append(f"{name}: other bytes in the next job")
-    launches.close()
-    yield Tried("models that misbehave, by their rows", len(names), list(filter(None, wrong)))
-    yield Tried("models that misbehave, by the exact figures of the next job", len(names), changed)
-
-
-def mutated_files(number: int) -> Tried:
-    mutated = mutations.mutated_files(number, seed=0)
-    seconds = Goal("seconds that a mutated file took, at most", mutated.longest_seconds, mutations.LONGEST_SECONDS, form=".2f")
-    memory = Goal("MiB that a mutated file took, at most", mutated.most_bytes / 2**20, mutations.MOST_BYTES / 2**20, form=".0f")
-    return Tried("mutated files through every analysis", mutated.files, mutated.faults, [seconds, memory])
+    rows: dict[str, list[str]] = {}
+    controls: dict[str, list[str]] = {}
+    with closing(misbehaving.workers()) as workers:
+        expected = misbehaving.control_bytes(workers)
+        for name in names:
+            rows[name] = misbehaving.broken_promises(name, workers)
+            same = misbehaving.control_bytes(workers) == expected
+            controls[name] = [] if same else ["other bytes in the next job"]
+    yield Tried.of("models that misbehave, by their rows", rows)
+    yield Tried.of("models that misbehave, by the exact figures of the next job", controls)
 
 
 def long_run(jobs: int) -> Iterator[Tried]:
@@ -241,12 +216,11 @@ def long_run(jobs: int) -> Iterator[Tried]:
 def journal_cost(effort: Effort) -> Iterator[Tried]:
     """The time that the journal takes for a job, over the time that the job took: the shortest of a default run's."""
     (job,) = plan(RunOptions(models=("mlp",), sizes=("tiny",), device=("cpu",), effort=effort))
-    launches = Launches(_TIMEOUT_SECONDS)
-    launches.wait()
-    begin = time.perf_counter()
-    groups = list(measure(job, launches))
-    job_seconds = time.perf_counter() - begin
-    launches.close()
+    with closing(misbehaving.workers()) as workers:
+        workers.wait()
+        begin = time.perf_counter()
+        groups = list(measure(job, workers))
+        job_seconds = time.perf_counter() - begin
     times = 100
     with tempfile.TemporaryDirectory(dir=ROOT / "results") as folder:  # /tmp may be memory
         journal = Journal.begin(Path(folder), [job], {}, "")
@@ -256,4 +230,4 @@ def journal_cost(effort: Effort) -> Iterator[Tried]:
         seconds = (time.perf_counter() - begin) / times
         journal.close()
     told = f"the journal's share of a job's time ({seconds * 1e3:.1f} ms of {job_seconds:.1f} s)"
-    yield Tried("journal lines of a real job", times, [], [Goal(told, seconds / job_seconds, 0.01)])
+    yield Tried("journal lines of a real job", times, goals=[Goal(told, seconds / job_seconds, 0.01)])

@@ -1,22 +1,21 @@
-"""What every check ends with: tables, goals with what was found, and a file of readings."""
+"""What every check ends with: a table, goals with what was found, and a file of readings."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import count
-from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from benchmarks.environment import machine_facts
+from benchmarks.machines import ROOT
 from benchmarks.saving import write_whole
 
-FOLDER = Path(__file__).parents[2] / "results" / "selfcheck"
+FOLDER = ROOT / "results" / "selfcheck"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,38 +38,51 @@ class Goal:
 
 
 @dataclass(frozen=True, slots=True)
+class Tried:
+    """How often something was tried, the times that broke a promise, and figures of it that have a goal."""
+
+    what: str
+    times: int
+    broken: Sequence[str] = ()
+    goals: Sequence[Goal] = ()
+
+    @classmethod
+    def of(cls, what: str, outcomes: Mapping[str, Sequence[str]], *goals: Goal) -> Tried:
+        """By what was tried, `outcomes` are what was not as promised."""
+        broken = [f"{tried}: {'; '.join(wrong)}" for tried, wrong in outcomes.items() if wrong]
+        return cls(what, len(outcomes), broken, goals)
+
+
+@dataclass(frozen=True, slots=True)
 class Findings:
-    """What a check found. Notes stand below the tables, and goals last; `readings` are only saved."""
+    """What a check found: goals, below a table with notes where it has one. `readings` are only saved."""
 
-    tables: Sequence[str]
-    notes: Sequence[str]
     goals: Iterable[Goal]
-    readings: dict[str, Any]
+    table: str = ""
+    notes: Sequence[str] = ()
+    readings: dict[str, Any] = field(default_factory=dict)
 
-    def show(self) -> list[Goal]:
-        """Prints everything, each goal as soon as it is known, and returns the goals."""
-        goals = []
-        for text in self._above:
+    def tell(self, name: str) -> bool:
+        """Prints all, each goal as soon as it is known, saves it in FOLDER, in the place of earlier ones, and returns whether every goal is reached.
+
+        `name`.txt is what was printed, `name`.json has the readings. Raises OSError.
+        """
+        above = [text for text in (self.table, "\n".join(f"- {note}" for note in self.notes)) if text]
+        for text in above:
             print(text, end="\n\n")  # noqa: T201 - a command's
+        goals = []
         for goal in self.goals:
             print(goal, flush=True)  # noqa: T201
             goals.append(goal)
-        return goals
-
-    @property
-    def _above(self) -> list[str]:
-        return [*self.tables, *(["\n".join(f"- {note}" for note in self.notes)] if self.notes else [])]
-
-    def save(self, name: str, goals: Sequence[Goal]) -> Path:
-        """Writes readings and goals to FOLDER as `name`.json, and what was shown as `name`.txt, in the place of earlier ones. Raises OSError."""
         machine, told = machine_facts(("cpu",)), list(map(str, goals))
         FOLDER.mkdir(parents=True, exist_ok=True)
         path = FOLDER / f"{name}.json"
         whole = {"machine": machine, "goals": told, **self.readings}
         write_whole(path, msgspec.json.format(msgspec.json.encode(whole, enc_hook=str)))
         where = f"selfcheck {name}: {machine['devices']['cpu']['cores']} cores, torch {machine['torch']}, {datetime.now(UTC):%Y-%m-%d}"
-        write_whole(path.with_suffix(".txt"), "\n\n".join([where, *self._above, "\n".join(told) + "\n"]).encode())
-        return path
+        write_whole(path.with_suffix(".txt"), "\n\n".join([where, *above, "\n".join(told) + "\n"]).encode())
+        print(f"\nsaved as {path}")  # noqa: T201
+        return all(goal.reached for goal in goals)
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -80,11 +92,8 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> 
     return "\n".join([title, *lines])
 
 
-@contextmanager
-def progress(steps: int, seconds: float) -> Iterator[Callable[[str], None]]:
-    """Tells on stderr how long so many steps will take. What is yielded tells of each when it begins, on a terminal in one line."""
-    begin, end = ("\r\x1b[K", "") if sys.stderr.isatty() else ("", "\n")
+def progress(steps: int, seconds: float) -> Callable[[str], None]:
+    """Tells on stderr how long so many steps will take. What is returned tells of each when it begins."""
     numbers = count(1)
     print(f"{steps} measurements, about {max(seconds / 60, 0.1):.1f} minutes", file=sys.stderr)  # noqa: T201 - a command's
-    yield lambda step: print(f"{begin}{next(numbers)} of {steps}: {step}", end=end, file=sys.stderr, flush=True)  # noqa: T201
-    print(begin, end="", file=sys.stderr, flush=True)  # noqa: T201
+    return lambda step: print(f"{next(numbers)} of {steps}: {step}", file=sys.stderr)  # noqa: T201

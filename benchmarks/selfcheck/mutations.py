@@ -2,89 +2,86 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import random
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from analysis.read import AnalysisError, read
+from benchmarks.machines import ROOT
 from benchmarks.measure.memory import peak_rss_bytes
 from benchmarks.record import from_lines, to_line
 from benchmarks.selfcheck import stand_ins
+from benchmarks.selfcheck.findings import Goal, Tried
 
-RUN = Path(__file__).parents[2] / "results" / "reference" / "cpu.json"
-LONGEST_SECONDS, MOST_BYTES = 10.0, 500 * 2**20
+RUN = ROOT / "results" / "reference" / "cpu.json"
+LONGEST_SECONDS, MOST_MIB = 10.0, 500
 _VALUES: tuple[Any, ...] = (
     None, True, 0, -1, 2**63, 10**30, 1e308, 5e-324, -0.5, "", "tracked", "\x1b[31m\u202e\x00", "<script>", "=1+1", "x" * 10_000, [], {}, [[]],
     {"low": 1},
 )  # fmt: skip
 
 
-@dataclass(slots=True)
-class Mutated:
-    """What became of mutated files: `faults` are those that gave neither an answer nor a line, or took too much."""
-
-    files: int = 0
-    faults: list[str] = field(default_factory=list)
-    longest_seconds: float = 0.0
-    most_bytes: int = 0
-    """By which one file made the process grow; 0 where that cannot be told."""
-
-
-def mutated_files(number: int, seed: int) -> Mutated:
-    """Tries so many, drawn from a part of the reference run and from a journal."""
-    chance, tried = random.Random(seed), Mutated()
+def mutated_files(number: int, seed: int = 0) -> Iterator[Tried]:
+    """So many, drawn from a part of the reference run and from a journal: none may give neither an answer nor a line, or take too much."""
+    chance, longest_seconds, most_mib = random.Random(seed), 0.0, 0.0
+    outcomes: dict[str, list[str]] = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         base = folder / "0001_base.json"
-        base.write_bytes(_as_saved(run := _part_of(RUN)))
+        run = json.loads(RUN.read_bytes())
+        del run["benchmarks"][8:]  # two groups are left
+        base.write_bytes(_as_saved(run))
         lines, _, _ = from_lines(stand_ins.left_after(folder, stand_ins.jobs(3), 2).read_bytes())
-        journal = [line.payload for line in lines]
 
         def as_journal(payloads: Any) -> bytes:
             return b"".join(to_line(replace(line, payload=payload)) for line, payload in zip(lines, payloads, strict=False))
 
         kinds: tuple[tuple[str, Any, Callable[[Any], bytes]], ...] = (
             (".json", run, _as_saved),
-            (".jsonl", journal, as_journal),
+            (".jsonl", [line.payload for line in lines], as_journal),
         )
-        tried.faults += _faults(base, base, whole=True)  # imports what is needed, which is no file's own time
-        for tried.files in range(1, number + 1):
+        _read(base, base, [], whole=True)  # imports what is needed, which is no file's own time
+        for file in range(1, number + 1):
             ending, document, written = chance.choices(kinds, weights=(2, 1))[0]
             path = folder / f"0002_mutated{ending}"
             path.write_bytes(_mutated(document, written, chance))
-            faults: list[str] = []
+            wrong = outcomes.setdefault(f"file {file} of seed {seed}", [])
             begin = time.monotonic()
-            grown = peak_rss_bytes(lambda: faults.extend(_faults(path, base, whole=tried.files % 20 == 0))) or 0  # noqa: B023
+            mib = (peak_rss_bytes(partial(_read, path, base, wrong, whole=file % 20 == 0)) or 0) / 2**20
             seconds = time.monotonic() - begin
-            if seconds > LONGEST_SECONDS or grown > MOST_BYTES:
-                faults.append(f"{seconds:.0f} s and {grown / 2**20:.0f} MiB")
-            tried.longest_seconds, tried.most_bytes = max(tried.longest_seconds, seconds), max(tried.most_bytes, grown)
-            tried.faults += [f"file {tried.files} of seed {seed}: {fault}" for fault in faults[:1]]
-    return tried
+            if seconds > LONGEST_SECONDS or mib > MOST_MIB:
+                wrong.append(f"{seconds:.0f} s and {mib:.0f} MiB")
+            longest_seconds, most_mib = max(longest_seconds, seconds), max(most_mib, mib)
+    yield Tried.of(
+        "mutated files through every analysis",
+        outcomes,
+        Goal("seconds that a mutated file took, at most", longest_seconds, LONGEST_SECONDS, form=".2f"),
+        Goal("MiB that a mutated file took, at most", most_mib, MOST_MIB, form=".0f"),
+    )
 
 
-def _faults(path: Path, base: Path, *, whole: bool) -> Iterator[str]:
-    """An error that is no line, or a control character that came through; the slow outputs only if `whole`."""
-    from analysis.read import AnalysisError  # pandas, which the other checks do without
-
+def _read(path: Path, base: Path, wrong: list[str], *, whole: bool) -> None:
+    """Adds to `wrong` an error that is no line, or a control character that came through; the slow outputs only if `whole`."""
     try:
-        for text in _outputs(path, base, whole=whole):
-            if any(not character.isprintable() and character != "\n" for character in text):
-                yield "a control character in the output"
+        shown = "".join(_outputs(path, base, whole=whole))
+        if not shown.replace("\n", "").isprintable():
+            wrong.append("a control character in the output")
     except AnalysisError as error:
         if not str(error).isprintable() or len(str(error)) > 2000:
-            yield f"an error of {len(str(error))} characters"
+            wrong.append(f"an error of {len(str(error))} characters")
     except Exception as error:  # noqa: BLE001 - that is what is looked for
-        yield f"{type(error).__name__}: {error}"[:200]
+        wrong.append(f"{type(error).__name__}: {error}"[:200])
 
 
 def _outputs(path: Path, base: Path, *, whole: bool) -> Iterator[str]:
-    from analysis import advise, claims, compare, explain, report, summarise
-    from analysis.read import read
+    from analysis import advise, claims, compare, explain, report, summarise  # with libraries that the other checks do without
     from analysis.render import rendered
 
     run, other = read(path), read(base)
@@ -99,13 +96,6 @@ def _outputs(path: Path, base: Path, *, whole: bool) -> Iterator[str]:
             yield rendered(summarise.summary(run), summarise.figures(run), format_)
         yield rendered(claims.tables(run), claims.claims(run), "terminal")
         yield report.page(run)
-
-
-def _part_of(path: Path) -> Any:
-    """Two groups of a saved run."""
-    run = json.loads(path.read_bytes())
-    del run["benchmarks"][8:]
-    return run
 
 
 def _as_saved(run: Any) -> bytes:
@@ -123,12 +113,9 @@ def _mutated(document: Any, written: Callable[[Any], bytes], chance: random.Rand
 
 def _with_other_values(document: Any, chance: random.Random) -> Any:
     """One to three values replaced, doubled or removed."""
-    changed = json.loads(json.dumps(document))
+    changed = copy.deepcopy(document)
     for _ in range(chance.randint(1, 3)):
-        change, place = chance.random(), _place(changed, chance)
-        if place is None:
-            break
-        holder, key = place
+        change, (holder, key) = chance.random(), _place(changed, chance)
         if change < 0.7:
             holder[key] = chance.choice(_VALUES)
         elif change < 0.85:
@@ -140,24 +127,19 @@ def _with_other_values(document: Any, chance: random.Random) -> Any:
     return changed
 
 
-def _place(document: Any, chance: random.Random) -> tuple[Any, Any] | None:
+def _place(document: Any, chance: random.Random) -> tuple[Any, Any]:
     """Some way down: a list or dict and an index or key of it."""
-    place = None
-    while isinstance(document, list | dict) and document:
-        key = chance.randrange(len(document)) if isinstance(document, list) else chance.choice(list(document))
-        place, document = (document, key), document[key]
-        if chance.random() < 0.1:
-            break
-    return place
+    while True:
+        holder, key = document, chance.choice(list(document) if isinstance(document, dict) else range(len(document)))
+        document = holder[key]
+        if not document or not isinstance(document, list | dict) or chance.random() < 0.1:
+            return holder, key
 
 
 def _with_other_bytes(content: bytes, chance: random.Random) -> bytes:
+    """Cut off, another byte or more of them at some place, or a part removed or doubled."""
     first, second = sorted(chance.randrange(len(content) + 1) for _ in range(2))
-    changes: tuple[Callable[[], bytes], ...] = (
-        lambda: content[:first],
-        lambda: content[:first] + bytes([chance.randrange(256)]) + content[first + 1 :],
-        lambda: content[:first] + chance.randbytes(chance.randint(1, 40)) + content[first:],
-        lambda: content[:first] + content[second:],
-        lambda: content[:second] + content[first:],
-    )
-    return chance.choice(changes)()
+    before, behind = content[:first], content[first:]
+    byte, more = chance.randbytes(1), chance.randbytes(chance.randint(1, 40))
+    changed = (before, before + byte + behind[1:], before + more + behind, before + content[second:], content[:second] + behind)
+    return chance.choice(changed)

@@ -13,9 +13,9 @@ from pathlib import Path
 import torch
 from torch.utils.benchmark import Timer
 
+from benchmarks.machines import ROOT
 from benchmarks.plan import Job
 
-_ROOT = Path(__file__).parents[2]
 _TEST_FILE = """
 import pytest, torch
 from benchmarks.selfcheck.planted import planted_job
@@ -31,23 +31,15 @@ def test_arm(benchmark, arm):
 
 
 def pytest_benchmark(arms: Sequence[str], seconds: float) -> dict[str, dict[str, float]]:
-    """Seconds of each arm by `median` and by `min`, measured in an empty folder, without our options and our conftest.
-
-    Raises RuntimeError if it fails.
-    """
+    """Seconds of each arm by `median` and by `min`, measured in an empty folder, without our options and our conftest. Raises CalledProcessError."""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST")} | {"PYTHONPATH": str(ROOT)}
     with tempfile.TemporaryDirectory(prefix="gradtax-") as name:
         folder = Path(name)
         (folder / "pytest.ini").write_text("[pytest]\n")
         (folder / "test_arms.py").write_text(_TEST_FILE.format(arms=list(arms)))
         command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_arms.py",
                    f"--benchmark-max-time={seconds}", "--benchmark-json=run.json"]  # fmt: skip
-        environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST")}
-        environment["PYTHONPATH"] = str(_ROOT)
-        told = subprocess.run(  # noqa: S603 - our own
-            command, cwd=folder, env=environment, capture_output=True, text=True, check=False
-        )
-        if told.returncode:
-            raise RuntimeError(f"pytest-benchmark ended with exit status {told.returncode}:\n{told.stdout}{told.stderr}")
+        subprocess.run(command, cwd=folder, env=environment, capture_output=True, check=True)  # noqa: S603 - our own
         benchmarks = json.loads((folder / "run.json").read_text())["benchmarks"]
     return {statistic: {one["params"]["arm"]: one["stats"][statistic] for one in benchmarks} for statistic in ("median", "min")}
 

@@ -10,11 +10,12 @@ from typing import Any
 from benchmarks.group import ratio_of, time_group
 from benchmarks.models import Source, Workload
 from benchmarks.modes import NO_GRAD, TRACKED, Step
+from benchmarks.options import Effort
 from benchmarks.plan import Job
 from benchmarks.record import FORWARD, PAGES_KEPT, Interval
 from benchmarks.workers import Workers
 
-MODEL = Source("mlp", "tiny")
+MODEL, USUAL = Source("mlp", "tiny"), Effort()
 BASE, CALLS = "base", " calls"
 """An arm of several calls is called by their number, as `2 calls`."""
 TWICE = f"2{CALLS}"

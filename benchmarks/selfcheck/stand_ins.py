@@ -6,14 +6,15 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 from benchmarks import record, saving
 from benchmarks.journal import Journal, JournalError, unfinished
-from benchmarks.record import Case, Group, GroupResult, Interval, Timed, Unmeasured, to_json
+from benchmarks.models import Source
+from benchmarks.plan import Job
+from benchmarks.record import AS_SHIPPED, FORWARD, PAGES_KEPT, Case, GroupResult, Interval, Timed, Unmeasured, to_json
 
 FACTS: dict[str, Any] = {"torch": "2.13.0", "code of the suite": "0123"}
 WRITING = ("write", "fsync", "link", "replace", "rename", "unlink", "ftruncate", "open")
@@ -22,27 +23,21 @@ TABLE = b"the table of the run"
 _KILLED = 99
 
 
-@dataclass(frozen=True)
-class StandInJob:
-    """What the journal needs of a job."""
-
-    model: str
-    modes: tuple[str, ...] = ("tracked", "detach", "no_grad")
-    allocators: tuple[str, ...] = ("pages_kept", "as_shipped")
-
-    def group(self, allocator: str) -> Group:
-        return Group(scenario="forward", model=self.model, size="tiny", device="cpu", dtype="float32", allocator=allocator)
-
-
-def jobs(number: int) -> list[Any]:
-    return [StandInJob(f"model_{each}") for each in range(number)]
+def jobs(number: int, *allocators: str) -> list[Job]:
+    """Of models that nobody builds; with both allocators where none is named."""
+    return [
+        Job(
+            scenario=FORWARD, source=Source(f"model_{each}", "tiny"), device="cpu", dtype="float32",
+            modes=("tracked", "detach", "no_grad"), allocators=allocators or (PAGES_KEPT, AS_SHIPPED),
+        )
+        for each in range(number)
+    ]  # fmt: skip
 
 
-def measured(chosen: Iterable[Any]) -> Iterator[GroupResult]:
+def measured(chosen: Iterable[Job]) -> Iterator[GroupResult]:
     """Times for tracked and detach, and none for no_grad."""
     for job in chosen:
-        for name in job.allocators:
-            group = job.group(name)
+        for group in map(job.group, job.allocators):
             times = [Timed(_result(group.case(mode)), [1e-4, 1.25e-4], 3) for mode in ("tracked", "detach")]
             yield GroupResult(group, times, [Unmeasured(group.case("no_grad"), "unsupported", "it cannot")])
 
@@ -57,7 +52,7 @@ def _result(case: Case) -> record.Result:
 
 
 def run_to_the_end(
-    folder: Path, chosen: Sequence[Any], measure: Callable[[Iterable[Any]], Iterator[GroupResult]] = measured
+    folder: Path, chosen: Sequence[Job], measure: Callable[[Iterable[Job]], Iterator[GroupResult]] = measured
 ) -> Path:
     """A run that begins, or goes on where there is one to go on with, is saved and removes its journal; as a session does. Returns the file."""
     resume = bool(unfinished(folder))
@@ -71,7 +66,7 @@ def run_to_the_end(
     return saved
 
 
-def left_after(folder: Path, chosen: Sequence[Any], done: int) -> Path:
+def left_after(folder: Path, chosen: Sequence[Job], done: int) -> Path:
     """The journal of a run that was left in order after so many jobs."""
     journal = Journal.begin(folder, chosen, FACTS, "pytest --resume")
     for _ in journal.kept(measured(journal.begun(journal.missing[:done]))):
@@ -84,44 +79,35 @@ def groups_of(saved: Path) -> Any:
     return json.loads(saved.read_text())["groups"]
 
 
-def killed_at(folder: Path, chosen: Sequence[Any], call: int, *, before: bool) -> bool:
+def killed_at(folder: Path, chosen: Sequence[Job], call: int, *, before: bool) -> bool:
     """Forks a run that ends with its process at its `call`-th change of the disk, before or after it. False where it has fewer."""
-    child = os.fork()
-    if child == 0:
-        try:
-            _end_at(call, before=before)
-            run_to_the_end(folder, chosen)
-        finally:
-            os._exit(0)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == _KILLED
-
-
-def _end_at(call: int, *, before: bool) -> None:
     calls = count(1)
 
     def ending(change: Callable[..., Any]) -> Callable[..., Any]:
         def changed(*args: Any, **kwargs: Any) -> Any:
             last = next(calls) == call
-            if last and before:
-                os._exit(_KILLED)
             try:
-                return change(*args, **kwargs)
+                return None if last and before else change(*args, **kwargs)
             finally:
                 if last:
                     os._exit(_KILLED)
 
         return changed
 
-    for name in WRITING:
-        setattr(os, name, ending(getattr(os, name)))
+    child = os.fork()
+    if child == 0:
+        try:
+            for name in WRITING:
+                setattr(os, name, ending(getattr(os, name)))
+            run_to_the_end(folder, chosen)
+        finally:
+            os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == _KILLED
 
 
-def gone_on_with(folder: Path, chosen: Sequence[Any]) -> Path:
-    """The run that a killed one has become, or becomes by going on; it is begun anew where not even its journal's first line was written."""
+def gone_on_with(folder: Path, chosen: Sequence[Job]) -> Path:
+    """The run that a killed one has become, or becomes by going on, or anew where it left nothing."""
     saving.sweep(folder)
-    for path in unfinished(folder):
-        if b"\n" not in path.read_bytes():
-            path.unlink()
     if unfinished(folder) or not list(folder.glob("*.json")):
         with suppress(JournalError):  # it is saved, and only its journal was not removed
             return run_to_the_end(folder, chosen)

@@ -17,14 +17,14 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import numpy as np
 import torch
 
 from benchmarks import allocator
 from benchmarks.intervals import across, half_width, median_ratio, quotient
 from benchmarks.modes import TRACKED, Step
-from benchmarks.plan import Job
-from benchmarks.record import Interval
+from benchmarks.options import RunOptions
+from benchmarks.plan import Job, own_sources, plan
+from benchmarks.record import FORWARD, PAGES_KEPT, Interval
 from benchmarks.selfcheck.findings import Findings, Goal, progress, table
 from benchmarks.selfcheck.planted import BASE, TRUTHS, TWICE, planted_job, read
 from benchmarks.workers import Launches
@@ -49,41 +49,40 @@ class Case:
     suite: list[Interval] = field(default_factory=list)
 
 
-def trueness(
-    jobs: Sequence[Job], preload: Sequence[str] = (), *, repeats: int = 5, processes: int = 4, seconds: float = 1.5
-) -> Findings:
-    """Measures every job in every repeat, and arms with a planted ratio; `preload` is what the user's models import.
+def trueness(*, repeats: int = 5, processes: int = 4, seconds: float = 1.5, **chosen: Any) -> Findings:
+    """Measures forward passes and arms with a planted ratio in every repeat. Raises what `own_sources` and `plan` do.
 
-    In each repeat so many `processes` of the reference, from one launch, loop for `seconds` each.
+    `chosen` are fields of RunOptions. In each repeat so many `processes` of the reference, from one launch, loop for `seconds` each.
     """
-    cases = {
-        job: {mode: Case(f"{job.source.model} {job.source.size} {mode}") for mode in job.modes if mode != TRACKED.name}
-        for job in jobs
-    }
-    planted = replace(planted_job(PLANTED_ARMS), effort=jobs[0].effort)
+    fixed: dict[str, Any] = {"scenarios": (FORWARD,), "device": ("cpu",), "allocator": (PAGES_KEPT,)}
+    options = RunOptions(**{"sizes": ("tiny", "small"), **chosen, **fixed})
+    effort = options.effort
+    sources, preload = own_sources(options, Launches(effort.worker_timeout)) if options.own_models else ([], [])
+    jobs = plan(options, sources)
+    cases = {(job, mode): Case(f"{job.source.model} {job.source.size} {mode}") for job in jobs for mode in job.modes[1:]}
+    planted = replace(planted_job(PLANTED_ARMS), effort=effort)
     planted_ratios: dict[str, list[float]] = defaultdict(list)
     steps = repeats * (len(jobs) + 1)
-    with progress(steps, steps * (20.0 + 5 * processes)) as begin:
-        for repeat in range(repeats):
-            for job, own in cases.items():
-                begin(str(job))
-                with closing(Launches(job.effort.worker_timeout, preload)) as launches:
-                    looped = [launches.run(loops, job, seconds, f"{repeat} {number}") for number in range(processes)]
-                intervals = _read(job, {mode: (TRACKED.name, mode) for mode in own}, preload)
-                for mode, case in own.items():
-                    case.reference += [median_ratio(one[TRACKED.name], one[mode]) for one in looped]
-                    case.suite.append(intervals[mode])
-            begin("planted ratios")
-            for name, interval in _read(planted, PLANTED).items():
-                planted_ratios[name].append(interval.estimate)
-    measured = [case for own in cases.values() for case in own.values()]
+    begin = progress(steps, steps * (20.0 + 5 * processes))
+    for repeat in range(repeats):
+        for job in jobs:
+            begin(str(job))
+            with closing(Launches(effort.worker_timeout, preload)) as launches:
+                looped = [launches.run(loops, job, seconds, f"{repeat} {number}") for number in range(processes)]
+            for mode, interval in _read(job, {mode: (TRACKED.name, mode) for mode in job.modes[1:]}, preload).items():
+                cases[job, mode].reference += [median_ratio(one[TRACKED.name], one[mode]) for one in looped]
+                cases[job, mode].suite.append(interval)
+        begin("planted ratios")
+        for name, interval in _read(planted, PLANTED).items():
+            planted_ratios[name].append(interval.estimate)
+    measured = list(cases.values())
+    shown, goals = _judged(measured, planted_ratios, effort.processes)
     notes = (
         f"reference: {repeats * processes} processes from {repeats} launches; suite: the mean of {repeats} default measurements",
         "held: intervals of the suite with the reference in them; spread: the suite's highest reading over its lowest",
-        f"the reference scatters too: were there no bias, it would lie {_expected(measured):.2%} away in the mean",
+        f"the reference scatters too: its own intervals reach {statistics.fmean(half_width(across(case.reference)) for case in measured):.2%} in the mean",
     )
-    shown, goals = _judged(measured, planted_ratios, jobs[0].effort.processes)
-    return Findings([shown], notes, goals, {"cases": measured, "planted": planted_ratios})
+    return Findings(goals, shown, notes, {"cases": measured, "planted": planted_ratios})
 
 
 def _read(job: Job, ratios: Mapping[str, Sequence[Any]], preload: Sequence[str] = ()) -> dict[str, Interval]:
@@ -125,47 +124,33 @@ def _loop(step: Step, calls: int) -> float:
     return (time.perf_counter() - start) / calls
 
 
-def _expected(cases: Sequence[Case]) -> float:
-    """The mean distance of an unbiased reading from the reference: sqrt(2 / pi) standard errors, were both normal."""
-    errors = [
-        math.hypot(float(np.std(logs, ddof=1)) / math.sqrt(len(logs)), float(np.std(read, ddof=1)) / math.sqrt(len(read)))
-        for case in cases
-        for logs, read in [(np.log(case.reference), np.log([one.estimate for one in case.suite]))]
-        if len(read) > 1
-    ]
-    return math.sqrt(2 / math.pi) * statistics.fmean(errors) if errors else math.nan
-
-
 def _judged(cases: Sequence[Case], planted_ratios: Mapping[str, Sequence[float]], rests_on: int) -> tuple[str, list[Goal]]:
     """`rests_on` are the processes of a default measurement."""
     rows: list[tuple[str, ...]] = []
     distances: list[float] = []
     held: list[bool] = []
     apart: list[bool] = []
-    half_widths = [half_width(interval) for case in cases for interval in case.suite]
     for case in cases:
         truth, estimates = across(case.reference), [interval.estimate for interval in case.suite]
-        mean, width = statistics.geometric_mean(estimates), statistics.median(map(half_width, case.suite))
-        bias, spread = mean / truth.estimate - 1, max(estimates) / min(estimates) - 1
+        mean, spread = statistics.geometric_mean(estimates), max(estimates) / min(estimates) - 1
+        bias, width = mean / truth.estimate - 1, statistics.median(map(half_width, case.suite))
         holding = [interval.low <= truth.estimate <= interval.high for interval in case.suite]
         over = [quotient(interval, truth, (rests_on, len(case.reference))) for interval in case.suite]
-        apart += [not ratio.low <= 1 <= ratio.high for ratio in over]
         reference = (f"{truth.estimate:.3f}", f"{truth.low:.3f} to {truth.high:.3f}")
         suite = (f"{mean:.3f}", f"{bias:+.2%}", f"{sum(holding)} of {len(holding)}", f"{width:.2%}", f"{spread:.2%}")
         rows.append((case.name, *reference, *suite))
         distances.append(abs(bias))
         held += holding
+        apart += [not ratio.low <= 1 <= ratio.high for ratio in over]
+    widths = [half_width(interval) for case in cases for interval in case.suite]
+    told_apart = f"readings told apart from the reference, whose own interval counts too, of {len(apart)}"
     goals = [
         Goal("distance from the reference, mean of all cases", statistics.fmean(distances), BIAS),
         Goal("distance from the reference, worst case", max(distances), WORST_BIAS),
         Goal(f"99 % intervals that hold the reference, of {len(held)}", statistics.fmean(held), COVERAGE, at_least=True),
-        Goal(
-            f"readings told apart from the reference, whose own interval counts too, of {len(apart)}",
-            statistics.fmean(apart),
-            1 - COVERAGE,
-        ),
-        Goal("half-width of an interval, median", statistics.median(half_widths), HALF_WIDTH),
-        Goal("half-width of an interval, worst", max(half_widths), WORST_HALF_WIDTH),
+        Goal(told_apart, statistics.fmean(apart), 1 - COVERAGE),
+        Goal("half-width of an interval, median", statistics.median(widths), HALF_WIDTH),
+        Goal("half-width of an interval, worst", max(widths), WORST_HALF_WIDTH),
     ]
     for name, ratios in planted_ratios.items():
         mean, planted_truth = statistics.geometric_mean(ratios), TRUTHS[name][2]
