@@ -110,7 +110,7 @@ def _names(chosen: str | Sequence[str] | None, choices: Sequence[str]) -> tuple[
 
 def _measured(jobs: Sequence[Job], workers: Workers) -> Measurement:
     run = Run(Here(workers).results(jobs))
-    run.take_all()
+    run.take()
     return Measurement(run.results, run.unmeasured)
 
 

@@ -120,7 +120,7 @@ def add_options(add: Callable[..., Any]) -> None:
     )
     add("--modes", metavar="NAMES", type=names_of(ALL_MODES),
         help=f"{', '.join(MODES)}, or those of a scenario, or all (default: {','.join(DEFAULT_MODES)}; a scenario's own)")  # fmt: skip
-    add("--freeze", metavar="PATTERN", action="append", default=[], type=_pattern,
+    add("--freeze", metavar="PATTERN", action="append", default=[],
         help="one more mode: tracked, but parameters whose name matches, such as encoder.*, do not require grad. Repeatable")  # fmt: skip
     slow = ", ".join(name for name, scenario in SCENARIOS.items() if not scenario.by_default)
     add("--scenarios", metavar="NAMES", type=names_of(SCENARIOS), help=f"how models are run: {', '.join(SCENARIOS)} (default: all but {slow}, each with "
@@ -235,7 +235,6 @@ NUMBERS: dict[str, Callable[[Any], float]] = {
 }
 """What each field of Effort takes, from a text or as a number."""
 
-
 _UNITS = {"": 1, "B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
 
 
@@ -246,9 +245,3 @@ def size_in_bytes(text: str) -> int:
     if size < 2**20:
         raise argparse.ArgumentTypeError(f"{text}: expected at least 1MiB, such as 4GiB")
     return size
-
-
-def _pattern(text: str) -> str:
-    if not text:
-        raise argparse.ArgumentTypeError("an empty pattern matches nothing; name parameters, such as encoder.*")
-    return text
