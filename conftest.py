@@ -26,7 +26,6 @@ from benchmarks.replicate import replicate
 from benchmarks.session import RESUME, Session
 
 ROOT = Path(__file__).parent
-RESULTS = ROOT / "results"
 SESSION = pytest.StashKey[Session]()
 """Only there with --benchmark."""
 PLUGIN_STORAGE = "file://./.benchmarks"
@@ -108,7 +107,7 @@ def _choose_storage(config: pytest.Config) -> None:
     if chosen.benchmark_json and chosen.split:
         raise options.OptionError("--benchmark-json: --split saves a file for each machine; leave one of them out")
     if chosen.benchmark_storage == PLUGIN_STORAGE:
-        chosen.benchmark_storage = f"file://{RESULTS}"
+        chosen.benchmark_storage = f"file://{ROOT / 'results'}"
     if _times_nothing(config):
         return
     commit, _, when = get_tag().partition("_")

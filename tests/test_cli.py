@@ -15,10 +15,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from commands import HERE, ROOT, SHORT, TINY, Finished, run_here, type_here, type_in
+from commands import HERE, SHORT, TINY, Finished, run_here, type_here, type_in
 from pytest_benchmark import cli
 
 from analysis import report
+from benchmarks import session
 
 # A run that goes well.
 
@@ -104,14 +105,12 @@ def test_what_is_typed_is_measured_and_cannot_steer_the_terminal_and_what_harms_
 
 
 def test_how_long_is_left_is_told_from_the_fourth_job_on_by_what_those_before_took_for_their_share(
-    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    edge: Any = request.config.pluginmanager.get_plugin(str(ROOT / "conftest.py"))
     clock, lines = count(step=10), list[str]()
-    monkeypatch.setattr(edge, "time", SimpleNamespace(monotonic=lambda: float(next(clock))))
-    monkeypatch.setattr(edge.Progress, "_write", lambda _, line: lines.append(line))
-    jobs = [SimpleNamespace(share=share) for share in (1.0, 1.0, 2.0, 1.0, 20.0)]
-    list(edge.Progress(request.config, jobs).announced(jobs))
+    monkeypatch.setattr(session, "time", SimpleNamespace(monotonic=lambda: float(next(clock))))
+    jobs: list[Any] = [SimpleNamespace(share=share) for share in (1.0, 1.0, 2.0, 1.0, 20.0)]
+    list(session.announced(jobs, lines.append))
     assert [line.partition("left")[0].rpartition(", ")[2] for line in lines[3:]] == ["about 52 s ", "about 80 s "]
     assert not any("left" in line for line in lines[:3])
 

@@ -237,23 +237,18 @@ def test_without_the_library_the_extra_is_named(monkeypatch: pytest.MonkeyPatch)
         remote.connected(["127.0.0.1:8786"])
 
 
-class Quiet:
-    """No progress."""
-
-    def __init__(self, jobs: Any) -> None:
-        self.announced = self.shown = iter
-
-
 def test_a_split_run_is_saved_as_a_run_of_each_machine_also_where_one_is_gone_when_it_is_gone_on_with(
     connect: Any, address: str, scene: Scene, tmp_path: Path
 ) -> None:
     def session(*names: str) -> Session:
-        begun = Session(RunOptions(machines=(address, *names), split=True), nothing)
+        begun = Session(RunOptions(machines=(address, *names), split=True), nothing, lines.append)
         try:
-            begun.begin(Quiet, tmp_path, resume=bool(names))
+            begun.begin(tmp_path, resume=bool(names))
         finally:
             begun.signals.restore()
         return begun
+
+    lines: list[str] = []
 
     first = session()
     for job in JOBS[:5]:
@@ -264,9 +259,8 @@ def test_a_split_run_is_saved_as_a_run_of_each_machine_also_where_one_is_gone_wh
 
     scene.openings = [opening()]
     second = session("0")
-    second.run.take_all()
-    whole = {"benchmarks": [{"param": str(one.case)} for one in second.run.results], "gradtax": second.top_level()}
-    parts = list(second.parts(whole))
+    second.run.take()
+    parts = list(second.parts({"benchmarks": [{"group": str(one.case.group)} for one in second.run.results]}))
     second.save(tmp_path, "run", (b"{}" for _ in parts))
     second.end()
     assert [path.name for path in sorted(tmp_path.iterdir())] == ["0001_run.json", "0002_run.json"]
