@@ -23,6 +23,7 @@ from benchmarks.journal import JournalError
 from benchmarks.models.own import ModelError
 from benchmarks.record import Case, Timed, Unmeasured, clean
 from benchmarks.replicate import replicate
+from benchmarks.saving import write_whole
 from benchmarks.session import RESUME, Session
 
 ROOT = Path(__file__).parent
@@ -111,7 +112,6 @@ def _choose_storage(config: pytest.Config) -> None:
     if _times_nothing(config):
         return
     commit, _, when = get_tag().partition("_")
-    chosen.benchmark_save_data = True
     chosen.benchmark_autosave = chosen.benchmark_autosave or f"{commit[:8]}_{when}"
     chosen.benchmark_quiet = not (chosen.benchmark_compare or chosen.benchmark_histogram or chosen.benchmark_verbose)
     if chosen.benchmark_storage.startswith("file://"):
@@ -169,13 +169,7 @@ def _times_nothing(config: pytest.Config) -> bool:
 @pytest.fixture
 def result_of(request: pytest.FixtureRequest) -> Callable[[Case], Timed | Unmeasured | None]:
     """What became of a case; its job is measured when its first case is asked for."""
-    measuring = request.config.stash[SESSION]
-
-    def result_of(case: Case) -> Timed | Unmeasured | None:
-        with _ended_in_a_line():
-            return measuring.run.result_of(case)
-
-    return result_of
+    return _ended_in_a_line()(request.config.stash[SESSION].run.result_of)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -239,7 +233,8 @@ def _save(config: pytest.Config, measuring: Session) -> None:
     config.hook.pytest_benchmark_update_json(config=config, benchmarks=plugin.benchmarks, output_json=run)
     parts, folder = list(measuring.parts(run)), _folder(config)
     if dump:
-        measuring.save_json(dump, _json(parts[0]))
+        with measuring.telling(f"{dump} could not be written"):  # which is not the run's loss
+            write_whole(dump, _json(parts[0]))
     if folder is not None:
         measuring.save(folder, name, map(_json, parts))
     else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Protocol
@@ -90,10 +90,9 @@ class Job:
     def cases(self) -> list[Case]:
         return [self.group(name).case(mode) for name in self.allocators for mode in self.modes]
 
-    def only(self, cases: Iterable[Case]) -> Job:
+    def only(self, cases: Collection[Case]) -> Job:
         """With the modes and allocators that some of `cases` have; there may be none left."""
-        wanted = set(cases)
-        chosen = [case for case in self.cases if case in wanted]
+        chosen = [case for case in self.cases if case in cases]
         modes, allocators = {case.mode for case in chosen}, {case.allocator for case in chosen}
         return replace(
             self,

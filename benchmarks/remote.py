@@ -13,7 +13,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -30,8 +30,6 @@ from benchmarks.record import GroupResult
 
 if TYPE_CHECKING:
     from distributed import Client
-
-T = TypeVar("T")
 
 _CONNECT_SECONDS = 10
 _LEASE_SECONDS = 45
@@ -200,7 +198,7 @@ class Machines:
         try:
             removed = self._call(machine, machines.begin)
             same_code = self._ask(machine, code_of_the_suite) == code_of_the_suite()
-            opening = self._ask(machine, opened, chosen, describe_machine) if same_code else None
+            opening: Opening | None = self._ask(machine, opened, chosen, describe_machine) if same_code else None
         except (OptionError, ModelError):
             raise
         except Exception as error:
@@ -242,13 +240,12 @@ class Machines:
                 self._call(machine, machines.end)
         self._running.clear()
 
-    def _ask(self, machine: Machine, function: Callable[..., T], *args: Any) -> T:
+    def _ask(self, machine: Machine, function: Callable[..., Any], *args: Any) -> Any:
         """What the child there returns or raises. Raises Lost."""
         returned, value = pickle.loads(self._call(machine, machines.ask, pickle.dumps((function, args))))  # noqa: S301 - the engine's way
         if not returned:
             raise value
-        result: T = value
-        return result
+        return value
 
     def _call(self, machine: Machine, function: Callable[..., Any], *args: Any) -> Any:
         try:

@@ -15,7 +15,7 @@ from pathlib import Path
 from textwrap import shorten
 from typing import Any
 
-from benchmarks import group, saving
+from benchmarks import group
 from benchmarks.environment import Finding
 from benchmarks.failure import describe
 from benchmarks.journal import Journal, JournalError, identity, resumable
@@ -25,6 +25,7 @@ from benchmarks.plan import Job
 from benchmarks.record import SCHEMA, GroupResult, to_json
 from benchmarks.remote import Machines
 from benchmarks.run import Run
+from benchmarks.saving import save_numbered
 
 RESUME = "--resume"
 
@@ -143,12 +144,7 @@ class Session:
         """Into new files of `folder`, whole."""
         with self.telling(f"the run could not be saved in {folder}"):
             for content in contents:
-                self.saved.append(saving.save_numbered(folder, name, content))
-
-    def save_json(self, path: Path, content: bytes) -> None:
-        """What the user asked for besides; its loss is not the run's."""
-        with self.telling(f"{path} could not be written"):
-            saving.write_whole(path, content)
+                self.saved.append(save_numbered(folder, name, content))
 
     def end(self) -> None:
         """After saving. The journal goes once all that it holds is in a saved run; if not, `told` says how to go on."""

@@ -18,7 +18,6 @@ import pytest
 from commands import HERE, SHORT, TINY, Finished, run_here, type_here, type_in
 from pytest_benchmark import cli
 
-from analysis import report
 from benchmarks import session
 
 # A run that goes well.
@@ -38,15 +37,10 @@ def test_a_model_is_measured_eager_and_compiled_side_by_side(tmp_path: Path) -> 
     assert compiled.memory.saved_bytes is None
 
 
-@pytest.fixture(autouse=True)
-def _no_page(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(report, "page", lambda *_: "")  # takes longer than a run; the fixtures' have one
-
-
 @pytest.fixture(scope="module")
 def calm(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     """One small run that several tests look at."""
-    return type_here(tmp_path_factory.mktemp("storage"), *TINY, *HERE)
+    return type_here(tmp_path_factory.mktemp("storage"), *TINY, *HERE, page=True)
 
 
 def test_a_run_ends_with_the_answer_and_where_everything_is_on_one_screen_without_control_codes(calm: Finished) -> None:
