@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
+from functools import partial
 from typing import Any
 
 from benchmarks.models import DTYPES, MODELS, REAL, REAL_SIZES, SIZES
@@ -67,28 +69,21 @@ def names_of(choices: Iterable[str], beside: Mapping[str, tuple[str, ...]] | Non
     return parse
 
 
-def number_above_0(below: float = float("inf")) -> Callable[[str | float], float]:
-    limit = "" if below == float("inf") else f" and below {below:g}"
-
-    def parse(text: str | float) -> float:
-        try:
-            value = float(text)
-        except ValueError:
-            value = 0.0
-        if not 0 < value < below:
-            raise argparse.ArgumentTypeError(f"{text}: expected a number above 0{limit}")
-        return value
-
-    return parse
+def number_above_0(text: str | float, below: float = math.inf) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < below:
+        limit = "" if below == math.inf else f" and below {below:g}"
+        raise argparse.ArgumentTypeError(f"{text}: expected a number above 0{limit}")
+    return value
 
 
-def whole_from(least: int) -> Callable[[str | int], int]:
-    def parse(text: str | int) -> int:
-        if not (str(text).isdecimal() and int(text) >= least):
-            raise argparse.ArgumentTypeError(f"{text}: expected a whole number from {least}")
-        return int(text)
-
-    return parse
+def whole_number(text: str | int, least: int = 1) -> int:
+    if not (str(text).isdecimal() and int(text) >= least):
+        raise argparse.ArgumentTypeError(f"{text}: expected a whole number from {least}")
+    return int(text)
 
 
 def size_in_bytes(text: str | int) -> int:
@@ -109,25 +104,25 @@ def _option(told: str, default: Any = None, **settings: Any) -> Any:
 class Effort:
     """How hard to try, the same for every job of a run."""
 
-    threads: int = _option("threads that torch computes with (default: {})", 1, metavar="N", type=whole_from(1))
+    threads: int = _option("threads that torch computes with (default: {})", 1, metavar="N", type=whole_number)
     budget: float = _option(
         f"seconds of timing per group at most, washouts included (default: {{:g}}, {CHOSEN_BUDGET:g} with --models or --model)",
-        7.0, metavar="SECONDS", type=number_above_0(),
+        7.0, metavar="SECONDS", type=number_above_0,
     )  # fmt: skip
     precision: float = _option(
         "add processes while a 99 %% interval is wider than this fraction of its estimate, within the budget (default: {})",
-        0.02, metavar="FRACTION", type=number_above_0(below=1),
+        0.02, metavar="FRACTION", type=partial(number_above_0, below=1),
     )  # fmt: skip
     processes: int = _option(
         "time each group in so many processes, from several launches; the intervals are across them "
-        f"(default: {{}}, {ACCELERATOR_PROCESSES} on accelerators)", 8, metavar="N", type=whole_from(1),
+        f"(default: {{}}, {ACCELERATOR_PROCESSES} on accelerators)", 8, metavar="N", type=whole_number,
     )  # fmt: skip
     retries: int = _option(
         "time a group again, so many times at most, if its placebo shows that it cannot be trusted (default: {})",
-        1, metavar="N", type=whole_from(0),
+        1, metavar="N", type=partial(whole_number, least=0),
     )  # fmt: skip
     worker_timeout: float = _option(
-        "give a worker up after this long (default: {:g})", 300.0, metavar="SECONDS", type=number_above_0()
+        "give a worker up after this long (default: {:g})", 300.0, metavar="SECONDS", type=number_above_0
     )
     memory_limit: int | None = _option(
         "let no worker have more memory than this, such as 4GiB, what it shares with its launch included (Linux)",
@@ -166,10 +161,10 @@ class RunOptions:
         metavar="NAMES", type=names_of(SIZES, {name: (name,) for name in REAL_SIZES}),
     )  # fmt: skip
     batch: int | None = _option(
-        "samples in the inputs of models by name (default: as registered, else 1)", metavar="N", type=whole_from(1)
+        "samples in the inputs of models by name (default: as registered, else 1)", metavar="N", type=whole_number
     )
     length: int | None = _option(
-        "tokens in the inputs of models by name (default: as registered, else 64)", metavar="N", type=whole_from(1)
+        "tokens in the inputs of models by name (default: as registered, else 64)", metavar="N", type=whole_number
     )
     modes: tuple[str, ...] | None = _option(
         f"{', '.join(MODES)}, or those of a scenario, or all (default: {','.join(DEFAULT_MODES)}; a scenario's own)",

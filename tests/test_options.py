@@ -21,7 +21,7 @@ from benchmarks.options import (
     number_above_0,
     parsed,
     size_in_bytes,
-    whole_from,
+    whole_number,
 )
 from benchmarks.scenarios import SCENARIOS
 
@@ -120,9 +120,9 @@ def test_whatever_is_typed_gives_offered_names_or_is_refused(text: str, more: st
 @given(st.floats() | st.integers() | st.text(max_size=6))
 def test_whatever_is_typed_gives_a_number_in_range_or_is_refused(value: float | str) -> None:
     with suppress(REFUSED):
-        assert 0 < number_above_0(below=1)(str(value)) < 1
+        assert 0 < number_above_0(str(value), below=1) < 1
     with suppress(REFUSED):
-        assert whole_from(2)(str(value)) >= 2
+        assert whole_number(str(value), least=2) >= 2
 
 
 @pytest.mark.parametrize(("text", "size"), [("4GiB", 2**32), ("2 MiB", 2**21), ("1048576", 2**20), ("1048576B", 2**20)])
