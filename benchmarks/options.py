@@ -219,9 +219,8 @@ def add_options(add: Callable[..., Any]) -> None:
 
 def parsed(values: Any) -> RunOptions:
     """The options from a namespace that `add_options` has filled."""
-    given = {
-        name: tuple(value) if isinstance(value, list) else value for name, value in vars(values).items() if value is not None
-    }
+    given: dict[str, Any] = {name: value for name, value in vars(values).items() if value is not None}
+    given |= {name: tuple(value) for name, value in given.items() if isinstance(value, list)}
     chosen = {name: given[name] for name in RunOptions.__slots__ if name in given}
     effort = {name: given[name] for name in Effort.__slots__ if name in given}
     if "models" in chosen or "own_models" in chosen:

@@ -179,8 +179,8 @@ def test_machines_say_what_they_are_and_under_what_conditions_they_measured(conn
 
 
 DIFFERENT = {
-    "another microcode": (opening(microcode="0x2", affinity=[1]), r"[01] and [01] differ \(microcode: 0x1, 0x2\)"),
-    "another kernel": (opening(info=INFO | {"release": "6.2"}), "kernel: Linux 6.1, Linux 6.2"),
+    "another microcode": (opening(microcode="0x2", affinity=[1]), r"[01] and [01] differ \(microcode: (0x1, 0x2|0x2, 0x1)\)"),
+    "another kernel": (opening(info=INFO | {"release": "6.2"}), r"kernel: Linux (6\.1, Linux 6\.2|6\.2, Linux 6\.1)\)"),
     "another plan": (opening(JOBS[1:]), "their plans"),
     "an option that cannot be had": (OptionError("--device cuda: no GPU"), "--device cuda: no GPU"),
     "a device that does not open": (Failure("crashed", "it is broken"), "[01]: crashed: it is broken"),
