@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryFile
-from textwrap import shorten
 from typing import Any
 
 import pytest
@@ -18,21 +16,20 @@ import pytest_benchmark.plugin
 from pytest_benchmark.storage.file import FileStorage
 from pytest_benchmark.utils import get_tag, safe_dumps
 
-from benchmarks import options, plan
+from benchmarks import options
 from benchmarks.environment import steady
 from benchmarks.failure import Failure
 from benchmarks.journal import JournalError
 from benchmarks.models.own import ModelError
-from benchmarks.record import Case, GroupResult, Timed, Unmeasured, clean
+from benchmarks.record import Case, Timed, Unmeasured, clean
 from benchmarks.replicate import replicate
+from benchmarks.saving import write_whole
 from benchmarks.session import RESUME, Session
 
 ROOT = Path(__file__).parent
-RESULTS = ROOT / "results"
 SESSION = pytest.StashKey[Session]()
 """Only there with --benchmark."""
 PLUGIN_STORAGE = "file://./.benchmarks"
-WIDTH = 100
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -44,32 +41,29 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
     def add(flag: str, **settings: Any) -> None:
         if "type" in settings:
-            settings["type"] = _refusing(flag, settings["type"])
+            settings["type"] = partial(_parsed, flag, settings["type"])
         group.addoption(flag, **settings)
 
     options.add_options(add)
 
 
-def _refusing(flag: str, kind: Callable[[str], Any]) -> Callable[[str], Any]:
+def _parsed(flag: str, kind: Callable[[str], Any], text: str) -> Any:
     """A wrong value is told in one line and ends with argparse's own exit status 2; pytest would make it 4."""
-
-    def parse(text: str) -> Any:
-        try:
-            return kind(text)
-        except argparse.ArgumentTypeError as error:
-            print(clean(f"ERROR: {flag} {error}"), file=sys.stderr)  # noqa: T201 - there is no terminal reporter yet
-            raise SystemExit(2) from error
-
-    return parse
+    try:
+        return kind(text)
+    except argparse.ArgumentTypeError as error:
+        print(clean(f"ERROR: {flag} {error}"), file=sys.stderr)  # noqa: T201 - there is no terminal reporter yet
+        raise SystemExit(2) from error
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config: pytest.Config) -> int | None:
     """Where the whole plan is measured on several machines, a run for each takes the place of this one."""
-    if not (config.option.benchmark and config.option.machines):
+    chosen = config.option
+    if not (chosen.benchmark and chosen.machines) or chosen.split:
         return None
     try:
-        return replicate(options.parsed(config.option), config.invocation_params.args)
+        return replicate(chosen.machines, config.invocation_params.args)
     except options.OptionError as error:
         print(f"ERROR: {error}", file=sys.stderr)  # noqa: T201 - there is no terminal reporter yet
         return 2
@@ -86,7 +80,15 @@ def pytest_configure(config: pytest.Config) -> None:
         if chosen.own_models and sys.stderr.isatty():  # one that hangs is silent until it is given up
             limit = f"each for {chosen.effort.worker_timeout:g} s at most (--worker-timeout)"
             print(clean(f"trying {', '.join(chosen.own_models)}, {limit}"), file=sys.stderr)  # noqa: T201 - as above
-        config.stash[SESSION] = Session(chosen, pytest_benchmark.plugin.pytest_benchmark_generate_machine_info)
+        describe_machine = pytest_benchmark.plugin.pytest_benchmark_generate_machine_info
+        config.stash[SESSION] = Session(chosen, describe_machine, partial(_say, config))
+
+
+def _say(config: pytest.Config, line: str) -> None:
+    """On the terminal, also while a test's output is captured."""
+    plugins: Any = config.pluginmanager
+    with plugins.get_plugin("capturemanager").global_and_fixture_disabled():
+        plugins.get_plugin("terminalreporter").write_line(clean(line))
 
 
 @contextmanager
@@ -106,11 +108,10 @@ def _choose_storage(config: pytest.Config) -> None:
     if chosen.benchmark_json and chosen.split:
         raise options.OptionError("--benchmark-json: --split saves a file for each machine; leave one of them out")
     if chosen.benchmark_storage == PLUGIN_STORAGE:
-        chosen.benchmark_storage = f"file://{RESULTS}"
-    if chosen.benchmark_disable or chosen.collectonly:
+        chosen.benchmark_storage = f"file://{ROOT / 'results'}"
+    if _times_nothing(config):
         return
     commit, _, when = get_tag().partition("_")
-    chosen.benchmark_save_data = True
     chosen.benchmark_autosave = chosen.benchmark_autosave or f"{commit[:8]}_{when}"
     chosen.benchmark_quiet = not (chosen.benchmark_compare or chosen.benchmark_histogram or chosen.benchmark_verbose)
     if chosen.benchmark_storage.startswith("file://"):
@@ -143,33 +144,21 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("case", cases, ids=str)
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Only what `-k` leaves is measured."""
-    measuring = session.config.stash.get(SESSION, None)
-    if measuring is None or session.config.option.collectonly:
+    config = session.config
+    measuring = config.stash.get(SESSION, None)
+    if measuring is None or config.option.collectonly:
         return
     callspecs = (getattr(item, "callspec", None) for item in session.items)
     cases = {callspec.params["case"] for callspec in callspecs if callspec is not None}
     measuring.jobs = [job for job in (job.only(cases) for job in measuring.jobs) if job.cases]
-    if _times_nothing(session.config):
-        measuring.check(Progress(session.config, measuring.jobs))
+    if _times_nothing(config):
+        measuring.check()
     elif measuring.jobs:
-        _begin(session.config, measuring)
-
-
-def _begin(config: pytest.Config, measuring: Session) -> None:
-    with _ended_in_a_line():
-        told = measuring.begin(partial(Progress, config), _folder(config), resume=config.option.resume)
-    terminal: Any = config.pluginmanager.get_plugin("terminalreporter")
-    for line in told:
-        terminal.write_line(clean(line))
-
-
-def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
-    """What harms the measurement that is about to begin."""
-    if SESSION not in config.stash or _times_nothing(config):
-        return []
-    return [f"warning: {finding}" for finding in config.stash[SESSION].site.before]
+        with _ended_in_a_line():
+            measuring.begin(_folder(config), resume=config.option.resume)
 
 
 def _times_nothing(config: pytest.Config) -> bool:
@@ -180,48 +169,7 @@ def _times_nothing(config: pytest.Config) -> bool:
 @pytest.fixture
 def result_of(request: pytest.FixtureRequest) -> Callable[[Case], Timed | Unmeasured | None]:
     """What became of a case; its job is measured when its first case is asked for."""
-    measuring = request.config.stash[SESSION]
-
-    def result_of(case: Case) -> Timed | Unmeasured | None:
-        with _ended_in_a_line():
-            return measuring.run.result_of(case)
-
-    return result_of
-
-
-class Progress:
-    """A line per job, and one for each case that could not be measured."""
-
-    def __init__(self, config: pytest.Config, jobs: Sequence[plan.Job]) -> None:
-        plugins = config.pluginmanager
-        self._reporter: Any = plugins.get_plugin("terminalreporter")
-        self._capture: Any = plugins.get_plugin("capturemanager")
-        self._shares = [job.share for job in jobs]
-        self._started = time.monotonic()
-
-    def announced(self, jobs: Iterable[plan.Job]) -> Iterator[plan.Job]:
-        total = len(self._shares)
-        for number, job in enumerate(jobs):
-            self._write(f"[{number + 1:{len(str(total))}}/{total}] {job}{self._left(number)}")
-            yield job
-
-    def shown(self, groups: Iterable[GroupResult]) -> Iterator[GroupResult]:
-        for result in groups:
-            for one in result.unmeasured:
-                text = shorten(f"{one.case.mode}: {one.status}: {one.reason}", WIDTH - 4, placeholder=" ...")
-                self._write(f"    {text}")
-            yield result
-
-    def _left(self, done: int) -> str:
-        """As long for each job's share as for those before, which says nothing before a few are done."""
-        if done < 3:
-            return ""
-        seconds = (time.monotonic() - self._started) / sum(self._shares[:done]) * sum(self._shares[done:])
-        return f", about {seconds / 60:.0f} min left" if seconds >= 100 else f", about {seconds:.0f} s left"
-
-    def _write(self, line: str) -> None:
-        with self._capture.global_and_fixture_disabled():
-            self._reporter.write_line(clean(line))
+    return _ended_in_a_line()(request.config.stash[SESSION].run.result_of)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -244,63 +192,59 @@ def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: di
         machine_info.update(config.stash[SESSION].machine_info)
 
 
-def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, Any]) -> None:
-    if SESSION in config.stash:
-        output_json["gradtax"] = config.stash[SESSION].top_level()
-
-
-def _plugin(config: pytest.Config) -> Any:
-    """pytest-benchmark's own session."""
-    return getattr(config, "_benchmarksession", None)
-
-
 def _folder(config: pytest.Config) -> Path | None:
     """Where runs are saved; None where that is no folder."""
-    storage = _plugin(config).storage
+    storage = config._benchmarksession.storage  # type: ignore[attr-defined]
     return storage.get("") if isinstance(storage, FileStorage) else None
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session) -> Iterator[None]:
-    """The run is saved as a whole file, also where nothing could be timed, which is a finding all the same."""
     config = session.config
-    measuring, plugin = config.stash.get(SESSION, None), _plugin(config)
-    if measuring is None:
-        yield
-        return
-    measuring.signals.ignore()
-    folder = _folder(config)
-    if folder is not None:
-        plugin.storage.save = lambda run, name: measuring.save(folder, name, map(_json, measuring.parts(run)))
-    plugin.save_json = lambda run: measuring.save_json(plugin.json, _json(run))
-    plugin.handle_saving = measuring.telling("the run could not be saved")(plugin.handle_saving)
-    if not plugin.disabled and not plugin.benchmarks:
-        if measuring.run.unmeasured:
-            with measuring.telling("the run could not be saved"):
-                _save_what_is_only_unmeasured(config, plugin)
-        plugin.save = plugin.autosave = plugin.json = None  # it would warn that nothing was run
+    measuring = config.stash.get(SESSION, None)
+    if measuring is not None:
+        measuring.signals.ignore()
+        with measuring.telling("the run could not be saved"):
+            _save(config, measuring)
+        measuring.end()
+        run = measuring.run
+        in_vain = (not measuring.saved and _folder(config) is not None) if run.results else bool(run.unmeasured)
+        if in_vain and session.exitstatus == pytest.ExitCode.OK and not _times_nothing(config):
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED  # what cannot be measured is skipped, but a run is for measuring
     yield
-    run = measuring.run
-    in_vain = (folder is not None and not measuring.saved) if run.results else bool(run.unmeasured)
-    if in_vain and session.exitstatus == pytest.ExitCode.OK and not _times_nothing(config):
-        session.exitstatus = pytest.ExitCode.TESTS_FAILED  # what cannot be measured is skipped, but a run is for measuring
-    measuring.end()
+
+
+def _save(config: pytest.Config, measuring: Session) -> None:
+    """In the place of pytest-benchmark, which saves nothing where nothing could be timed, and that is a finding all the same."""
+    plugin: Any = config._benchmarksession  # type: ignore[attr-defined]
+    name, dump = plugin.save or plugin.autosave, plugin.json
+    plugin.save = plugin.autosave = plugin.json = None
+    if plugin.disabled or not (plugin.benchmarks or measuring.run.unmeasured):
+        return
+    commit = config.hook.pytest_benchmark_generate_commit_info(config=config)
+    config.hook.pytest_benchmark_update_commit_info(config=config, commit_info=commit)
+    run = config.hook.pytest_benchmark_generate_json(
+        config=config,
+        benchmarks=plugin.benchmarks,
+        include_data=True,
+        machine_info=plugin.get_machine_info(),
+        commit_info=commit,
+    )
+    config.hook.pytest_benchmark_update_json(config=config, benchmarks=plugin.benchmarks, output_json=run)
+    parts, folder = list(measuring.parts(run)), _folder(config)
+    if dump:
+        with measuring.telling(f"{dump} could not be written"):  # which is not the run's loss
+            write_whole(dump, _json(parts[0]))
+    if folder is not None:
+        measuring.save(folder, name, map(_json, parts))
+    else:
+        for part in parts:
+            plugin.storage.save(part, name)
 
 
 def _json(run: dict[str, Any]) -> bytes:
     content: bytes = safe_dumps(run, ensure_ascii=True, indent=1).encode()
     return content
-
-
-def _save_what_is_only_unmeasured(config: pytest.Config, plugin: Any) -> None:
-    commit = config.hook.pytest_benchmark_generate_commit_info(config=config)
-    run = config.hook.pytest_benchmark_generate_json(
-        config=config, benchmarks=[], include_data=True, machine_info=plugin.get_machine_info(), commit_info=commit
-    )
-    config.hook.pytest_benchmark_update_json(config=config, benchmarks=[], output_json=run)
-    plugin.storage.save(run, plugin.save or plugin.autosave)
-    if plugin.json:
-        plugin.save_json(run)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -309,7 +253,6 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     measuring = config.stash.get(SESSION, None)
     if measuring is None or _times_nothing(config):
         return
-    measuring.end()
     if measuring.run.results or measuring.run.unmeasured:
         terminalreporter.section("what gradient tracking costs")
         with measuring.telling(f"the summary could not be made; the run is {next(iter(measuring.saved), 'not saved')}"):

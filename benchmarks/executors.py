@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Protocol
 
 from benchmarks.failure import Failure, failed
@@ -15,36 +15,33 @@ from benchmarks.record import GroupResult
 from benchmarks.workers import Workers
 
 Measure = Callable[[Job, Workers], Iterator[GroupResult]]
+"""What is done with a job: group.measure, or group.check, which times nothing."""
 
 
 class Executor(Protocol):
-    measure: Measure
-    """What is done with a job: group.measure, or group.check, which times nothing."""
-
-    def results(self, jobs: Iterable[Job]) -> Iterator[GroupResult]: ...
+    def results(self, jobs: Iterable[Job], measure: Measure = measure) -> Iterator[GroupResult]: ...
 
 
-@dataclass(slots=True)
 class Here:
     """This machine, one job after the other. Its memory meters are tried on known blocks before the first job of each device; figures whose
     meter is off are withheld from what it yields."""
 
-    workers: Workers
-    measure: Measure = measure
-    _reasons: dict[str, dict[str, str]] = field(default_factory=dict)
+    def __init__(self, workers: Workers) -> None:
+        self.workers = workers
+        self._reasons: dict[str, dict[str, str]] = {}
 
-    def results(self, jobs: Iterable[Job]) -> Iterator[GroupResult]:
+    def results(self, jobs: Iterable[Job], measure: Measure = measure) -> Iterator[GroupResult]:
         for job in jobs:
             if job.device not in self._reasons:
                 self._reasons[job.device] = self._try_meters(job)
-            for group in self._contained(job):
+            for group in self._contained(job, measure):
                 yield _without(group, self._reasons[job.device])
 
-    def _contained(self, job: Job) -> Iterator[GroupResult]:
+    def _contained(self, job: Job, measure: Measure) -> Iterator[GroupResult]:
         """What becomes of the job; an error that no measurement has foreseen costs what is left of it, and not the jobs behind it."""
         left = [job.group(name) for name in job.allocators]
         try:
-            for result in self.measure(job, self.workers):
+            for result in measure(job, self.workers):
                 left.remove(result.group)
                 yield result
         except Exception as error:  # noqa: BLE001 - a run of hours goes on

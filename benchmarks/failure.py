@@ -30,11 +30,10 @@ _REFUSED_BY_TORCH = re.compile(
 )
 """What torch says, as RuntimeErrors, of things that cannot be done in a gradient mode. It has no class for them."""
 
-_NO_KERNEL = re.compile(r"Could not run 'aten::|not implemented for '|not currently implemented for the \w+ device")
-"""What torch says, as NotImplementedErrors, of operators that a dtype or a device lacks. A user's class may mean anything by that error."""
-
-_NO_PRIMITIVE = re.compile("could not create a primitive")
-"""What oneDNN says, as RuntimeErrors, of the same."""
+_NO_KERNEL = re.compile(
+    r"Could not run 'aten::|not implemented for '|not currently implemented for the \w+ device|could not create a primitive"
+)
+"""What torch says of operators that a dtype or a device lacks, as NotImplementedErrors, by which a user's class may mean anything; and oneDNN."""
 
 _COMPILER = ("torch._dynamo.exc", "torch._inductor.exc")
 """Where torch.compile's errors come from: it cannot compile the model here, or has done so too often."""
@@ -75,8 +74,7 @@ def failed(job: Job, group: Group, failure: Failure) -> GroupResult:
 
 def lacks_kernel(error: BaseException) -> bool:
     """Whether there is no kernel for a dtype or a device, which is neither the model's fault nor the mode's."""
-    known = _NO_KERNEL if isinstance(error, NotImplementedError) else _NO_PRIMITIVE
-    return isinstance(error, RuntimeError) and known.search(_text(error)) is not None
+    return isinstance(error, RuntimeError) and _NO_KERNEL.search(_text(error)) is not None
 
 
 def is_out_of_memory(error: BaseException) -> bool:

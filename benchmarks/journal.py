@@ -44,9 +44,9 @@ def identity(jobs: Sequence[Job], options: Mapping[str, Any], machine: Mapping[s
     ]
     own_files = {spec.rpartition(":")[0] for *_, spec in described if spec}
     facts = {
-        "jobs and options": _digest(msgspec.json.encode([described, options])),
+        "jobs and options": _digest([msgspec.json.encode([described, options])]),
         "code of the suite": code_of_the_suite(),
-        "models' files": _digest_of(path for path in map(Path, own_files) if path.is_file()),
+        "models' files": _digest(path.read_bytes() for path in map(Path, sorted(own_files)) if path.is_file()),
         "python": platform.python_version(),
         "computer": platform.node(),
         **machine,
@@ -57,14 +57,10 @@ def identity(jobs: Sequence[Job], options: Mapping[str, Any], machine: Mapping[s
 
 def code_of_the_suite() -> str:
     """A digest of everything that measures."""
-    return _digest_of(Path(__file__).parent.rglob("*.py"))
+    return _digest(path.read_bytes() for path in sorted(Path(__file__).parent.rglob("*.py")))
 
 
-def _digest_of(paths: Iterable[Path]) -> str:
-    return _digest(*(path.read_bytes() for path in sorted(paths)))
-
-
-def _digest(*contents: bytes) -> str:
+def _digest(contents: Iterable[bytes]) -> str:
     return hashlib.sha256(b"".join(hashlib.sha256(content).digest() for content in contents)).hexdigest()[:16]
 
 

@@ -1,4 +1,4 @@
-"""This machine as the place of a run. benchmarks/remote.py has others."""
+"""This machine as the site of a run. benchmarks/remote.py has others."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Met = dict[str | None, tuple[dict[str, Any], list[Finding]]]
 """By a machine's name, None for this one: the conditions of a run that ends now, and the findings to tell after it."""
 
 
-class Local:
+class Local(Here):
     """`jobs` is the plan, `before` are findings to tell before it is measured. Raises OptionError and own.ModelError."""
 
     machine_infos: Mapping[str, dict[str, Any]] = {}
@@ -31,12 +31,12 @@ class Local:
         imports += COMPILER if COMPILED in chosen.execution else ()
         if imports and not chosen.in_process:
             workers = launches(imports)
-        self._workers, self._processes = workers, chosen.effort.processes
+        super().__init__(workers)
+        self._processes = chosen.effort.processes
         self.jobs = plan.plan(chosen, sources)
         self._devices = list(dict.fromkeys(job.device for job in self.jobs))
         self._conditions = Conditions(Place.of(chosen.effort.threads, self._devices))
         self.before = self._conditions.before
-        self.executor = Here(workers)
 
     @cached_property
     def facts(self) -> dict[str, Any]:
@@ -45,9 +45,9 @@ class Local:
         Asked once: before the first job, or earlier where pytest-benchmark compares the machine with a saved run's. All launches then begin to
         import. Raises Failure for a device that does not open.
         """
-        if isinstance(self._workers, Launches):
-            self._workers.prepare(self._processes)
-        return self._workers.run(machine_facts, self._devices)
+        if isinstance(self.workers, Launches):
+            self.workers.prepare(self._processes)
+        return self.workers.run(machine_facts, self._devices)
 
     def met(self) -> Met:
         return {None: self._conditions.end()}

@@ -92,7 +92,7 @@ def measure_model(
     )
     if isinstance(model, str):
         here = Local(options)
-        return _measured(here.jobs, here.executor)
+        return _measured(here.jobs, here)
     if inputs is None:
         raise TypeError("measure_model(module, inputs): inputs are missing; a tensor, a tuple or a dict")
     options = replace(options, effort=replace(options.effort, processes=1))
@@ -107,7 +107,7 @@ def _names(chosen: str | Sequence[str] | None, choices: Sequence[str]) -> tuple[
 
 def _measured(jobs: Sequence[Job], executor: Here) -> Measurement:
     run = Run(executor.results(jobs))
-    run.take_all()
+    run.take()
     return Measurement(run.results, run.unmeasured)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Protocol
@@ -90,10 +90,9 @@ class Job:
     def cases(self) -> list[Case]:
         return [self.group(name).case(mode) for name in self.allocators for mode in self.modes]
 
-    def only(self, cases: Iterable[Case]) -> Job:
+    def only(self, cases: Collection[Case]) -> Job:
         """With the modes and allocators that some of `cases` have; there may be none left."""
-        wanted = set(cases)
-        chosen = [case for case in self.cases if case in wanted]
+        chosen = [case for case in self.cases if case in cases]
         modes, allocators = {case.mode for case in chosen}, {case.allocator for case in chosen}
         return replace(
             self,
@@ -168,8 +167,9 @@ def own_sources(options: RunOptions, workers: Workers) -> tuple[list[Source], li
     Raises OptionError for names that cannot be had together, and own.ModelError for a SPEC that is none or whose model does not suit;
     one of several that is there and cannot be built is told when it is its turn.
     """
-    _require_libraries(options)
-    sources = [] if options.models is None else _registered([name for name in options.models if name in REAL], options)
+    named = [name for name in options.models or () if name in REAL]
+    if named and not hub.is_installed("hf"):
+        raise OptionError(f"--models {','.join(named)}: transformers is not installed; {hub.INSTALL} installs it")
     taken = dict.fromkeys(options.models or (), "--models")
     found: list[Source] = []
     preload: list[str] = []
@@ -195,11 +195,13 @@ def own_sources(options: RunOptions, workers: Workers) -> tuple[list[Source], li
         preload += tried.imports
     if faults and len(faults) == len(options.own_models) and not options.models:
         raise own.ModelError(faults[0])
-    registered = [*sources, *(source for source in found if source.spec is None)]
+    registered = [*_registered(named, options), *(source for source in found if source.spec is None)]
     _require_fit(registered, options, workers, others=any(hub.is_hub(source.spec or "") for source in found))
-    named = (name for scenario in options.scenarios or () for name in SCENARIOS[scenario].when_named if name in REAL)
-    by_default = () if options.models or options.own_models or not hub.is_installed("hf") else (*BY_DEFAULT, *named)
-    for name in dict.fromkeys((*(source.model for source in registered), *by_default)):
+    usual: list[str] = []
+    if not (options.models or options.own_models) and hub.is_installed("hf"):
+        brought = (name for scenario in options.scenarios or () for name in SCENARIOS[scenario].when_named if name in REAL)
+        usual = [*BY_DEFAULT, *brought]
+    for name in dict.fromkeys((*(source.model for source in registered), *usual)):
         preload += REAL[name].imports
     return found, list(dict.fromkeys(preload))
 
@@ -212,12 +214,6 @@ def _registered(names: Iterable[str], options: RunOptions) -> list[Source]:
         for size in options.sizes or DEFAULT_REAL_SIZES
         if size in REAL[name].sizes
     ]
-
-
-def _require_libraries(options: RunOptions) -> None:
-    needing = [name for name in options.models or () if name in REAL]
-    if needing and not hub.is_installed("hf"):
-        raise OptionError(f"--models {','.join(needing)}: transformers is not installed; {hub.INSTALL} installs it")
 
 
 def _require_fit(registered: Sequence[Source], options: RunOptions, workers: Workers, *, others: bool) -> None:

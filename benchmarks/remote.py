@@ -11,15 +11,15 @@ import platform
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from benchmarks import group, machines
 from benchmarks.environment import Finding, steady
-from benchmarks.executors import Executor, Measure
+from benchmarks.executors import Measure
 from benchmarks.failure import Failure, describe, failed
 from benchmarks.journal import code_of_the_suite
 from benchmarks.local import Local, Met
@@ -30,8 +30,6 @@ from benchmarks.record import GroupResult
 
 if TYPE_CHECKING:
     from distributed import Client
-
-T = TypeVar("T")
 
 _CONNECT_SECONDS = 10
 _LEASE_SECONDS = 45
@@ -59,6 +57,8 @@ class Opening:
     machine_info: dict[str, Any]
     before: list[Finding]
     conditions: dict[str, Any]
+    set_by_engine: dict[str, str] = field(default_factory=dict)
+    """Environment variables that were removed there."""
 
 
 class Lost(Exception):
@@ -82,9 +82,7 @@ def opened(chosen: RunOptions, describe_machine: Callable[[], dict[str, Any]]) -
 
 
 def measured(job: Job, measure: Measure) -> list[GroupResult]:
-    executor = _here[-1].executor
-    executor.measure = measure
-    return list(executor.results([job]))
+    return list(_here[-1].results([job], measure))
 
 
 def ended() -> tuple[dict[str, Any], list[Finding]]:
@@ -136,25 +134,17 @@ class Machines:
         if chosen.in_process:
             raise OptionError("--in-process: other machines measure in workers; leave it out, or --machines")
         self._client, self.machines = connected(chosen.machines or ())
-        self.measure: Measure = group.measure
         self._running: dict[Future[list[GroupResult]], tuple[Machine, Job]] = {}
         self._present = list(self.machines)
-        self.executor: Executor = self
         with ExitStack() as closing:
             closing.callback(self._client.close)
             for lease in self._leases():
                 closing.callback(lease.release)
             closing.callback(self._stop, self.machines)
-            self._removed = {machine: _told(machine, partial(self._call, machine, machines.begin)) for machine in self.machines}
-            for machine in self.machines:
-                if _told(machine, partial(self._ask, machine, code_of_the_suite)) != code_of_the_suite():
-                    other = f"--machines: {machine.name} has another state of benchmarks/ than there is here"
-                    raise OptionError(f"{other}; check out one commit on both")
             there = replace(chosen, machines=None, split=False)
             with ThreadPoolExecutor() as pool:
-                asked = [pool.submit(self._ask, machine, opened, there, describe_machine) for machine in self.machines]
-            told = (_told(machine, opening.result) for machine, opening in zip(self.machines, asked, strict=True))
-            self._openings = dict(zip(self.machines, told, strict=True))
+                openings = pool.map(partial(self._open, there, describe_machine), self.machines)
+                self._openings = dict(zip(self.machines, openings, strict=True))
             if chosen.split:
                 _require_equal(self._openings)
             self._closing = closing.pop_all()
@@ -166,7 +156,7 @@ class Machines:
     def machine_infos(self) -> dict[str, dict[str, Any]]:
         return {machine.name: opening.machine_info for machine, opening in self._openings.items()}
 
-    def results(self, jobs: Iterable[Job]) -> Iterator[GroupResult]:
+    def results(self, jobs: Iterable[Job], measure: Measure = group.measure) -> Iterator[GroupResult]:
         """One job at a time on each computer. A job whose machine is lost is a row where others go on.
 
         Raises Failure when none is left; the job is then no row, and can be taken up when the run is gone on with.
@@ -176,7 +166,7 @@ class Machines:
             try:
                 while True:
                     while (machine := self._idle()) and (job := next(coming, None)):
-                        self._running[pool.submit(self._ask, machine, measured, job, self.measure)] = machine, job
+                        self._running[pool.submit(self._ask, machine, measured, job, measure)] = machine, job
                     if not self._running:
                         return
                     for future in wait(self._running, return_when=FIRST_COMPLETED).done:
@@ -203,6 +193,21 @@ class Machines:
                 raise OptionError(f"--machines: another run is measuring on {names}; wait until it has ended")
             yield lease
 
+    def _open(self, chosen: RunOptions, describe_machine: Callable[[], dict[str, Any]], machine: Machine) -> Opening:
+        """Raises OptionError where the machine does not answer, and what is wrong with the options as it is."""
+        try:
+            removed = self._call(machine, machines.begin)
+            same_code = self._ask(machine, code_of_the_suite) == code_of_the_suite()
+            opening: Opening | None = self._ask(machine, opened, chosen, describe_machine) if same_code else None
+        except (OptionError, ModelError):
+            raise
+        except Exception as error:
+            raise OptionError(f"--machines: {machine.name}: {Failure.of(error)}") from error
+        if opening is None:
+            other = f"--machines: {machine.name} has another state of benchmarks/ than there is here"
+            raise OptionError(f"{other}; check out one commit on both")
+        return replace(opening, set_by_engine=removed)
+
     def _idle(self) -> Machine | None:
         busy = {machine.host for machine, _ in self._running.values()}
         return next((machine for machine in self._present if machine.host not in busy), None)
@@ -221,11 +226,12 @@ class Machines:
         return [replace(one, machine=machine.name) for one in groups]
 
     def _met_by(self, machine: Machine) -> tuple[dict[str, Any], list[Finding]]:
+        opening = self._openings[machine]
         try:
             conditions, findings = self._ask(machine, ended)
         except Lost:
-            conditions, findings = self._openings[machine].conditions, []
-        return {"machine": machine.name, "set_by_engine": self._removed[machine], **conditions}, findings
+            conditions, findings = opening.conditions, []
+        return {"machine": machine.name, "set_by_engine": opening.set_by_engine, **conditions}, findings
 
     def _stop(self, chosen: Iterable[Machine] = ()) -> None:
         """Ends the children that are measuring, and those of `chosen`: nobody waits for what they would find."""
@@ -234,29 +240,18 @@ class Machines:
                 self._call(machine, machines.end)
         self._running.clear()
 
-    def _ask(self, machine: Machine, function: Callable[..., T], *args: Any) -> T:
+    def _ask(self, machine: Machine, function: Callable[..., Any], *args: Any) -> Any:
         """What the child there returns or raises. Raises Lost."""
         returned, value = pickle.loads(self._call(machine, machines.ask, pickle.dumps((function, args))))  # noqa: S301 - the engine's way
         if not returned:
             raise value
-        result: T = value
-        return result
+        return value
 
     def _call(self, machine: Machine, function: Callable[..., Any], *args: Any) -> Any:
         try:
             return self._client.run(function, *args, workers=[machine.address])[machine.address]
         except Exception as error:
             raise Lost(describe(error)) from error
-
-
-def _told(machine: Machine, ask: Callable[[], T]) -> T:
-    """What a machine answers before anything is measured. Raises OptionError where it does not, and what is wrong with the options as it is."""
-    try:
-        return ask()
-    except (OptionError, ModelError):
-        raise
-    except Exception as error:
-        raise OptionError(f"--machines: {machine.name}: {Failure.of(error)}") from error
 
 
 def _require_equal(openings: Mapping[Machine, Opening]) -> None:

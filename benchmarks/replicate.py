@@ -5,29 +5,27 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from benchmarks.options import RunOptions
 from benchmarks.remote import Machine, connected
 from benchmarks.session import Signals
 
 
-def replicate(chosen: RunOptions, arguments: Sequence[str]) -> int | None:
+def replicate(spec: Sequence[str], arguments: Sequence[str]) -> int | None:
     """The worst exit status of the runs, whose lines are printed with the machine's name before them; `arguments` are pytest's.
 
-    None where there is one machine only, or one plan is split over all: that is a run of this process. Raises OptionError.
+    None where `spec` names one machine only: that is a run of this process. Raises OptionError.
     """
-    if not chosen.machines or chosen.split:
-        return None
-    client, machines = connected(chosen.machines)
+    client, machines = connected(spec)
     client.close()  # type: ignore[no-untyped-call]
     if len(machines) == 1:
         return None
-    computers: dict[str, list[Machine]] = {}
+    computers: defaultdict[str, list[Machine]] = defaultdict(list)
     for machine in machines:
-        computers.setdefault(machine.host, []).append(machine)
-    runs = Runs([*arguments, "--machines"], chosen.machines[0])
+        computers[machine.host].append(machine)
+    runs = Runs([sys.executable, "-m", "pytest", *arguments, "--machines"], address=spec[0])
     signals = Signals()
     signals.catch()
     with ThreadPoolExecutor(len(computers)) as pool:
@@ -60,10 +58,10 @@ class Runs:
     def _run(self, machine: Machine) -> int:
         if self._stopped:
             return 2
-        command = [sys.executable, "-m", "pytest", *self._command, f"{self._address},{machine.name}"]
         process = subprocess.Popen(  # noqa: S603 - our own
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
+            [*self._command, f"{self._address},{machine.name}"],
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )  # fmt: skip
         self._processes.append(process)
         assert process.stdout is not None
         for line in process.stdout:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
-from benchmarks.record import SCHEMA, Case, Group, GroupResult, Result, Timed, Unmeasured, to_json
+from benchmarks.record import Case, Group, GroupResult, Result, Timed, Unmeasured
 
 
 class Run:
@@ -20,24 +19,15 @@ class Run:
 
         Raises KeyError for a case that no group has.
         """
-        while case.group not in self.groups:
-            if not self._take():
-                raise KeyError(str(case))
+        self.take(case.group)
         group = self.groups[case.group]
-        timed = {one.result.case: one for one in group.timed}
-        unmeasured = {one.case: one for one in group.unmeasured}
-        return timed.get(case) or unmeasured.get(case)
+        outcomes = {one.case: one for one in group.unmeasured} | {one.result.case: one for one in group.timed}
+        return outcomes.get(case)
 
-    def take_all(self) -> None:
-        """Has everything measured that is left."""
-        while self._take():
-            pass
-
-    def _take(self) -> bool:
-        group = next(self._coming, None)
-        if group is not None:
+    def take(self, until: Group | None = None) -> None:
+        """Has everything measured that is left, or what is left up to that group."""
+        while until not in self.groups and (group := next(self._coming, None)):
             self.groups[group.group] = group
-        return group is not None
 
     @property
     def results(self) -> list[Result]:
@@ -46,11 +36,3 @@ class Run:
     @property
     def unmeasured(self) -> list[Unmeasured]:
         return [one for group in self.groups.values() for one in group.unmeasured]
-
-    def top_level(self, conditions: dict[str, Any]) -> dict[str, Any]:
-        """The saved run's top-level key `gradtax`: what was not measured, and what varies from run to run."""
-        return {
-            "schema": SCHEMA,
-            "unmeasured": [to_json(one) for one in self.unmeasured],
-            "conditions": conditions,
-        }

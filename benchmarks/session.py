@@ -12,36 +12,34 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
-from typing import Any, Protocol
+from textwrap import shorten
+from typing import Any
 
-from benchmarks import group, plan, saving
+from benchmarks import group
 from benchmarks.environment import Finding
 from benchmarks.failure import describe
 from benchmarks.journal import Journal, JournalError, identity, resumable
 from benchmarks.local import Local
 from benchmarks.options import RunOptions
-from benchmarks.record import GroupResult
+from benchmarks.plan import Job
+from benchmarks.record import SCHEMA, GroupResult, to_json
 from benchmarks.remote import Machines
 from benchmarks.run import Run
+from benchmarks.saving import save_numbered
 
 RESUME = "--resume"
 
-
-class Progress(Protocol):
-    """Tells how far the run is, while jobs and groups pass through."""
-
-    def announced(self, jobs: Sequence[plan.Job]) -> Iterator[plan.Job]: ...
-
-    def shown(self, groups: Iterable[GroupResult]) -> Iterator[GroupResult]: ...
+_WIDTH = 96
+"""Columns of what is told of a case that could not be measured."""
 
 
 class Session:
     """`saved` is where the run was saved, a file for each machine; `told` are lines for its end: what could not be written, and how to go on.
 
-    `describe_machine` is pytest-benchmark's. Raises OptionError and own.ModelError.
+    `describe_machine` is pytest-benchmark's; `say` takes the lines that tell how far the run is. Raises OptionError and own.ModelError.
     """
 
-    def __init__(self, chosen: RunOptions, describe_machine: Callable[[], dict[str, Any]]) -> None:
+    def __init__(self, chosen: RunOptions, describe_machine: Callable[[], dict[str, Any]], say: Callable[[str], None]) -> None:
         self.options = chosen
         self.site: Local | Machines = Machines(chosen, describe_machine) if chosen.machines else Local(chosen)
         self.jobs = self.site.jobs
@@ -52,53 +50,75 @@ class Session:
         self.saved: list[Path] = []
         self.told: list[str] = []
         self.signals = Signals()
-        self._conditions: dict[str | None, dict[str, Any]] = {}
+        self._say = say
 
     @property
     def machine_info(self) -> dict[str, Any]:
         """What a saved run says of the machine beside what pytest-benchmark knows of this one."""
         return next(iter(self.site.machine_infos.values()), None) or {"gradtax": self.site.facts}
 
-    def check(self, progress: Progress) -> None:
+    def check(self) -> None:
         """Each mode is run and its contract checked when it is asked for; nothing is timed and nothing saved."""
-        self.site.executor.measure = group.check
-        self.run = Run(progress.shown(self.site.executor.results(progress.announced(self.jobs))))
+        self.run = Run(shown(self.site.results(announced(self.jobs, self._say), group.check), self._say))
 
-    def begin(self, progress: Callable[[Sequence[plan.Job]], Progress], folder: Path | None, *, resume: bool) -> list[str]:
-        """Everything is measured when it is asked for, and kept in a journal in `folder`. Returns lines to be told before.
+    def begin(self, folder: Path | None, *, resume: bool) -> None:
+        """Everything is measured when it is asked for, and kept in a journal in `folder`.
 
         The machine is asked first what it is, which also shows that its devices open. Raises Failure and JournalError.
         """
         facts = identity(self.jobs, {"in_process": self.options.in_process}, self.site.facts)
         self.signals.catch()
-        executor = self.site.executor
+        for finding in self.site.before:
+            self._say(f"warning: {finding}")
         if folder is None:
             if resume:
                 raise JournalError(f"{RESUME}: only runs that are saved in a folder can be gone on with; leave it out")
-            shown = progress(self.jobs)
-            self.run = Run(shown.shown(executor.results(shown.announced(self.jobs))))
-            return []
-        self.journal, told = self._opened_journal(folder, facts, resume=resume)
+            self.run = Run(shown(self.site.results(announced(self.jobs, self._say)), self._say))
+            return
+        self.journal = journal = self._opened_journal(folder, facts, resume=resume)
         if self.site.machine_infos:
-            self.journal.note_machines(self.site.machine_infos)
-        shown = progress(self.journal.missing)
-        jobs = self.journal.begun(shown.announced(self.journal.missing))
-        self.run = Run(chain(self.journal.groups, shown.shown(self.journal.kept(executor.results(jobs)))))
-        return told
+            journal.note_machines(self.site.machine_infos)
+        jobs = journal.begun(announced(journal.missing, self._say))
+        self.run = Run(chain(journal.groups, shown(journal.kept(self.site.results(jobs)), self._say)))
 
-    def _opened_journal(self, folder: Path, facts: dict[str, Any], *, resume: bool) -> tuple[Journal, list[str]]:
+    def _opened_journal(self, folder: Path, facts: dict[str, Any], *, resume: bool) -> Journal:
         if not resume:
-            others = resumable(folder)
-            return Journal.begin(folder, self.jobs, facts, self._command()), [others] if others else []
+            if another := resumable(folder):
+                self._say(another)
+            return Journal.begin(folder, self.jobs, facts, self._command())
         journal = Journal.resume(folder, self.jobs, facts)
-        return journal, [*journal.told, f"going on with the run of {journal.segments[0]['started']}: {journal.done} are there"]
+        for line in (*journal.told, f"going on with the run of {journal.segments[0]['started']}: {journal.done} are there"):
+            self._say(line)
+        return journal
 
     def _command(self) -> str:
         """What goes on with this run."""
         return shlex.join(["pytest", *(argument for argument in sys.argv[1:] if argument != RESUME), RESUME])
 
-    def top_level(self) -> dict[str, Any]:
-        """The saved run's key `gradtax`. The run ends with this."""
+    def parts(self, run: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        """What is saved of the run, which ends with this: pytest-benchmark's `run` with the key `gradtax`, or each machine's part of that.
+
+        A job that was given up belongs to the first machine.
+        """
+        infos = self.journal.machine_infos if self.journal else self.site.machine_infos
+        conditions = self._conditions(infos)
+        by_machine: dict[str | None, list[GroupResult]] = {}
+        for result in self.run.groups.values():
+            by_machine.setdefault(result.machine or next(iter(conditions)), []).append(result)
+        for machine, results in by_machine.items():
+            groups = {str(result.group) for result in results}
+            yield run | {
+                "machine_info": infos[machine] if machine else run["machine_info"],
+                "benchmarks": [benchmark for benchmark in run["benchmarks"] if benchmark["group"] in groups],
+                "gradtax": {
+                    "schema": SCHEMA,
+                    "unmeasured": [to_json(one) for result in results for one in result.unmeasured],
+                    "conditions": conditions[machine],
+                },
+            }
+
+    def _conditions(self, machines: Iterable[str]) -> dict[str | None, dict[str, Any]]:
+        """Of each machine, those included that are gone, or of this one by the name None."""
         common = {
             "command": ["pytest", *sys.argv[1:]],
             "in_process": self.options.in_process,
@@ -112,43 +132,19 @@ class Session:
                 common["unfinished"] = f"{done}; go on with: {self._command()}"
         met = self.site.met()
         self.findings = [finding for _, findings in met.values() for finding in findings]
-        if self.journal is not None:  # machines that are gone
-            self._conditions = {name: {"machine": name, **common} for name in self.journal.machine_infos}
-        self._conditions |= {machine: common | conditions for machine, (conditions, _) in met.items()}
-        return self.run.top_level(next(iter(self._conditions.values())))
+        gone: dict[str | None, dict[str, Any]] = {name: common | {"machine": name} for name in machines}
+        return gone | {machine: common | conditions for machine, (conditions, _) in met.items()}
 
     @property
     def _missing(self) -> int:
         """How many jobs have groups of which nothing is known."""
         return sum(any(job.group(name) not in self.run.groups for name in job.allocators) for job in self.jobs)
 
-    def parts(self, run: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        """The run as it is saved: where other machines measured it, a run of each. A job that was given up belongs to the first."""
-        infos = {**(self.journal.machine_infos if self.journal else {}), **self.site.machine_infos}
-        if not infos:
-            yield run
-            return
-        by_machine: dict[str, list[GroupResult]] = {}
-        for result in self.run.groups.values():
-            by_machine.setdefault(result.machine or next(iter(infos)), []).append(result)
-        for machine, results in by_machine.items():
-            part = Run(iter(results))
-            part.take_all()
-            cases = {str(timed.case) for timed in part.results}
-            benchmarks = [benchmark for benchmark in run["benchmarks"] if benchmark["param"] in cases]
-            gradtax = part.top_level(self._conditions[machine])
-            yield run | {"machine_info": infos[machine], "benchmarks": benchmarks, "gradtax": gradtax}
-
     def save(self, folder: Path, name: str, contents: Iterable[bytes]) -> None:
         """Into new files of `folder`, whole."""
         with self.telling(f"the run could not be saved in {folder}"):
             for content in contents:
-                self.saved.append(saving.save_numbered(folder, name, content))
-
-    def save_json(self, path: Path, content: bytes) -> None:
-        """What the user asked for besides; its loss is not the run's."""
-        with self.telling(f"{path} could not be written"):
-            saving.write_whole(path, content)
+                self.saved.append(save_numbered(folder, name, content))
 
     def end(self) -> None:
         """After saving. The journal goes once all that it holds is in a saved run; if not, `told` says how to go on."""
@@ -163,7 +159,6 @@ class Session:
         else:
             self.told.append(f"{journal.path} is gone: nothing is kept but what is shown here")
         journal.close()
-        self.journal = None
 
     @contextmanager
     def telling(self, trouble: str) -> Iterator[None]:
@@ -173,6 +168,26 @@ class Session:
         except Exception as error:  # noqa: BLE001 - after hours of measuring, nothing may be lost over it
             reason = error.strerror if isinstance(error, OSError) and error.strerror else describe(error)
             self.told.append(f"{trouble}: {reason}")
+
+
+def announced(jobs: Sequence[Job], say: Callable[[str], None]) -> Iterator[Job]:
+    """Each of `jobs`, and a line for it: how many there are and, once a few are done, about how long the rest will take."""
+    shares, begun = [job.share for job in jobs], time.monotonic()
+    for number, job in enumerate(jobs):
+        left = ""
+        if number >= 3:
+            seconds = (time.monotonic() - begun) / sum(shares[:number]) * sum(shares[number:])
+            left = f", about {seconds / 60:.0f} min left" if seconds >= 100 else f", about {seconds:.0f} s left"
+        say(f"[{number + 1:{len(str(len(jobs)))}}/{len(jobs)}] {job}{left}")
+        yield job
+
+
+def shown(groups: Iterable[GroupResult], say: Callable[[str], None]) -> Iterator[GroupResult]:
+    """Each of `groups`, and a line for each case of it that could not be measured."""
+    for result in groups:
+        for one in result.unmeasured:
+            say("    " + shorten(f"{one.case.mode}: {one.status}: {one.reason}", _WIDTH, placeholder=" ..."))
+        yield result
 
 
 class Signals:

@@ -5,7 +5,8 @@ The first case of a job has the whole job measured; each test then replays its o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,25 +17,15 @@ if TYPE_CHECKING:
     from pytest_benchmark.fixture import BenchmarkFixture
 
 
-class Replay:
+READINGS: deque[float] = deque()
+
+
+def replay() -> float:
     """A timer that tells recorded durations: 0 and then the duration, in turn, so that their differences are exact."""
-
-    __name__ = "replay"
-
-    def __init__(self) -> None:
-        self._readings: Iterator[float] = iter(())
-
-    def load(self, durations: list[float]) -> None:
-        self._readings = iter([reading for duration in durations for reading in (0.0, duration)])
-
-    def __call__(self) -> float:
-        return next(self._readings)
+    return READINGS.popleft()
 
 
-REPLAY = Replay()
-
-
-@pytest.mark.benchmark(timer=REPLAY)
+@pytest.mark.benchmark(timer=replay)
 @pytest.mark.filterwarnings("ignore:Benchmark fixture was not used")
 def test_case(case: Case, result_of: Callable[[Case], Timed | Unmeasured | None], benchmark: BenchmarkFixture) -> None:
     found = result_of(case)
@@ -50,5 +41,5 @@ def test_case(case: Case, result_of: Callable[[Case], Timed | Unmeasured | None]
         pytest.skip(f"{AS_SHIPPED}: the job causes no page faults, so it is the figure of pages_kept")
     benchmark.group = str(case.group)
     benchmark.extra_info.update(to_json(found.result))
-    REPLAY.load(found.blocks)
+    READINGS.extend(reading for duration in found.blocks for reading in (0.0, duration))
     benchmark.pedantic(lambda: None, rounds=len(found.blocks), iterations=found.calls)

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from builders import environment
 
+from analysis import report
 from benchmarks.record import Result, Unmeasured, from_json
 
 ROOT = Path(__file__).parent.parent
@@ -58,14 +59,16 @@ def type_in(storage: Path, *arguments: str) -> Finished:
     return Finished(done.returncode, done.stdout + done.stderr, storage)
 
 
-def type_here(storage: Path, *arguments: str, plugins: tuple[Any, ...] = ()) -> Finished:
-    """In this process, where nothing may crash or hang."""
-    return run_here(storage, *benchmark(storage, *arguments), plugins=plugins)
+def type_here(storage: Path, *arguments: str, plugins: tuple[Any, ...] = (), page: bool = False) -> Finished:
+    """In this process, where nothing may crash or hang. A page takes longer than a run; without it, it is empty."""
+    return run_here(storage, *benchmark(storage, *arguments), plugins=plugins, page=page)
 
 
-def run_here(storage: Path, *command: str, plugins: tuple[Any, ...] = ()) -> Finished:
+def run_here(storage: Path, *command: str, plugins: tuple[Any, ...] = (), page: bool = False) -> Finished:
     said = StringIO()
     with pytest.MonkeyPatch.context() as patched, redirect_stdout(said), redirect_stderr(said):
+        if not page:
+            patched.setattr(report, "page", lambda *_: "")
         patched.chdir(ROOT)
         patched.setattr(sys, "argv", ["pytest", *command])
         patched.setattr(sys, "path", list(sys.path))

@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from commands import HERE, ROOT, SHORT, TINY, Finished, run_here, type_here, type_in
+from commands import HERE, SHORT, TINY, Finished, run_here, type_here, type_in
 from pytest_benchmark import cli
 
-from analysis import report
+from benchmarks import session
 
 # A run that goes well.
 
@@ -37,15 +37,10 @@ def test_a_model_is_measured_eager_and_compiled_side_by_side(tmp_path: Path) -> 
     assert compiled.memory.saved_bytes is None
 
 
-@pytest.fixture(autouse=True)
-def _no_page(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(report, "page", lambda *_: "")  # takes longer than a run; the fixtures' have one
-
-
 @pytest.fixture(scope="module")
 def calm(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     """One small run that several tests look at."""
-    return type_here(tmp_path_factory.mktemp("storage"), *TINY, *HERE)
+    return type_here(tmp_path_factory.mktemp("storage"), *TINY, *HERE, page=True)
 
 
 def test_a_run_ends_with_the_answer_and_where_everything_is_on_one_screen_without_control_codes(calm: Finished) -> None:
@@ -104,14 +99,12 @@ def test_what_is_typed_is_measured_and_cannot_steer_the_terminal_and_what_harms_
 
 
 def test_how_long_is_left_is_told_from_the_fourth_job_on_by_what_those_before_took_for_their_share(
-    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    edge: Any = request.config.pluginmanager.get_plugin(str(ROOT / "conftest.py"))
     clock, lines = count(step=10), list[str]()
-    monkeypatch.setattr(edge, "time", SimpleNamespace(monotonic=lambda: float(next(clock))))
-    monkeypatch.setattr(edge.Progress, "_write", lambda _, line: lines.append(line))
-    jobs = [SimpleNamespace(share=share) for share in (1.0, 1.0, 2.0, 1.0, 20.0)]
-    list(edge.Progress(request.config, jobs).announced(jobs))
+    monkeypatch.setattr(session, "time", SimpleNamespace(monotonic=lambda: float(next(clock))))
+    jobs: list[Any] = [SimpleNamespace(share=share) for share in (1.0, 1.0, 2.0, 1.0, 20.0)]
+    list(session.announced(jobs, lines.append))
     assert [line.partition("left")[0].rpartition(", ")[2] for line in lines[3:]] == ["about 52 s ", "about 80 s "]
     assert not any("left" in line for line in lines[:3])
 

@@ -45,7 +45,7 @@ def measure(job: Job, workers: Workers) -> Iterator[GroupResult]:
 
 def memories(workers: StandIn, *devices: str) -> list[Memory]:
     jobs = [replace(JOB, device=device) for device in devices]
-    return [timed.result.memory for group in Here(workers, measure).results(jobs) for timed in group.timed]
+    return [timed.result.memory for group in Here(workers).results(jobs, measure) for timed in group.timed]
 
 
 def test_meters_are_tried_once_for_each_device_and_where_they_are_right_figures_come_as_they_are() -> None:
@@ -74,7 +74,7 @@ def test_an_unforeseen_error_costs_what_is_left_of_its_job_alone() -> None:
             raise OSError(24, "Too many open files")
 
     both = replace(JOB, allocators=("pages_kept", "as_shipped"), dtype="bfloat16")
-    first, lost, after = Here(StandIn({}), breaks).results([both, JOB])
+    first, lost, after = Here(StandIn({})).results([both, JOB], breaks)
     assert (len(first.timed), len(after.timed)) == (1, 1)
     assert [(one.case.allocator, one.status) for one in lost.unmeasured] == [("as_shipped", "crashed")]
     assert "Too many open files" in lost.unmeasured[0].reason

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from benchmarks.journal import Journal, JournalError, identity, resumable, unfinished
+from benchmarks.models import Source
+from benchmarks.plan import Job
 from benchmarks.record import GroupResult, from_lines
 from benchmarks.selfcheck.faults import killed_where_something_is_written
 from benchmarks.selfcheck.stand_ins import FACTS, groups_of, jobs, measured, run_to_the_end
@@ -50,32 +53,6 @@ def release(path: Path) -> None:
             os.close(int(number.name))
 
 
-@pytest.fixture
-def whole(tmp_path: Path) -> Any:
-    """The groups of a run that nothing interrupted."""
-    return groups_of(run_to_the_end(tmp_path / "whole", JOBS))
-
-
-def test_a_finished_run_leaves_its_file_and_nothing_else(tmp_path: Path) -> None:
-    saved = run_to_the_end(tmp_path, JOBS)
-    assert saved.name == "0001_run.json"
-    assert sorted(tmp_path.iterdir()) == [saved, saved.with_suffix(".md")]
-
-
-def test_a_killed_run_measures_what_is_missing_and_ends_as_if_it_had_not_been_killed(tmp_path: Path, whole: Any) -> None:
-    path = killed_in(tmp_path, JOBS[1])
-    begun = []
-
-    def noting(chosen: Iterable[Any]) -> Iterator[GroupResult]:
-        for job in chosen:
-            begun.append(job)
-            yield from measured([job])
-
-    assert groups_of(run_to_the_end(tmp_path, JOBS, noting)) == whole
-    assert begun == JOBS[1:]
-    assert not path.exists()
-
-
 SHORT = jobs(2, "pages_kept")
 
 
@@ -114,9 +91,8 @@ def test_a_flipped_bit_is_refused_by_its_line_or_measured_again_never_believed(t
 def test_what_was_cut_off_is_told(tmp_path: Path) -> None:
     path = killed_in(tmp_path, JOBS[2])
     path.write_bytes(path.read_bytes()[:-5])
-    journal = Journal.resume(tmp_path, JOBS, FACTS)
-    assert journal.told == [f"{path}: line 7, the last, has no end; what it held is measured again"]
-    journal.close()
+    with closing(Journal.resume(tmp_path, JOBS, FACTS)) as journal:
+        assert journal.told == [f"{path}: line 7, the last, has no end; what it held is measured again"]
 
 
 def test_killed_before_or_after_any_change_of_the_disk_it_ends_as_if_it_had_not_been() -> None:
@@ -128,10 +104,9 @@ def test_killed_before_or_after_any_change_of_the_disk_it_ends_as_if_it_had_not_
 def test_a_job_that_ended_the_run_twice_is_crashed_and_the_run_goes_on(tmp_path: Path) -> None:
     for _ in range(2):
         killed_in(tmp_path, JOBS[1])
-    journal = Journal.resume(tmp_path, JOBS, FACTS)
-    assert journal.missing == [JOBS[2]]
-    assert any("model_1" in line and "ended 2 times" in line for line in journal.told)
-    journal.close()
+    with closing(Journal.resume(tmp_path, JOBS, FACTS)) as journal:
+        assert journal.missing == [JOBS[2]]
+        assert any("model_1" in line and "ended 2 times" in line for line in journal.told)
     groups = {group["group"]["model"]: group for group in groups_of(run_to_the_end(tmp_path, JOBS))}
     assert list(groups) == ["model_0", "model_1", "model_2"]
     assert {one["status"] for one in groups["model_1"]["unmeasured"]} == {"crashed"}
@@ -141,31 +116,20 @@ def test_a_job_that_ended_the_run_twice_is_crashed_and_the_run_goes_on(tmp_path:
 
 def test_a_job_that_was_left_in_order_is_not_what_ended_the_run(tmp_path: Path) -> None:
     for number in range(3):
-        journal = Journal.resume(tmp_path, JOBS, FACTS) if number else Journal.begin(tmp_path, JOBS, FACTS, "")
-        next(journal.begun(journal.missing))
-        journal.close()
-    journal = Journal.resume(tmp_path, JOBS, FACTS)
-    assert journal.missing == JOBS
-    journal.close()
-
-
-def test_segments_say_when_and_how_much(tmp_path: Path) -> None:
-    killed_in(tmp_path, JOBS[2])
-    journal = Journal.resume(tmp_path, JOBS, FACTS)
-    list(journal.kept(measured(journal.begun(journal.missing))))
-    assert [segment["jobs"] for segment in journal.segments] == [2, 1]
-    assert all(segment["started"] <= segment["ended"] for segment in journal.segments)
-    journal.close()
+        left = Journal.resume(tmp_path, JOBS, FACTS) if number else Journal.begin(tmp_path, JOBS, FACTS, "")
+        next(left.begun(left.missing))
+        left.close()
+    with closing(Journal.resume(tmp_path, JOBS, FACTS)) as journal:
+        assert journal.missing == JOBS
 
 
 def test_a_second_writer_ends_at_once_and_names_the_first(tmp_path: Path) -> None:
-    first = Journal.begin(tmp_path, JOBS, FACTS, "")
-    content = first.path.read_bytes()
-    with pytest.raises(JournalError, match=f"process {os.getpid()} is writing it"):
-        Journal.resume(tmp_path, JOBS, FACTS)
-    assert first.path.read_bytes() == content
-    assert resumable(tmp_path) == ""
-    first.close()
+    with closing(Journal.begin(tmp_path, JOBS, FACTS, "")) as first:
+        content = first.path.read_bytes()
+        with pytest.raises(JournalError, match=f"process {os.getpid()} is writing it"):
+            Journal.resume(tmp_path, JOBS, FACTS)
+        assert first.path.read_bytes() == content
+        assert resumable(tmp_path) == ""
     Journal.resume(tmp_path, JOBS, FACTS).close()
 
 
@@ -191,18 +155,17 @@ def test_another_identity_is_refused_with_what_differs_and_nothing_is_touched(
 def test_the_latest_of_the_same_identity_is_chosen(tmp_path: Path) -> None:
     ours, _ = (Journal.begin(tmp_path, JOBS, facts, "") for facts in (FACTS, FACTS | {"torch": "2.14.0"}))
     ours.close()
-    resumed = Journal.resume(tmp_path, JOBS, FACTS)
-    assert resumed.path == ours.path
-    resumed.close()
+    with closing(Journal.resume(tmp_path, JOBS, FACTS)) as resumed:
+        assert resumed.path == ours.path
 
 
-def test_a_journal_without_a_line_keeps_no_other_run_from_beginning_or_going_on(tmp_path: Path) -> None:
+def test_a_run_that_could_be_gone_on_with_is_told_with_its_command_also_beside_a_journal_without_a_line(tmp_path: Path) -> None:
+    assert resumable(tmp_path) == ""
     path = killed_in(tmp_path, JOBS[1])
     path.with_name(".unfinished_9.jsonl").touch()
     assert resumable(tmp_path).endswith("ended after 1 of 3 jobs; go on with: pytest --resume")
-    resumed = Journal.resume(tmp_path, JOBS, FACTS)
-    assert resumed.path == path
-    resumed.close()
+    with closing(Journal.resume(tmp_path, JOBS, FACTS)) as resumed:
+        assert resumed.path == path
 
 
 def test_a_journal_that_cannot_be_begun_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -215,11 +178,6 @@ def test_a_journal_that_cannot_be_begun_leaves_nothing(tmp_path: Path, monkeypat
         Journal.begin(tmp_path / "file", JOBS, FACTS, "")
 
 
-def test_nothing_to_resume_is_a_line(tmp_path: Path) -> None:
-    with pytest.raises(JournalError, match="there is no unfinished run; leave out --resume"):
-        Journal.resume(tmp_path / "absent", JOBS, FACTS)
-
-
 def test_a_saved_run_whose_journal_was_not_removed_is_not_saved_again(tmp_path: Path) -> None:
     journal = Journal.begin(tmp_path, JOBS, FACTS, "")
     list(journal.kept(measured(journal.begun(JOBS))))
@@ -228,12 +186,6 @@ def test_a_saved_run_whose_journal_was_not_removed_is_not_saved_again(tmp_path: 
     with pytest.raises(JournalError, match=r"saved as 0001_run\.json"):
         Journal.resume(tmp_path, JOBS, FACTS)
     assert [path.name for path in tmp_path.iterdir()] == ["0001_run.json"]
-
-
-def test_a_run_that_could_be_gone_on_with_is_told_with_its_command(tmp_path: Path) -> None:
-    assert resumable(tmp_path) == ""
-    killed_in(tmp_path, JOBS[1])
-    assert resumable(tmp_path).endswith("ended after 1 of 3 jobs; go on with: pytest --resume")
 
 
 @pytest.mark.parametrize("vanished", [True, False])
@@ -275,24 +227,22 @@ def test_a_signal_while_a_line_is_written_leaves_none_or_all_of_it(tmp_path: Pat
 
 
 def test_an_identity_changes_with_jobs_options_files_and_machine(tmp_path: Path) -> None:
-    from benchmarks.models import Source
-    from benchmarks.plan import Job
+    def identified(chosen: list[Job], *, in_process: bool = False, torch: str = "2.13.0") -> dict[str, Any]:
+        return identity(chosen, {"in_process": in_process}, {"torch": torch})
 
     own = tmp_path / "own.py"
     own.write_text("one = 1")
-    job = Job(scenario="forward", source=Source("one", "own", f"{own}:one"), device="cpu", dtype="float32", modes=("tracked",))
-    other = Job(scenario="forward", source=Source("mlp", "tiny"), device="cpu", dtype="float32", modes=("tracked",))
-    first = identity([job], {"in_process": False}, {"torch": "2.13.0"})
-    assert first == identity([job], {"in_process": False}, {"torch": "2.13.0"})
-    others = [
-        identity([other], {"in_process": False}, {"torch": "2.13.0"}),
-        identity([job, other], {"in_process": False}, {"torch": "2.13.0"}),
-        identity([job], {"in_process": True}, {"torch": "2.13.0"}),
-        identity([job], {"in_process": False}, {"torch": "2.14.0"}),
-    ]
+    job, other = (
+        Job(scenario="forward", source=source, device="cpu", dtype="float32", modes=("tracked",))
+        for source in (Source("one", "own", f"{own}:one"), Source("mlp", "tiny"))
+    )
+    first = identified([job])
+    assert first == identified([job])
+    assert first not in (
+        identified([other]), identified([job, other]), identified([job], in_process=True), identified([job], torch="2.14.0"),
+    )  # fmt: skip
     own.write_text("one = 2")
-    others.append(identity([job], {"in_process": False}, {"torch": "2.13.0"}))
-    assert first not in others
+    assert first != identified([job])
 
 
 def test_long_runs_leave_nothing_open(tmp_path: Path) -> None:

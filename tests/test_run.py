@@ -36,10 +36,8 @@ def test_a_case_that_was_only_checked_has_no_result_and_one_of_no_group_is_an_er
         run.result_of(SECOND.timed[0].result.case)
 
 
-def test_the_saved_file_says_what_was_not_measured() -> None:
+def test_everything_is_measured_where_that_is_asked_for() -> None:
     run = Run(iter([FIRST, SECOND]))
-    run.take_all()
+    run.take()
     assert [result.case.model for result in run.results] == ["mlp", "mlp", "lstm", "lstm"]
-    saved = run.top_level({"command": ["pytest"]})
-    assert (saved["schema"], saved["conditions"]) == (2, {"command": ["pytest"]})
-    assert [one["case"]["model"] for one in saved["unmeasured"]] == ["mlp", "lstm"]
+    assert [one.case.model for one in run.unmeasured] == ["mlp", "lstm"]

@@ -19,7 +19,6 @@ import pytest
 from builders import environment
 from commands import HERE, ROOT, SHORT, TINY, benchmark, type_here
 
-from analysis import report
 from analysis.read import read
 
 MODELS = """
@@ -46,11 +45,6 @@ def steady():
 def trapped():
     return Trapped(8, 8), ones(2, 8)
 """
-
-
-@pytest.fixture(autouse=True)
-def _no_page(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(report, "page", lambda *_: "")  # takes longer than the run
 
 
 @pytest.fixture(autouse=True)
