@@ -156,17 +156,18 @@ def explain(
 @app.command()
 def report(
     run: Annotated[str, typer.Argument(metavar="RUN", help=f"{ONE_RUN}, or a folder of runs")] = "latest",
-    output: Annotated[Path | None, typer.Option("-o", help="a .html file; by default beside the run")] = None,
+    output: Annotated[Path | None, typer.Option("-o", help="a .html or .md file; by default beside the run, .html")] = None,
     charts: Annotated[Path | None, typer.Option(help="a folder for each chart as SVG and PNG")] = None,
 ) -> None:
-    """The whole answer as a page that needs no network. Of a folder, all machines on one page.
+    """The whole answer as a page that needs no network, or as Markdown. Of a folder, all machines on one page.
 
     Example: python -m analysis report 0007 -o report.html --charts charts
     """
     from analysis.find import find_runs, is_folder
 
-    if output and output.suffix != ".html":
-        raise typer.BadParameter("a page is a .html file; `summarise --format markdown` makes Markdown", param_hint="-o")
+    formats = [".html"] if is_folder(run) else [".html", ".md"]
+    if output and output.suffix not in formats:
+        raise typer.BadParameter(f"its ending says the format, so {' or '.join(formats)} is expected", param_hint="-o")
     if is_folder(run):
         if charts:
             raise typer.BadParameter("only of one run", param_hint="--charts")

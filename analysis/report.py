@@ -1,9 +1,11 @@
-"""A run as one page that needs nothing else. Run in, file out."""
+"""A run as one page that needs nothing else, or as Markdown to paste. Run in, file out."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
+import os
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +17,7 @@ from analysis.find import writing
 from analysis.notes import notes
 from analysis.read import Run
 from analysis.render import Table
-from analysis.summarise import CLOCKS, texts_of
+from analysis.summarise import CLOCKS, summary, texts_of
 from benchmarks.record import CASE
 from benchmarks.saving import write_whole
 
@@ -36,16 +38,18 @@ _FIGURES = {
 
 @writing()
 def write(run: Run, path: Path, pictures: Path | None = None) -> list[Path]:
-    """Writes the page to `path`, and the charts to the folder `pictures`. Returns the paths."""
-    files = {path: page(run).encode()}
+    """Writes the report to `path`, a page or Markdown as its ending says, and the charts to the folder `pictures`. Returns the paths."""
+    drawn: dict[Path, bytes] = {}
     if pictures:
         from analysis import charts
 
         pictures.mkdir(parents=True, exist_ok=True)
-        files = {pictures / name: content for name, content in charts.files(run).items()} | files
-    for place, content in files.items():
+        drawn = {pictures / name: content for name, content in charts.files(run).items()}
+    links = [os.path.relpath(picture, path.parent) for picture in drawn if picture.suffix == ".svg"]
+    text = markdown(run, links) if path.suffix == ".md" else page(run)
+    for place, content in (drawn | {path: text.encode()}).items():
         write_whole(place, content)
-    return list(files)
+    return [*drawn, path]
 
 
 def page(run: Run) -> str:
@@ -71,6 +75,19 @@ def filled(**parts: object) -> str:
     style, script = ((_HERE / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
     template = render.templates().get_template("page.html.jinja")
     return template.render(**parts, digest=digest, html=render.html, style=style, script=script)
+
+
+def markdown(run: Run, links: Sequence[str] = ()) -> str:
+    """The same with the summary instead of all cases. `links` are paths of pictures of its charts."""
+    said = render.markdown(Table(notes=[machine.identity(run)])).removeprefix("- ")
+    sections = {
+        "The answer": render.markdown(Table(notes=advise(run))),
+        "Charts": "\n\n".join(f"![{Path(link).stem}](<{link}>)" for link in links),
+        "Figures": "\n\n".join(map(render.markdown, summary(run))),
+        **{heading: render.markdown(table) for heading, table in _tables(run).items()},
+    }
+    parts = (f"## {heading}\n\n{text}" for heading, text in sections.items() if text)
+    return "\n\n".join(["# What gradient tracking costs", said, *parts]) + "\n"
 
 
 def _tables(run: Run) -> dict[str, Table]:

@@ -49,7 +49,7 @@ class Child:
     """The process that measures, seen from the engine's. It answers one request at a time: a function of a module and its arguments, pickled."""
 
     def __init__(self, process: subprocess.Popen[bytes], reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._process, self._reader, self._writer = process, reader, writer
+        self._process, self._reader, self._writer, self._turn = process, reader, writer, asyncio.Lock()
 
     @classmethod
     async def start(cls, environment: Mapping[str, str]) -> Child:
@@ -63,13 +63,14 @@ class Child:
 
     async def ask(self, request: bytes) -> bytes:
         """Its answer to `request`. Raises EOFError where it is lost."""
-        try:
-            self._writer.write(_LENGTH.pack(len(request)) + request)
-            await self._writer.drain()
-            (length,) = _LENGTH.unpack(await self._reader.readexactly(_LENGTH.size))
-            return await self._reader.readexactly(length)
-        except (asyncio.IncompleteReadError, OSError) as error:
-            raise EOFError("the process that measures has ended") from error
+        async with self._turn:
+            try:
+                self._writer.write(_LENGTH.pack(len(request)) + request)
+                await self._writer.drain()
+                (length,) = _LENGTH.unpack(await self._reader.readexactly(_LENGTH.size))
+                return await self._reader.readexactly(length)
+            except (asyncio.IncompleteReadError, OSError) as error:
+                raise EOFError("the process that measures has ended") from error
 
     def end(self) -> None:
         self._process.kill()

@@ -86,6 +86,12 @@ def whole_number(text: str | int, least: int = 1) -> int:
     return int(text)
 
 
+def pattern(text: str) -> str:
+    if not text:
+        raise argparse.ArgumentTypeError("an empty pattern matches nothing; name parameters, such as encoder.*")
+    return text
+
+
 def size_in_bytes(text: str | int) -> int:
     """`4GiB`, `1.5 GiB`, or a plain number of bytes; at least 1 MiB, below which no process starts."""
     found = re.fullmatch(r"(\d{1,15}(?:\.\d{1,9})?) ?([A-Za-z]*)", str(text))
@@ -172,7 +178,7 @@ class RunOptions:
     )  # fmt: skip
     freeze: tuple[str, ...] = _option(
         "one more mode: tracked, but parameters whose name matches, such as encoder.*, do not require grad. Repeatable",
-        (), metavar="PATTERN", action="append",
+        (), metavar="PATTERN", action="append", type=pattern,
     )  # fmt: skip
     scenarios: tuple[str, ...] | None = _option(
         f"how models are run: {', '.join(SCENARIOS)} (default: all but {_UNUSUAL}, each with small models of its own, and more where it is "

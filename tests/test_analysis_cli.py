@@ -102,7 +102,7 @@ def test_means_of_nothing_are_refused(capsys: Shown) -> None:
         ("summarise --metric seconds", "peak_tensor_bytes"),
         ("compare a.json", "HEAD"),
         ("compare a.json a.json --allow speedup=2%", "only with --gate"),
-        ("report a.json -o report.pdf", "a page is a .html file"),
+        ("report a.json -o report.pdf", "its ending says the format, so .html or .md is expected"),
         ("frobnicate", "No such command"),
     ],
 )

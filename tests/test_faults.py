@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,7 @@ def test_a_mutated_file_that_takes_too_much_is_a_fault(monkeypatch: pytest.Monke
     monkeypatch.setattr(mutations, "LONGEST_SECONDS", 0.0)
     monkeypatch.setattr(mutations, "peak_rss_bytes", lambda step: step() or 2**20)
     (tried,) = mutated_files(1, seed=1)
-    assert [fault.rpartition(" s and ")[2] for fault in tried.broken] == ["1 MiB"]
+    assert [fault.rpartition(" s of CPU and ")[2] for fault in tried.broken] == ["1 MiB"]
     assert [goal.reached for goal in tried.goals] == [False, True]
 
 
@@ -65,6 +66,7 @@ def test_what_a_long_run_leaves_is_told(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_a_broken_promise_is_told_and_is_a_goal_that_is_missed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(faults, "ProcessPoolExecutor", lambda *_: ThreadPoolExecutor(1))
     for name in ("killed_where_something_is_written", "real_runs", "misbehaving_models", "journal_cost", "mutated_files"):
         monkeypatch.setattr(faults, name, lambda *_, what=name: [Tried(what, 3)])
     monkeypatch.setattr(faults, "long_run", lambda jobs: [Tried("a long run", jobs)])

@@ -73,7 +73,7 @@ def test_runs_without_a_speedup_have_no_chart_and_without_results_no_page(capsys
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ("results -o page.md", "a page is a .html file"),
+        ("results -o page.md", "so .html is expected"),
         ("results -o nowhere/page.html", "nowhere/page.html: cannot be written"),
         ("results --charts pictures", "only of one run"),
         (".", "there is no saved run in this folder"),

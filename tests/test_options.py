@@ -134,3 +134,7 @@ def test_a_size_is_a_number_with_its_unit(text: str, size: int) -> None:
 def test_anything_else_is_no_size(text: str) -> None:
     with pytest.raises(REFUSED, match="expected at least 1MiB"):
         size_in_bytes(text)
+
+
+def test_an_empty_pattern_is_refused() -> None:
+    assert "an empty pattern" in refusal("--freeze", "")

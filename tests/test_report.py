@@ -85,11 +85,24 @@ def test_names_from_a_run_are_text_and_nothing_else(tmp_path: Path) -> None:
     assert not {"img", "b"} & set(page.texts)
     assert len(page.texts["script"]) == 1
     assert "\x1b" not in text
+    assert not re.search(r"(?<!\\)<(?!!--)", report.markdown(run))
 
 
 def test_a_run_in_which_nothing_could_be_measured_is_reported_with_the_reasons() -> None:
     nothing = Run([], unmeasured=[builders.unmeasured("no_grad", "timed_out", "3 rounds in 300 s")])
     assert "3 rounds in 300 s" in Page(report.page(nothing)).texts["td"]
+    assert "3 rounds in 300 s" in report.markdown(nothing)
+
+
+def test_the_markdown_tells_the_same_with_the_summary_and_links_to_pictures(run: Run, tmp_path: Path) -> None:
+    written = report.write(run, tmp_path / "report.md", tmp_path / "some pictures")
+    text = (tmp_path / "report.md").read_text(encoding="utf-8")
+    headings = re.findall(r"^## (.*)$", text, re.MULTILINE)
+    assert headings[:3] == ["The answer", "Charts", "Figures"]
+    assert headings[-2:] == ["Machine and conditions", "What could not be measured"]
+    links = re.findall(r"!\[.*\]\(<(.*)>\)", text)
+    assert links[0] == "some pictures/answer.svg"
+    assert {tmp_path / link for link in links} == {path for path in written if path.suffix == ".svg"}
 
 
 def test_charts_lie_in_the_folder_that_is_named_which_need_not_be_there(run: Run, tmp_path: Path) -> None:

@@ -53,16 +53,16 @@ def mutated_files(number: int, seed: int = 0) -> Iterator[Tried]:
             path = folder / f"0002_mutated{ending}"
             path.write_bytes(_mutated(document, written, chance))
             wrong = outcomes.setdefault(f"file {file} of seed {seed}", [])
-            begin = time.monotonic()
+            begin = time.process_time()  # a busy machine is not the file's fault
             mib = (peak_rss_bytes(partial(_read, path, base, wrong, whole=file % 20 == 0)) or 0) / 2**20
-            seconds = time.monotonic() - begin
+            seconds = time.process_time() - begin
             if seconds > LONGEST_SECONDS or mib > MOST_MIB:
-                wrong.append(f"{seconds:.0f} s and {mib:.0f} MiB")
+                wrong.append(f"{seconds:.0f} s of CPU and {mib:.0f} MiB")
             longest_seconds, most_mib = max(longest_seconds, seconds), max(most_mib, mib)
     yield Tried.of(
         "mutated files through every analysis",
         outcomes,
-        Goal("seconds that a mutated file took, at most", longest_seconds, LONGEST_SECONDS, form=".2f"),
+        Goal("seconds of CPU that a mutated file took, at most", longest_seconds, LONGEST_SECONDS, form=".2f"),
         Goal("MiB that a mutated file took, at most", most_mib, MOST_MIB, form=".0f"),
     )
 

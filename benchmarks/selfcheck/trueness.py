@@ -17,6 +17,7 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import torch
 
 from benchmarks import allocator
@@ -80,7 +81,7 @@ def trueness(*, repeats: int = 5, processes: int = 4, seconds: float = 1.5, **ch
     notes = (
         f"reference: {repeats * processes} processes from {repeats} launches; suite: the mean of {repeats} default measurements",
         "held: intervals of the suite with the reference in them; spread: the suite's highest reading over its lowest",
-        f"the reference scatters too: its own intervals reach {statistics.fmean(half_width(across(case.reference)) for case in measured):.2%} in the mean",
+        f"the reference scatters too: were there no bias, it would lie {_expected(measured):.2%} away in the mean",
     )
     return Findings(goals, shown, notes, {"cases": measured, "planted": planted_ratios})
 
@@ -122,6 +123,17 @@ def _loop(step: Step, calls: int) -> float:
     for _ in range(calls):
         step()
     return (time.perf_counter() - start) / calls
+
+
+def _expected(cases: Sequence[Case]) -> float:
+    """The mean distance of an unbiased reading from the reference: sqrt(2 / pi) standard errors, were both normal."""
+    errors = []
+    for case in cases:
+        both = case.reference, [interval.estimate for interval in case.suite]
+        errors.append(
+            math.hypot(*(np.std(np.log(ratios), ddof=1) / math.sqrt(len(ratios)) for ratios in both if len(ratios) > 1))
+        )
+    return math.sqrt(2 / math.pi) * statistics.fmean(errors)
 
 
 def _judged(cases: Sequence[Case], planted_ratios: Mapping[str, Sequence[float]], rests_on: int) -> tuple[str, list[Goal]]:
