@@ -1,6 +1,7 @@
 """`python -m analysis`: saved runs as tables, answers and pages. The only file here that prints.
 
-Exit status: 0 it worked, 1 the gate found a regression or a run is not fit to be shared, 2 wrong input, 3 a crash of this program, which no gate must take for a regression.
+Exit status: 0 it worked, 1 the gate found a regression or a run is not fit to be shared, 2 wrong input, 3 a crash of this program, which
+no gate must take for a regression.
 """
 
 from __future__ import annotations

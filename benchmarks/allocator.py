@@ -43,7 +43,10 @@ def shift_heap(layout: random.Random) -> None:
 
 
 def return_pages() -> None:
-    """Freed blocks of 64 KiB and more leave the process at once: resident memory follows them. It costs page faults, so nothing is timed after this."""
+    """Freed blocks of 64 KiB and more leave the process at once: resident memory follows them.
+
+    It costs page faults, so nothing is timed after this.
+    """
     _mallopt(dict.fromkeys((_M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD), 64 * 1024))
 
 

@@ -1,4 +1,5 @@
-"""What tests share: workers, and what stands in for a model, for a step with threads, and for a GPU: an object of the shape of torch.cuda whose work, clock and memory a test sets in numbers.
+"""What tests share: workers, and what stands in for a model, for a step with threads, and for a GPU: an object of the shape of torch.cuda
+whose work, clock and memory a test sets in numbers.
 
 It is as unkind as a real one: waiting costs time, the queue ends, errors come late and stay, and memory comes in blocks.
 """

@@ -247,7 +247,10 @@ def test_configurations_are_found_by_type_class_and_folder(transformers: Any, tm
 
 BAD_CONFIGURATIONS = {
     "not JSON": ("{", "not a valid JSON file"),
-    "an unknown key": ('{"model_type": "bert", "hiden_size": 3, "zzz": 1}', "keys that BertConfig does not know: hiden_size (near it: hidden_size), zzz"),
+    "an unknown key": (
+        '{"model_type": "bert", "hiden_size": 3, "zzz": 1}',
+        "keys that BertConfig does not know: hiden_size (near it: hidden_size), zzz",
+    ),
     "another type": ('{"model_type": "bert", "hidden_size": "x"}', "hidden_size"),
     "an unknown type": ('{"model_type": "brt"}', "reading its configuration raised"),
     "70 billion parameters": (

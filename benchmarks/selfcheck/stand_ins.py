@@ -46,7 +46,8 @@ def _result(case: Case) -> record.Result:
     is_tracked = case.mode == "tracked"
     return record.Result(
         case=case, seconds=1.1e-4, speedup=Interval(1.0, 1.0, 1.0) if is_tracked else Interval(1.25, 1.2, 1.3),
-        verdict="baseline" if is_tracked else "faster", placebo=Interval(1.0, 0.99, 1.01), trusted=True, resolution=0.01, washout_calls=2, after_switch_seconds=None, page_faults=0.0, memory=record.Memory(saved_bytes=8192),
+        verdict="baseline" if is_tracked else "faster", placebo=Interval(1.0, 0.99, 1.01), trusted=True, resolution=0.01,
+        washout_calls=2, after_switch_seconds=None, page_faults=0.0, memory=record.Memory(saved_bytes=8192),
         contract=record.Contract(holds=True), kernels=record.Kernels(same_as_tracked=True), model=record.ModelFacts(16640, 66560),
     )  # fmt: skip
 
