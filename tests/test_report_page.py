@@ -146,6 +146,16 @@ def test_columns_sort_by_their_figures_or_texts_also_from_the_keyboard_and_what_
     assert column(page, "mode") == sorted(column(page, "mode"))
 
 
+def test_all_cases_of_the_reference_run_fit_into_a_wide_window(page: Any) -> None:
+    """Also the saved bytes of adapters, which tell their input's too."""
+    shown = page.context.browser.new_page(viewport=WIDE)
+    shown.set_content(report.page(read(builders.REFERENCE)))
+    box = shown.locator("#cases .scroll")
+    assert "(+ input" in box.inner_text()
+    assert box.evaluate("box => box.scrollWidth - box.clientWidth") == 0
+    shown.close()
+
+
 def test_nothing_runs_off_the_edge_and_wide_tables_scroll_inside_their_own_box_on_a_phone(page: Any) -> None:
     for viewport in (WIDE, PHONE):
         page.set_viewport_size(viewport)
