@@ -36,11 +36,11 @@ _FIGURES = ["speedup", "speedup_low", "speedup_high", "trusted", "processes", "p
 class Limit:
     """How much worse a figure of head may be: a fraction of base's, or bytes."""
 
-    fraction: float = 0.0
+    fraction: float | None = None
     size: int = 0
 
     def __str__(self) -> str:
-        return bytes_text(self.size) if self.size or not self.fraction else percent_text(self.fraction)
+        return bytes_text(self.size) if self.fraction is None else percent_text(self.fraction)
 
 
 LIMITS = {"speedup": Limit(MARGIN), **dict.fromkeys(BYTES, Limit())}
@@ -140,7 +140,7 @@ def regressions(changes: pd.DataFrame, limits: Mapping[str, Limit] = LIMITS) -> 
     found = differences(changes)
     found = found[found["kind"].ne(VANISHED) | (VANISHED not in limits)]
     limit_of = [limits.get(kind, Limit()) for kind in found["kind"]]
-    beyond = [row.loss > limit.fraction * row.whole + limit.size for row, limit in zip(each(found), limit_of, strict=True)]
+    beyond = [row.loss > (limit.fraction or 0) * row.whole + limit.size for row, limit in zip(each(found), limit_of, strict=True)]
     allowed = [f"only with --allow {kind}" if kind == VANISHED else str(limits[kind]) for kind in found["kind"]]
     return found.assign(allowed=allowed).loc[beyond, [*COLUMNS, "allowed"]]
 

@@ -152,6 +152,7 @@ def test_a_regression_is_told_with_its_figures_and_what_was_allowed() -> None:
         "regressed: mlp tiny no_grad: peak_tensor_bytes 4.00 KiB -> 4.01 KiB +8 B (allowed: 0 B)",
         "gate: 2 regressions (1 case compared)",
     ]
+    assert gated(changes, "speedup=0%")[0].endswith("(allowed: 0.0 %)")
 
 
 @pytest.mark.parametrize(
