@@ -140,7 +140,9 @@ def regressions(changes: pd.DataFrame, limits: Mapping[str, Limit] = LIMITS) -> 
     found = differences(changes)
     found = found[found["kind"].ne(VANISHED) | (VANISHED not in limits)]
     limit_of = [limits.get(kind, Limit()) for kind in found["kind"]]
-    beyond = [row.loss > (limit.fraction or 0) * row.whole + limit.size for row, limit in zip(each(found), limit_of, strict=True)]
+    beyond = [
+        row.loss > (limit.fraction or 0) * row.whole + limit.size for row, limit in zip(each(found), limit_of, strict=True)
+    ]
     allowed = [f"only with --allow {kind}" if kind == VANISHED else str(limits[kind]) for kind in found["kind"]]
     return found.assign(allowed=allowed).loc[beyond, [*COLUMNS, "allowed"]]
 

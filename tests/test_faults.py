@@ -75,3 +75,7 @@ def test_a_broken_promise_is_told_and_is_a_goal_that_is_missed(monkeypatch: pyte
     found = faults.faults(quick=True)
     assert [str(goal) for goal in found.goals if not goal.reached] == ["MISSED  promises broken: a long run: 1 (at most 0)"]
     assert found.notes == ["2 descriptors are left"]
+    monkeypatch.setattr(faults, "long_run", lambda jobs: [][jobs])
+    found = faults.faults(quick=True)
+    assert found.notes[0].startswith("a long run: the check itself failed: IndexError: list index out of range")
+    assert "mutated_files" in found.table

@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing, suppress
 from functools import partial
@@ -24,6 +24,7 @@ from typing import Any
 import psutil
 
 from analysis.read import read
+from benchmarks.failure import describe
 from benchmarks.group import measure
 from benchmarks.journal import Journal
 from benchmarks.machines import ROOT
@@ -42,22 +43,25 @@ _GROWTH_BYTES = 16 * 2**20
 
 
 def faults(*, quick: bool = False) -> Findings:
-    checks: dict[str, Iterator[Tried]] = {
-        "kills where something is written": killed_where_something_is_written(),
-        "kills at random moments, full disks": real_runs(*((3, [4096]) if quick else (50, [4096, 8192, 16384, 32768]))),
-        "misbehaving models": misbehaving_models(list(misbehaving.MISBEHAVIOURS)[: 6 if quick else None]),
-        "a long run": long_run(2000),
-        "the journal's cost": journal_cost(Effort(budget=0.2, processes=1) if quick else Effort()),
+    checks: dict[str, Callable[[], Iterable[Tried]]] = {
+        "kills where something is written": killed_where_something_is_written,
+        "kills at random moments, full disks": partial(
+            real_runs, *((3, [4096]) if quick else (50, [4096, 8192, 16384, 32768]))
+        ),
+        "misbehaving models": partial(misbehaving_models, list(misbehaving.MISBEHAVIOURS)[: 6 if quick else None]),
+        "a long run": partial(long_run, 2000),
+        "the journal's cost": partial(journal_cost, Effort(budget=0.2, processes=1) if quick else Effort()),
     }
     tried: list[Tried] = []
-    begin = progress(len(checks) + 1, 120.0 if quick else 2400.0)
     with ProcessPoolExecutor(1, get_context("spawn")) as beside:
-        mutated = beside.submit(tried_mutations, 300 if quick else 10_000)
+        checks["mutated files, beside the others until now"] = beside.submit(tried_mutations, 300 if quick else 10_000).result
+        begin = progress(len(checks), 120.0 if quick else 2400.0)
         for name, check in checks.items():
             begin(name)
-            tried += check
-        begin("mutated files, beside the others until now")
-        tried += mutated.result()
+            try:
+                tried += check()
+            except Exception as error:  # noqa: BLE001 - what the others found in half an hour is told all the same
+                tried.append(Tried(name, 1, [f"{name}: the check itself failed: {describe(error)}"]))
     rows = [[one.what, str(one.times), str(one.times - len(one.broken)), str(len(one.broken))] for one in tried]
     goals = [Goal(f"promises broken: {one.what}", len(one.broken), 0, form=".0f") for one in tried]
     return Findings(

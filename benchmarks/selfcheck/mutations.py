@@ -112,18 +112,18 @@ def _mutated(document: Any, written: Callable[[Any], bytes], chance: random.Rand
 
 
 def _with_other_values(document: Any, chance: random.Random) -> Any:
-    """One to three values replaced, doubled or removed."""
+    """One to three values replaced, doubled or removed; nothing is there twice as one object, which could come to hold itself."""
     changed = copy.deepcopy(document)
     for _ in range(chance.randint(1, 3)):
         change, (holder, key) = chance.random(), _place(changed, chance)
         if change < 0.7:
-            holder[key] = chance.choice(_VALUES)
+            holder[key] = copy.deepcopy(chance.choice(_VALUES))
         elif change < 0.85:
             del holder[key]
         elif isinstance(holder, list):
-            holder.insert(key, holder[key])
+            holder.insert(key, copy.deepcopy(holder[key]))
         else:
-            holder[chance.choice(_VALUES[9:15])] = holder[key]
+            holder[chance.choice(_VALUES[9:15])] = copy.deepcopy(holder[key])
     return changed
 
 
