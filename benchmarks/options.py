@@ -113,7 +113,7 @@ class Effort:
     threads: int = _option("threads that torch computes with (default: {})", 1, metavar="N", type=whole_number)
     budget: float = _option(
         f"seconds of timing per group at most, washouts included (default: {{:g}}, {CHOSEN_BUDGET:g} with --models or --model)",
-        6.5, metavar="SECONDS", type=number_above_0,
+        7.0, metavar="SECONDS", type=number_above_0,
     )  # fmt: skip
     precision: float = _option(
         "add processes while a 99 %% interval is wider than this fraction of its estimate, within the budget (default: {})",
