@@ -54,7 +54,8 @@ def faults(*, quick: bool = False) -> Findings:
     }
     tried: list[Tried] = []
     with ProcessPoolExecutor(1, get_context("spawn")) as beside:
-        checks["mutated files, beside the others until now"] = beside.submit(tried_mutations, 300 if quick else 10_000).result
+        mutated = beside.submit(mutated_files, 300 if quick else 10_000)
+        checks["mutated files, beside the others until now"] = lambda: [mutated.result()]
         begin = progress(len(checks), 120.0 if quick else 2400.0)
         for name, check in checks.items():
             begin(name)
@@ -70,11 +71,6 @@ def faults(*, quick: bool = False) -> Findings:
         [text for one in tried for text in one.broken[:5]],
         {"tried": [[one.what, one.times, one.broken] for one in tried]},
     )
-
-
-def tried_mutations(files: int) -> list[Tried]:
-    """On the core that the other checks leave free, in a process of its own."""
-    return list(mutated_files(files))
 
 
 def killed_where_something_is_written() -> Iterator[Tried]:

@@ -28,7 +28,7 @@ _VALUES: tuple[Any, ...] = (
 )  # fmt: skip
 
 
-def mutated_files(number: int, seed: int = 0) -> Iterator[Tried]:
+def mutated_files(number: int, seed: int = 0) -> Tried:
     """So many, drawn from a part of the reference run and from a journal: none may give neither an answer nor a line, or take too much."""
     chance, longest_seconds, most_mib = random.Random(seed), 0.0, 0.0
     outcomes: dict[str, list[str]] = {}
@@ -59,7 +59,7 @@ def mutated_files(number: int, seed: int = 0) -> Iterator[Tried]:
             if seconds > LONGEST_SECONDS or mib > MOST_MIB:
                 wrong.append(f"{seconds:.0f} s of CPU and {mib:.0f} MiB")
             longest_seconds, most_mib = max(longest_seconds, seconds), max(most_mib, mib)
-    yield Tried.of(
+    return Tried.of(
         "mutated files through every analysis",
         outcomes,
         Goal("seconds of CPU that a mutated file took, at most", longest_seconds, LONGEST_SECONDS, form=".2f"),
