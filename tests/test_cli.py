@@ -113,7 +113,7 @@ def test_how_long_is_left_is_told_from_the_fourth_job_on_by_what_those_before_to
 
 
 def misbehaving(*names: str) -> list[str]:
-    return [f"--model=benchmarks.selfcheck.misbehaving:{name}" for name in names]
+    return [f"--model=tests/misbehaving.py:{name}" for name in names]
 
 
 @pytest.fixture(scope="module")

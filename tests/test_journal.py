@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from stand_in_jobs import FACTS, groups_of, jobs, measured, run_to_the_end
 
 from benchmarks.journal import Journal, JournalError, identity, resumable, unfinished
 from benchmarks.models import Source
 from benchmarks.plan import Job
 from benchmarks.record import GroupResult, from_lines
-from benchmarks.selfcheck.faults import killed_where_something_is_written
-from benchmarks.selfcheck.stand_ins import FACTS, groups_of, jobs, measured, run_to_the_end
 
 JOBS = jobs(3)
 
@@ -93,12 +92,6 @@ def test_what_was_cut_off_is_told(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-5])
     with closing(Journal.resume(tmp_path, JOBS, FACTS)) as journal:
         assert journal.told == [f"{path}: line 7, the last, has no end; what it held is measured again"]
-
-
-def test_killed_before_or_after_any_change_of_the_disk_it_ends_as_if_it_had_not_been() -> None:
-    (tried,) = killed_where_something_is_written()
-    assert tried.times > 60
-    assert tried.broken == []
 
 
 def test_a_job_that_ended_the_run_twice_is_crashed_and_the_run_goes_on(tmp_path: Path) -> None:

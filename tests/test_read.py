@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import stand_in_jobs
 from builders import changed, group, result, run, saved, saved_json, unmeasured
 
 from analysis.cases import COLUMNS
@@ -16,7 +17,6 @@ from analysis.find import find_run
 from analysis.notes import notes
 from analysis.read import IDENTITY, AnalysisError, Run, RunFile, read, read_all
 from benchmarks.record import Contract, Interval, Kernels, Memory, ProcessReading, SavedBy
-from benchmarks.selfcheck import stand_ins
 
 FIRST, SECOND = "benchmarks[0].extra_info", "benchmarks[1].extra_info"
 
@@ -173,7 +173,7 @@ def test_an_unfinished_run_is_read_says_so_and_is_latest_only_where_none_is_save
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    path = stand_ins.left_after(Path("results/machine"), stand_ins.jobs(3), 2)
+    path = stand_in_jobs.left_after(Path("results/machine"), stand_in_jobs.jobs(3), 2)
     assert find_run("latest").path == path
     unfinished = read(path)
     tracked = [one.case for one in unfinished.results if one.case.mode == "tracked"]
@@ -185,7 +185,7 @@ def test_an_unfinished_run_is_read_says_so_and_is_latest_only_where_none_is_save
 
 
 def test_a_journal_with_a_torn_end_is_read_without_it_and_one_that_is_wrong_before_is_refused(tmp_path: Path) -> None:
-    path = stand_ins.left_after(tmp_path / "machine", stand_ins.jobs(3), 2)
+    path = stand_in_jobs.left_after(tmp_path / "machine", stand_in_jobs.jobs(3), 2)
     content = path.read_bytes()
     path.write_bytes(content[:-9])
     assert {one.case.model for one in read(path).results} == {"model_0"}

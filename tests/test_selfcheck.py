@@ -16,7 +16,7 @@ from benchmarks.intervals import combined_ratio
 from benchmarks.measure.timing import Limits, Timings
 from benchmarks.plan import Job
 from benchmarks.record import Interval
-from benchmarks.selfcheck import accuracy, findings, planted, trueness
+from benchmarks.selfcheck import accuracy, faults, findings, planted, trueness
 from benchmarks.selfcheck.__main__ import CHECKS, main
 from benchmarks.selfcheck.coverage import MACHINES, TOO_MUCH, study
 from benchmarks.selfcheck.findings import Findings, Goal, progress
@@ -222,3 +222,38 @@ def test_a_quick_check_says_and_saves_what_it_has_read(
     assert list(saved) == ["machine", "goals", *read]
     assert all(saved[name] for name in read)
     assert len(saved["goals"]) == said.count("(at most") + said.count("(at least") >= 9
+
+
+TRIED = """
+import pytest
+
+@pytest.mark.parametrize("number", [1, pytest.param(2, marks=pytest.mark.whole), 3])
+def test_kills_of_a_run(number, record_property):
+    record_property("jobs lost, at most 2.5", number)
+    assert number < 3
+
+def test_files(record_property):
+    record_property("times", 500)
+
+@pytest.fixture
+def lacking():
+    raise OSError("no room")
+
+def test_disks(lacking): ...
+"""
+
+
+def test_faults_counts_what_tests_have_tried_and_what_broke_also_before_a_test_began(tmp_path: Path) -> None:
+    path = tmp_path / "test_it.py"
+    path.write_text(TRIED)
+    found = faults.faults([str(path)], ["-c", "/dev/null"])
+    assert [line.split()[-3:] for line in found.table.splitlines()[2:]] == [
+        ["3", "2", "1"],
+        ["500", "500", "0"],
+        ["1", "0", "1"],
+    ]
+    assert [str(goal).split()[0] for goal in found.goals] == ["MISSED", "MISSED"]
+    assert str(list(found.goals)[1]) == "MISSED  jobs lost: 3 (at most 2.5)"
+    assert [note.split("\n")[0] for note in found.notes] == [
+        "kills of a run [3]: assert 3 < 3", 'disks: failed on setup with "OSError: no room"',
+    ]  # fmt: skip

@@ -32,7 +32,6 @@ _EFFORT = Effort(processes=2, budget=0.1)
 QUICK: dict[str, dict[str, Any]] = {
     "trueness": {"models": ("mlp",), "sizes": ("tiny",), "effort": _EFFORT, "repeats": 1, "processes": 2, "seconds": 0.02},
     "accuracy": {"effort": _EFFORT, "repeats": 1, "seconds": 0.01, "null_turns": 1, "twins": 2},
-    "faults": {"quick": True},
     "coverage": {"draws": 2},
 }
 """What a check is given so that it takes seconds; a check that is not here cannot be quick."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import count
@@ -35,22 +35,6 @@ class Goal:
     def __str__(self) -> str:
         word, goal = "ok" if self.reached else "MISSED", "at least" if self.at_least else "at most"
         return f"{word:<6}  {self.what}: {self.found:{self.form}} ({goal} {self.limit:{self.form}})"
-
-
-@dataclass(frozen=True, slots=True)
-class Tried:
-    """How often something was tried, the times that broke a promise, and figures of it that have a goal."""
-
-    what: str
-    times: int
-    broken: Sequence[str] = ()
-    goals: Sequence[Goal] = ()
-
-    @classmethod
-    def of(cls, what: str, outcomes: Mapping[str, Sequence[str]], *goals: Goal) -> Tried:
-        """By what was tried, `outcomes` are what was not as promised."""
-        broken = [f"{tried}: {'; '.join(wrong)}" for tried, wrong in outcomes.items() if wrong]
-        return cls(what, len(outcomes), broken, goals)
 
 
 @dataclass(frozen=True, slots=True)

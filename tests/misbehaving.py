@@ -16,26 +16,15 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import reduce
 from itertools import count
-from operator import attrgetter
 from typing import Any
 
 import torch
 from torch import nn
 
-from benchmarks.group import measure
-from benchmarks.models import Source
 from benchmarks.modes import NO_GRAD, TRACKED
-from benchmarks.options import Effort
-from benchmarks.plan import Job
-from benchmarks.record import FORWARD, GroupResult
-from benchmarks.workers import Launches
 
-MODES = (TRACKED.name, NO_GRAD.name)
 MEASURED = "measured"
 CRASHED, BROKEN, UNSUPPORTED, NO_MEMORY, LATE = "crashed", "broken_contract", "unsupported", "out_of_memory", "timed_out"
-
-exact = attrgetter("peak_tensor_bytes", "held_tensor_bytes", "saved_bytes")
-"""The figures of a Memory that are the same in every run."""
 
 
 @dataclass(frozen=True)
@@ -188,32 +177,3 @@ def __getattr__(name: str) -> Callable[[], tuple[nn.Module, torch.Tensor]]:
     if name in MISBEHAVIOURS:
         return lambda: built(name)
     raise AttributeError(name)
-
-
-def broken_promises(name: str, workers: Launches) -> list[str]:
-    """What one has become, as a run would have it, where that is not what has to become of it."""
-    expected, usual = MISBEHAVIOURS[name], workers._timeout_seconds
-    workers._timeout_seconds = 2.0 if LATE in expected.statuses else usual
-    group = _measured(name, workers)
-    workers._timeout_seconds = usual
-    statuses: dict[str, tuple[str, str]] = {one.case.mode: (one.status, one.reason) for one in group.unmeasured}
-    statuses |= {timed.result.case.mode: (MEASURED, "") for timed in group.timed}
-    allowed = {mode: expected.statuses if expected.mode in (None, mode) else {MEASURED} for mode in MODES}
-    found = [(mode, *statuses.get(mode, ("missing", "no row"))) for mode in MODES]
-    return [f"{mode} is {status} ({reason})" for mode, status, reason in found if status not in allowed[mode]]
-
-
-def control_bytes(workers: Launches) -> dict[str, Any]:
-    """Of each mode of the model that behaves: they have to be the same whatever ran before."""
-    return {timed.result.case.mode: exact(timed.result.memory) for timed in _measured(CONTROL, workers).timed}
-
-
-def _measured(name: str, workers: Launches) -> GroupResult:
-    effort = Effort(budget=0.05, processes=1, retries=0)
-    source = Source(name, "own", f"{__name__}:{name}")
-    (group,) = measure(Job(scenario=FORWARD, source=source, device="cpu", dtype="float32", modes=MODES, effort=effort), workers)
-    return group
-
-
-def workers() -> Launches:
-    return Launches(60.0, memory_limit=4 * 2**30)
