@@ -18,7 +18,6 @@ from benchmarks import scenarios
 from benchmarks.guide import properties
 from benchmarks.guide.__main__ import main, read_out
 from benchmarks.guide.properties import has
-from benchmarks.models import MODELS
 from benchmarks.modes import DETACH, MODES, NO_GRAD, TRACKED
 from benchmarks.scenarios import SCENARIOS
 
@@ -102,14 +101,6 @@ def test_a_mode_that_no_longer_is_like_another_has_a_column(
     monkeypatch.setitem(MODES, "set_grad_enabled", replace(MODES["set_grad_enabled"], bind=DETACH.bind))
     main(["--modes"])
     assert "| detach | set_grad_enabled | frozen |" in capsys.readouterr().out
-
-
-def test_the_table_of_models_has_each_size_of_each(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--models"]) == 0
-    printed = capsys.readouterr().out
-    assert re.search(r"^\| mlp +\| tiny +\| +16,640 \| float32\[8, 64\] +\|$", printed, re.MULTILINE)
-    for family in MODELS.values():
-        assert all(re.search(rf"^\| {family.name} +\| {size} ", printed, re.MULTILINE) for size in family.sizes)
 
 
 def test_a_model_that_a_mode_switches_to_evaluation_moves_no_statistics() -> None:

@@ -1,14 +1,13 @@
 """`python -m benchmarks.guide`: what switching gradients off does, shown by running walkthrough.txt.
 
-The exit status is 1 if anything that the text states does not hold with the torch that is installed. `--modes` and `--models`
-print a table in Markdown instead.
+The exit status is 1 if anything that the text states does not hold with the torch that is installed. `--modes` prints a table in
+Markdown instead.
 """
 
 from __future__ import annotations
 
 import argparse
 import doctest
-import inspect
 import sys
 import textwrap
 from collections.abc import Sequence
@@ -21,7 +20,6 @@ from rich.console import Console
 
 from analysis.render import Table, markdown
 from benchmarks.guide.properties import PROPERTIES, has
-from benchmarks.models import MODELS
 from benchmarks.modes import MODES
 
 WALKTHROUGH = Path(__file__).with_name("walkthrough.txt")
@@ -100,28 +98,14 @@ def modes_table() -> Table:
     return Table(pd.DataFrame({"property": list(PROPERTIES), **columns}), notes)
 
 
-def models_table() -> Table:
-    """The built-in models, built without memory for their values."""
-    rows = []
-    for family in MODELS.values():
-        for size in family.sizes:
-            with torch.device("meta"):
-                facts = family.workload(size).facts()
-            rows.append([family.name, size, f"{facts.parameters:,}", " ".join(facts.inputs)])
-    summaries = [f"{family.name}: {inspect.getdoc(inspect.getmodule(family.build))}" for family in MODELS.values()]
-    return Table(pd.DataFrame(rows, columns=["model", "size", "parameters", "input"]), summaries)
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.guide", description="What switching gradients off does.")
-    tables = parser.add_mutually_exclusive_group()
-    tables.add_argument("--modes", action="store_true", help="print instead what each mode does, found by running it")
-    tables.add_argument("--models", action="store_true", help="print instead what the built-in models are")
+    parser.add_argument("--modes", action="store_true", help="print instead what each mode does, found by running it")
     chosen = parser.parse_args(arguments)
     # while a doctest runs, stdout is its own
     console = Console(file=sys.stdout, markup=False, emoji=False, highlight=False, soft_wrap=True)
-    if chosen.modes or chosen.models:
-        console.print(markdown(modes_table() if chosen.modes else models_table()))
+    if chosen.modes:
+        console.print(markdown(modes_table()))
         return 0
     return 0 if read_out(WALKTHROUGH.read_text(encoding="utf-8"), WALKTHROUGH.name, console) else 1
 
