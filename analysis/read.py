@@ -15,7 +15,8 @@ import pandas as pd
 from analysis.cases import COLUMNS, frame_of
 from analysis.figures import short_text
 from analysis.machine import device_name
-from benchmarks.record import CASE, SCHEMA, GroupResult, Result, Unmeasured, clean, from_json, from_lines, to_json
+from benchmarks.record import CASE, SCHEMA, GroupResult, Result, Unmeasured, clean, from_json, to_json
+from benchmarks.saving import from_lines
 
 T = TypeVar("T")
 

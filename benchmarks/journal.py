@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from benchmarks.failure import Failure, failed
-from benchmarks.record import GroupResult, Line, from_json, from_lines, to_json, to_line
-from benchmarks.saving import sweep, synchronise, temporary
+from benchmarks.record import GroupResult, from_json, to_json
+from benchmarks.saving import Line, from_lines, sweep, synchronise, temporary, to_line
 
 if TYPE_CHECKING:
     from benchmarks.plan import Job

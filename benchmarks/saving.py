@@ -1,15 +1,19 @@
-"""Files that appear under their names complete or not at all, and never in the place of another run's."""
+"""Files that appear under their names complete or not at all, never in the place of another run's; and the lines of a journal."""
 
 from __future__ import annotations
 
 import os
 import platform
 import tempfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
+from typing import Any, Literal
 
+import msgspec
 import psutil
 
 _HERE = f"@{platform.node()}"
@@ -81,3 +85,49 @@ def synchronise(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A line of the journal of a run that is not finished."""
+
+    number: int
+    """From 1."""
+    kind: Literal["run", "segment", "machines", "begun", "left", "done"]
+    """What run it is, in the first line; a process began to write; where it measures, if not here; a job was begun, given up by an
+    orderly end, measured."""
+    at: str
+    """When it was written, in ISO 8601."""
+    payload: dict[str, Any]
+
+
+def to_line(line: Line) -> bytes:
+    """A list of the checksum, in eight characters, and the line, as JSON."""
+    content = msgspec.json.encode(line)
+    return b'["%08x",%s]\n' % (zlib.crc32(content), content)
+
+
+def from_lines(content: bytes) -> tuple[list[Line], int, str]:
+    """The lines of a journal, how many of its bytes they are, and what is wrong with the rest, empty where nothing is.
+
+    A last line may be torn or wrong, which the end of a machine explains. Raises ValueError for a wrong line with others behind it.
+    """
+    lines: list[Line] = []
+    end = 0
+    *whole, rest = content.split(b"\n")
+    for number, text in enumerate(whole, 1):
+        line = _line(text)
+        if line is None or line.number != number:
+            if rest or number < len(whole):
+                raise ValueError(f"line {number} is not what was written, and others follow it: the journal cannot be trusted")
+            return lines, end, f"line {number}, the last, is not what was written"
+        lines.append(line)
+        end += len(text) + 1
+    return lines, end, f"line {len(whole) + 1}, the last, has no end" if rest else ""
+
+
+def _line(text: bytes) -> Line | None:
+    content = text[12:-1]
+    if text != b'["%08x",%s]' % (zlib.crc32(content), content):
+        return None
+    return msgspec.json.decode(content, type=Line)

@@ -36,7 +36,8 @@ from benchmarks.models import Source
 from benchmarks.modes import DEFAULT_MODES
 from benchmarks.options import Effort
 from benchmarks.plan import Job
-from benchmarks.record import FORWARD, Case, GroupResult, from_lines
+from benchmarks.record import FORWARD, Case, GroupResult
+from benchmarks.saving import from_lines
 from benchmarks.workers import Launches
 
 MIB = 2**20

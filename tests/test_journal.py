@@ -14,7 +14,8 @@ from stand_in_jobs import FACTS, groups_of, jobs, measured, run_to_the_end
 from benchmarks.journal import Journal, JournalError, identity, resumable, unfinished
 from benchmarks.models import Source
 from benchmarks.plan import Job
-from benchmarks.record import GroupResult, from_lines
+from benchmarks.record import GroupResult
+from benchmarks.saving import from_lines
 
 JOBS = jobs(3)
 

@@ -20,7 +20,7 @@ from analysis import advise, claims, compare, explain, report, summarise
 from analysis.read import AnalysisError, read
 from analysis.render import FIGURES, VIEWS, rendered
 from benchmarks.measure.memory import peak_rss_bytes
-from benchmarks.record import from_lines, to_line
+from benchmarks.saving import from_lines, to_line
 
 LONGEST_SECONDS, MOST_MIB = 10.0, 500
 VALUES: tuple[Any, ...] = (
