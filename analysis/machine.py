@@ -3,31 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from analysis.figures import MISSING, bytes_text, short_text
-
-if TYPE_CHECKING:
-    from analysis.read import Run
+from analysis.read import Run
 
 _UNITS = {"_seconds": "s", "_percent": "%", "_celsius": "°C", "_bytes": "B"}
-
-
-def device_name(machine: Mapping[str, Any], device: str) -> str:
-    """The accelerator's name for its cases, else the processor's and how many cores it has. `machine` is a file's machine_info."""
-    facts = machine.get("gradtax", {}).get("devices", {}).get(device, {})
-    if device != "cpu" and facts.get("name"):
-        return str(facts["name"])
-    processor = machine.get("cpu", {})
-    name = processor.get("brand_raw") or machine.get("processor") or machine.get("machine") or ""
-    cores = facts.get("cores") or processor.get("count")
-    return ", ".join(filter(None, [str(name), f"{cores} cores" if cores else ""]))
 
 
 def identity(run: Run) -> str:
     """Machine, build, threads, time, run and commit in one line, without what is not known."""
     facts = run.machine.get("gradtax", {})
-    devices = dict.fromkeys(device_name(run.machine, result.case.device) for result in run.results)
+    devices = dict.fromkeys(run.device_name(result.case.device) for result in run.results)
     threads = run.conditions.get("threads") or facts.get("threads")
     known = (
         " and ".join(filter(None, devices)),

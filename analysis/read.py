@@ -14,7 +14,6 @@ import pandas as pd
 
 from analysis.cases import COLUMNS, frame_of
 from analysis.figures import short_text
-from analysis.machine import device_name
 from benchmarks.record import CASE, SCHEMA, GroupResult, Result, Unmeasured, clean, from_json, to_json
 from benchmarks.saving import from_lines
 
@@ -66,10 +65,20 @@ class Run:
         why = {name: [getattr(gone, name) for gone in self.unmeasured] for name in ("status", "reason")}
         return frame_of({**cases, **why})
 
+    def device_name(self, device: str) -> str:
+        """The accelerator's name for its cases, else the processor's and how many cores it has."""
+        facts = self.machine.get("gradtax", {}).get("devices", {}).get(device, {})
+        if device != "cpu" and facts.get("name"):
+            return str(facts["name"])
+        processor = self.machine.get("cpu", {})
+        name = processor.get("brand_raw") or self.machine.get("processor") or self.machine.get("machine") or ""
+        cores = facts.get("cores") or processor.get("count")
+        return ", ".join(filter(None, [str(name), f"{cores} cores" if cores else ""]))
+
     def identity(self, device: str) -> dict[str, str]:
         """Values of IDENTITY in the rows of one device."""
         facts = self.machine.get("gradtax", {})
-        values = self.name, device_name(self.machine, device), str(facts.get("torch") or ""), self.saved_at[:10]
+        values = self.name, self.device_name(device), str(facts.get("torch") or ""), self.saved_at[:10]
         return dict(zip(IDENTITY, values, strict=True))
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Protocol
 
-from benchmarks.failure import Failure, failed
+from benchmarks.failure import Failure
 from benchmarks.group import measure
 from benchmarks.measure.known_blocks import try_meters
 from benchmarks.measure.memory import METERS, withheld
@@ -39,15 +39,15 @@ class Here:
 
     def _contained(self, job: Job, measure: Measure) -> Iterator[GroupResult]:
         """What becomes of the job; an error that no measurement has foreseen costs what is left of it, and not the jobs behind it."""
-        left = [job.group(name) for name in job.allocators]
+        left = list(job.allocators)
         try:
             for result in measure(job, self.workers):
-                left.remove(result.group)
+                left.remove(result.group.allocator)
                 yield result
         except Exception as error:  # noqa: BLE001 - a run of hours goes on
             failure = Failure.of(error)
-            for group in left:
-                yield failed(job, group, failure)
+            for name in left:
+                yield job.failed(name, failure)
 
     def _try_meters(self, job: Job) -> dict[str, str]:
         """The figures not to be trusted on the job's device, each with the reason."""

@@ -5,14 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from traceback import extract_tb
-from typing import TYPE_CHECKING
 
 import torch
 
-from benchmarks.record import Group, GroupResult, Status, Unmeasured
-
-if TYPE_CHECKING:
-    from benchmarks.plan import Job
+from benchmarks.record import Status
 
 _OUT_OF_MEMORY = re.compile(
     r"out of memory|(can't|cannot) allocate memory|not enough memory|"
@@ -65,11 +61,6 @@ class Failure(Exception):
         modal = isinstance(error, RuntimeError) and not isinstance(error, NotImplementedError)
         refused = lacks_kernel(error) or (modal and _REFUSED_BY_TORCH.search(_text(error)))
         return cls("unsupported" if refused else "crashed", describe(error), arm)
-
-
-def failed(job: Job, group: Group, failure: Failure) -> GroupResult:
-    """No mode of the group gave figures."""
-    return GroupResult(group, unmeasured=[Unmeasured(group.case(mode), failure.status, failure.reason) for mode in job.modes])
 
 
 def lacks_kernel(error: BaseException) -> bool:

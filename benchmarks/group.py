@@ -10,7 +10,7 @@ from typing import Any
 
 from benchmarks import allocator
 from benchmarks.device import accelerated
-from benchmarks.failure import Failure, failed
+from benchmarks.failure import Failure
 from benchmarks.intervals import MARGIN, MIN_ROUNDS, combined_ratio, disproved, half_width, median_ratio, resolution, verdict
 from benchmarks.measure.alternating import KEPT_PAGES, PLACEBO, time_apart, time_together
 from benchmarks.measure.examine import Examination, examine, examine_together
@@ -128,7 +128,7 @@ def _measure_group(job: Job, allocator_: str, modes: _Modes, workers: Workers, *
     group = job.group(allocator_)
     why = allocator.unavailable() if job.device == "cpu" and allocator_ == PAGES_KEPT else None
     if why is not None:
-        return failed(job, group, Failure("unsupported", why))
+        return job.failed(allocator_, Failure("unsupported", why))
     modes = replace(modes, failures=dict(modes.failures))
     timings: list[Timings] = []
     discarded: list[Interval] = []

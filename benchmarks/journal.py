@@ -16,16 +16,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
-from benchmarks.failure import Failure, failed
+from benchmarks.failure import Failure
+from benchmarks.plan import Job
 from benchmarks.record import GroupResult, from_json, to_json
 from benchmarks.saving import Line, from_lines, sweep, synchronise, temporary, to_line
-
-if TYPE_CHECKING:
-    from benchmarks.plan import Job
 
 NAME = ".unfinished_*.jsonl"
 _TRIES = 2
@@ -174,7 +172,7 @@ class Journal:
             if number not in self._done and self._begun[number] >= _TRIES:
                 reason = f"the whole run ended {self._begun[number]} times while this was measured; it was not begun again"
                 failure = Failure("crashed", reason)
-                lost = [failed(job, job.group(name), failure) for name in job.allocators]
+                lost = [job.failed(name, failure) for name in job.allocators]
                 self._write("done", job=number, groups=[to_json(group) for group in lost])
                 self.groups += lost
                 self.told.append(f"{job}: {failure}")

@@ -41,7 +41,7 @@ from benchmarks.options import (
     OptionError,
     RunOptions,
 )
-from benchmarks.record import AS_SHIPPED, COMPILED, EAGER, FORWARD, PAGES_KEPT, Case, Group
+from benchmarks.record import AS_SHIPPED, COMPILED, EAGER, FORWARD, PAGES_KEPT, Case, Group, GroupResult, Unmeasured
 from benchmarks.scenarios import SCENARIOS, Scenario
 from benchmarks.workers import Workers
 
@@ -80,6 +80,12 @@ class Job:
             scenario=self.scenario, model=self.source.model, size=self.source.size, device=self.device,
             dtype=self.dtype, execution=self.execution, allocator=allocator_,
         )  # fmt: skip
+
+    def failed(self, allocator_: str, failure: Failure) -> GroupResult:
+        """No mode of the group gave figures."""
+        group = self.group(allocator_)
+        lost = [Unmeasured(group.case(mode), failure.status, failure.reason) for mode in self.modes]
+        return GroupResult(group, unmeasured=lost)
 
     @property
     def share(self) -> float:

@@ -20,7 +20,7 @@ import torch
 from benchmarks import group, machines
 from benchmarks.environment import Finding, steady
 from benchmarks.executors import Measure
-from benchmarks.failure import Failure, describe, failed
+from benchmarks.failure import Failure, describe
 from benchmarks.journal import code_of_the_suite
 from benchmarks.local import Local, Met
 from benchmarks.models.own import ModelError
@@ -222,7 +222,7 @@ class Machines:
                 failure = Failure("crashed", f"{machine.name} was lost while this was measured: {error}")
                 if not self._present:
                     raise Failure("crashed", f"{job}: {failure.reason}; no machine is left") from error
-            groups = [failed(job, job.group(name), failure) for name in job.allocators]
+            groups = [job.failed(name, failure) for name in job.allocators]
         return [replace(one, machine=machine.name) for one in groups]
 
     def _met_by(self, machine: Machine) -> tuple[dict[str, Any], list[Finding]]:
