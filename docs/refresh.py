@@ -25,7 +25,7 @@ COMMANDS = {
     "rows": f"python -m analysis summarise {REFERENCE} | sed -n '1,/^$/p; /^lstm medium/,/^$/p' | sed '$d'",
     "real": f"python -m analysis summarise {REAL} --by model | sed -E '/^speedup:/,$d; s/ +[^ ]+( ±[0-9.]+)? +(cases|1) +(runs|1)$//; /^$/d'",
     "modes": "python -m benchmarks.guide --modes",
-    "faults": "cat results/reference/faults.txt",  # a copy of what `selfcheck faults` saved: it takes 40 minutes
+    "faults": "cat results/reference/faults.txt",  # a copy of what `selfcheck faults` saved: it takes half an hour
 }
 
 _BLOCK = re.compile(rf"(<!-- ({'|'.join(COMMANDS)}) -->\n\n(?:```\w*\n)?)(.*?)((?:```\n)?\n<!-- end -->)", re.DOTALL)

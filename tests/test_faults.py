@@ -20,6 +20,7 @@ from functools import partial
 from itertools import count
 from operator import attrgetter
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import psutil
@@ -242,13 +243,12 @@ def test_the_journals_share_of_a_jobs_time(workers: Launches, record_property: A
     begin = time.perf_counter()
     groups = list(measure(job, workers))
     job_seconds, times = time.perf_counter() - begin, 100
-    folder = ROOT / "results" / "selfcheck" / "journal"  # /tmp may be memory
-    with closing(Journal.begin(folder, [job], {}, "")) as journal:
+    results = ROOT / "results"  # /tmp may be memory
+    with TemporaryDirectory(dir=results) as folder, closing(Journal.begin(Path(folder), [job], {}, "")) as journal:
         begin = time.perf_counter()
         for _ in journal.begun([job] * times):
             list(journal.kept(groups))
         share = (time.perf_counter() - begin) / times / job_seconds
-        journal.remove()
     record_property("times", times)
     record_property("per cent of a job's time that the journal takes, at most 1", 100 * share)
     assert share < 0.01

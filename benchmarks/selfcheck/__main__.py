@@ -24,7 +24,7 @@ CHECKS: dict[str, tuple[Callable[..., Findings], str]] = {
         accuracy.accuracy,
         "identical code and planted effects, by the suite and by other harnesses (about 20 minutes)",
     ),
-    "faults": (faults.faults, "kills, full disks, misbehaving models and mutated files (about 40 minutes)"),
+    "faults": (faults.faults, "kills, full disks, misbehaving models and mutated files (about half an hour)"),
     "coverage": (coverage.coverage, "how often the intervals hold the truth on a simulated machine (about two minutes)"),
     "device": (device.check, "an accelerator's bytes and clocks against what is known (a few minutes)"),
 }
