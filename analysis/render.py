@@ -29,7 +29,7 @@ WIDEST_TEXT = 40
 UNCLEAR = "~"
 """Begins a cell whose interval lies partly inside 1 ±1 %."""
 
-_FIGURE = re.compile(r"[~?]?[+-]?\d.*|[-=]|not known|")
+_FIGURE = re.compile(r"[~?]?[+-]?\d.*|[-=]|not known\*?|")
 
 
 @dataclass(frozen=True)

@@ -111,13 +111,13 @@ def test_gradients_that_were_off_before_are_off_afterwards_but_on_in_the_call() 
     ("ours", "theirs", "said"),
     [
         ((X, X), X, "2 tensors instead of 1"),
-        (X.half(), X, "torch.float16[2, 8] instead of torch.float32[2, 8]"),
+        (X.half(), X, "float16[2, 8] instead of float32[2, 8]"),
         (X, X * float("nan"), "inf"),
         (torch.tensor([1, 2]), torch.tensor([1, 4]), "by up to 2 where values reach 4"),
         (torch.tensor([True]), torch.tensor([False]), "by up to 1"),
         (torch.tensor([1j]), torch.tensor([3j]), "by up to 2 where values reach 3"),
         (X.to_sparse(), X.to_sparse() * 2, "by up to 1 where values reach 2"),
-        (X.to_sparse(), X.to_sparse_csr(), "torch.sparse_coo instead of"),
+        (X.to_sparse(), X.to_sparse_csr(), "float32[2, 8] sparse_coo instead of"),
     ],
     ids=["count", "dtype", "nan", "integers", "booleans", "complex", "sparse", "layout"],
 )

@@ -134,6 +134,7 @@ class Echo(nn.Module):
 
 
 X, Y, IDS = torch.ones(2, 3), torch.zeros(1), torch.tensor([[1, 2]])
+PACKED = pack_sequence([X, Y[:, None]])
 
 
 @pytest.mark.parametrize(
@@ -145,8 +146,9 @@ X, Y, IDS = torch.ones(2, 3), torch.zeros(1), torch.tensor([[1, 2]])
         ({"x": X, "ids": IDS}, (), {"x": X, "ids": IDS}),
         (UserDict(x=X), (), {"x": X}),
         (({"x": X},), ({"x": X},), {}),
+        (PACKED, (PACKED,), {}),
     ],
-    ids=["tensor", "tuple", "nothing", "dict", "mapping", "dict as one argument"],
+    ids=["tensor", "tuple", "nothing", "dict", "mapping", "dict as one argument", "named tuple as one argument"],
 )
 def test_inputs_are_passed_by_their_kind(inputs: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     workload = Workload.of(Echo(), inputs)
@@ -187,6 +189,8 @@ def test_facts_count_parameters_and_bytes_and_describe_each_input() -> None:
     facts = Workload.of(nn.Linear(3, 2), (X, {"ids": IDS})).to("cpu", torch.float64).facts()
     assert (facts.parameters, facts.parameter_bytes) == (8, 64)
     assert facts.inputs == ["float64[2, 3]", "int64[1, 2]"]
+    unusual = (torch.nested.nested_tensor([X, X[:1]]), X.to_sparse())
+    assert Workload.of(nn.Identity(), unusual).facts().inputs == ["float32 nested in 3 dimensions", "float32[2, 3] sparse_coo"]
 
 
 def test_a_source_builds_its_model_in_the_dtype_asked_for() -> None:

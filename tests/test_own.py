@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from benchmarks.failure import Failure
+from benchmarks.models import probe
 from benchmarks.models.own import ModelError, load
 from benchmarks.models.workload import Workload
 
@@ -106,6 +108,16 @@ def test_running_out_of_memory_while_building_is_not_blamed_on_the_function() ->
         build()
 
 
+def test_where_nothing_can_be_tracked_that_is_no_fault_of_the_function_but_it_is_told_before_anything_is_planned() -> None:
+    write("def build():\n    return nn.ReLU(), torch.ones(1)\n")
+    with pytest.raises(
+        Failure, match="the module has no parameters and no input requires grad; there is nothing to track"
+    ) as caught:
+        build()
+    assert caught.value.status == "unsupported"
+    assert probe("model.py:build", "tiny").fault == caught.value.reason
+
+
 SHAPE = "expected a function of no arguments, or of `size`, that returns (module, inputs)"
 WRONG_FUNCTIONS = {
     "raises": ("def build():\n    raise ValueError('no weights here')\n", ["ValueError: no weights here", "model.py:4"]),
@@ -117,7 +129,6 @@ WRONG_FUNCTIONS = {
     "is not there": ("def make():\n    pass\ndef other():\n    pass\n", ["no such function", "make, other", SHAPE]),
     "returns None": ("def build():\n    pass\n", ["NoneType", SHAPE]),
     "swaps module and inputs": ("def build():\n    return torch.ones(1), nn.Linear(1, 1)\n", ["Tensor as the module", SHAPE]),
-    "has nothing to track": ("def build():\n    return nn.ReLU(), torch.ones(1)\n", ["no parameters", "nothing to track"]),
     "has a list as inputs": ("def build():\n    return nn.Linear(1, 1), [torch.ones(1)]\n", ["list", "tensor", "tuple", "dict"]),
     "has inputs that hold themselves": ("def build():\n    x = []\n    x.append(x)\n    return nn.Linear(1, 1), (x,)\n", ["itself"]),
     "lies in a file that raises": ("1 / 0\n", ["ZeroDivisionError", "model.py:3"]),

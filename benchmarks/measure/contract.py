@@ -11,7 +11,7 @@ from torch import nn
 
 from benchmarks.failure import Failure, describe, is_out_of_memory
 from benchmarks.measure.saved import CannotRecord, histories, record_saved
-from benchmarks.models.workload import seeded, tensors
+from benchmarks.models.workload import kind_of, seeded, tensors
 from benchmarks.modes import TRACKED, Mode, Step
 from benchmarks.record import Broken, Contract
 
@@ -113,7 +113,7 @@ def preserved(module: nn.Module, inputs: Iterable[torch.Tensor] = ()) -> Iterato
 def equal_bits(output: list[torch.Tensor], expected: list[torch.Tensor]) -> bool:
     """Whether both hold the same tensors, bit by bit (NaN equals NaN). Tensors without values (meta) are alike if their shapes are."""
     return len(output) == len(expected) and all(
-        _kind(seen) == _kind(wanted) and (seen.is_meta or _all_close(_dense(seen), _dense(wanted)))
+        kind_of(seen) == kind_of(wanted) and (seen.is_meta or _all_close(_dense(seen), _dense(wanted)))
         for seen, wanted in zip(output, expected, strict=True)
     )
 
@@ -123,8 +123,8 @@ def _difference(output: list[torch.Tensor], expected: list[torch.Tensor]) -> str
     if len(output) != len(expected):
         return f"{len(output)} tensors instead of {len(expected)}"
     for seen, wanted in zip(output, expected, strict=True):
-        if _kind(seen) != _kind(wanted):
-            return f"{_kind(seen)} instead of {_kind(wanted)}"
+        if kind_of(seen) != kind_of(wanted):
+            return f"{kind_of(seen)} instead of {kind_of(wanted)}"
         try:
             difference = _beyond_rounding(_dense(seen), _dense(wanted))
         except (RuntimeError, TypeError) as error:
@@ -134,12 +134,6 @@ def _difference(output: list[torch.Tensor], expected: list[torch.Tensor]) -> str
         if difference:
             return difference
     return None
-
-
-def _kind(tensor: torch.Tensor) -> str:
-    shape = f"nested in {tensor.dim()} dimensions" if tensor.is_nested else list(tensor.shape)
-    layout = "" if tensor.layout is torch.strided else f" {tensor.layout}"
-    return f"{tensor.dtype}{shape}{layout}"
 
 
 def _dense(tensor: torch.Tensor) -> torch.Tensor:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Any
 
+from benchmarks.failure import Failure
 from benchmarks.models import hub, own
 from benchmarks.models.convnet import CONVNET
 from benchmarks.models.lstm import LSTM
@@ -116,8 +117,8 @@ def probe(spec: str, size: str, batch: int | None = None, length: int | None = N
             hub.require_forward(spec, workload)
         else:
             workload = model.workload(size)
-    except own.ModelError as error:
-        return Probe(model.sized, fault=str(error))
+    except (own.ModelError, Failure) as error:
+        return Probe(model.sized, fault=error.reason if isinstance(error, Failure) else str(error))
     installed = (sysconfig.get_path("purelib"), sysconfig.get_path("platlib"))
     imported = {name: module for name, module in sys.modules.items() if name not in before and isinstance(module, ModuleType)}
     files = {name: str(vars(module).get("__file__")) for name, module in imported.items()}

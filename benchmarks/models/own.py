@@ -15,7 +15,7 @@ from typing import Any
 
 from torch import nn
 
-from benchmarks.failure import describe, is_out_of_memory
+from benchmarks.failure import Failure, describe, is_out_of_memory
 from benchmarks.models.workload import Workload, seeded
 
 EXPECTED = "expected a function of no arguments, or of `size`, that returns (module, inputs)"
@@ -36,7 +36,8 @@ class OwnModel:
     def workload(self, size: str, device: str = "cpu") -> Workload:
         """Calls the function, with the random generators of the CPU and `device` at their start.
 
-        Raises ModelError if the function raises, or returns something else than a module and its inputs of which one can be tracked.
+        Raises ModelError if the function raises, or returns something else than a module and its inputs, and Failure where nothing of
+        these can be tracked.
         """
         with seeded(0, device), blamed(self.spec, "the function"):
             returned = self.function(size=size) if self.sized else self.function()
@@ -52,7 +53,8 @@ class OwnModel:
         except TypeError as error:
             raise ModelError(f"{self.spec}: {error}") from error
         if not trackable:
-            raise ModelError(f"{self.spec}: the module has no parameters and no input requires grad; there is nothing to track")
+            reason = "the module has no parameters and no input requires grad; there is nothing to track"
+            raise Failure("unsupported", f"{self.spec}: {reason}")
         return workload
 
 

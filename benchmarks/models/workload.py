@@ -51,8 +51,8 @@ class Workload:
 
     @classmethod
     def of(cls, module: nn.Module, inputs: Inputs) -> Workload:
-        """Raises TypeError if `inputs` is neither a tensor, a tuple nor a mapping whose keys are texts."""
-        if isinstance(inputs, torch.Tensor):
+        """A named tuple, such as a PackedSequence, is one argument. Raises TypeError for `inputs` of another kind, or keys that are no texts."""
+        if isinstance(inputs, torch.Tensor) or hasattr(inputs, "_fields"):
             return cls(module, (inputs,), {})
         if isinstance(inputs, tuple):
             return cls(module, inputs, {})
@@ -101,12 +101,19 @@ class Workload:
         return ModelFacts(
             parameters=sum(parameter.numel() for parameter in parameters),
             parameter_bytes=sum(parameter.numel() * parameter.element_size() for parameter in parameters),
-            inputs=[f"{_name(tensor.dtype)}{list(tensor.shape)}" for tensor in self.input_tensors()],
+            inputs=list(map(kind_of, self.input_tensors())),
         )
 
 
-def _name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
+def kind_of(tensor: torch.Tensor) -> str:
+    """Such as `float32[8, 16]`, with the layout of one that is not strided."""
+    shape = f" nested in {tensor.dim()} dimensions" if tensor.is_nested else list(tensor.shape)
+    layout = "" if tensor.layout is torch.strided else f" {_name(tensor.layout)}"
+    return f"{_name(tensor.dtype)}{shape}{layout}"
+
+
+def _name(kind: torch.dtype | torch.layout) -> str:
+    return str(kind).removeprefix("torch.")
 
 
 @dataclass(frozen=True, slots=True)
