@@ -97,6 +97,13 @@ def test_a_users_model_is_the_same_every_time_and_stays_in_the_mode_that_it_was_
     assert first.module.training
 
 
+def test_a_lazy_module_has_its_parameters_the_same_every_time() -> None:
+    write("def build():\n    return nn.LazyLinear(2), torch.ones(4, 3)\n")
+    first, second = build(), build()
+    assert first.facts().parameters == 8
+    assert torch.equal(first.module.weight, second.module.weight)  # type: ignore[arg-type]
+
+
 def test_a_module_without_parameters_will_do_where_an_input_requires_grad() -> None:
     write("def build():\n    return nn.ReLU(), (torch.ones(1, requires_grad=True), 3)\n")
     assert build().args[0].requires_grad

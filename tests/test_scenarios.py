@@ -396,7 +396,7 @@ def test_train_mode_is_what_the_model_makes_of_it_and_is_put_back_also_after_an_
     for part in module:
         part.register_forward_pre_hook(lambda part, _: seen.append(part.training))
     module[2].register_forward_hook(lambda *_: torch.ones(2, 4))  # which has no graph for the backward pass
-    with pytest.raises(RuntimeError):
+    with pytest.raises(Failure, match="nothing to train"):
         step_of("training_step", module, torch.ones(2, 3))()
     assert seen == [True, False, True]
     assert [part.training for part in module.modules()] == [training, training, False, training]
@@ -414,6 +414,14 @@ def test_an_input_that_requires_grad_gathers_none_from_step_to_step() -> None:
     assert image.grad is None
 
 
+class Scripted(nn.Module):
+    """As TorchScript makes them: a forward pass that has no signature, or tells wrong arguments by a RuntimeError."""
+
+    def __init__(self, forward: Callable[..., Any]) -> None:
+        super().__init__()
+        self.forward = forward
+
+
 NEEDS_A_CACHE = "needs a model that takes input_ids and cache"
 
 
@@ -423,10 +431,15 @@ NEEDS_A_CACHE = "needs a model that takes input_ids and cache"
         ("evaluation", AlwaysFirst(lambda _: "text"), TOKENS_AND_MASK, "str holds none"),
         ("evaluation", nn.Flatten(0), torch.ones(2, 3), "batch first and classes last; Tensor holds none"),
         ("evaluation", nn.Unflatten(0, (2, 2)), torch.ones(4, 3), "first dimension is the batch"),
+        ("evaluation", nn.Linear(3, 2), torch.ones(0, 3), "first dimension is the batch"),
+        ("evaluation", nn.Linear(3, 2), torch.nested.nested_tensor([torch.ones(1, 3)]), "classes last; Tensor holds none"),
         ("generation", nn.Embedding(9, 4), PROMPT, f"{NEEDS_A_CACHE}.*unexpected keyword"),
+        ("generation", Scripted(dict), PROMPT, f"{NEEDS_A_CACHE}.*no signature"),
+        ("generation", Scripted(lambda **_: torch.ones(()).expand(-2)), PROMPT, f"{NEEDS_A_CACHE}.*RuntimeError"),
         ("generation", Cacheless(1, 16), PROMPT, f"{NEEDS_A_CACHE}.*SimpleNamespace holds no cache"),
         ("frozen_input", nn.Embedding(3, 2), PROMPT, "token ids cannot"),
         ("training_step", nn.Threshold(0, 0), PROMPT, "no floating point tensor to make a loss of"),
+        ("training_step", nn.Linear(3, 2).requires_grad_(requires_grad=False), torch.ones(1, 3), "nothing to train"),
     ],
 )
 def test_a_scenario_says_which_models_it_cannot_run(name: str, module: nn.Module, inputs: Any, said: str) -> None:

@@ -13,7 +13,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from benchmarks.failure import Failure, describe, is_out_of_memory
 from benchmarks.models.workload import Workload, seeded
@@ -52,6 +54,9 @@ class OwnModel:
             trackable = [*module.parameters(), *(tensor for tensor in workload.input_tensors() if tensor.requires_grad)]
         except TypeError as error:
             raise ModelError(f"{self.spec}: {error}") from error
+        if any(map(is_lazy, trackable)):  # its shapes are known once it was called
+            with seeded(0, device), blamed(self.spec, "the first call of a lazy module"), torch.no_grad():
+                workload.run(module)
         if not trackable:
             reason = "the module has no parameters and no input requires grad; there is nothing to track"
             raise Failure("unsupported", f"{self.spec}: {reason}")

@@ -29,7 +29,7 @@ def evaluation(workload: Workload, mode: Mode, steps: int = BATCHES) -> Step:
     with torch.no_grad():
         logits = _logits(in_training(workload.module, lambda: workload.run(workload.module), training=False)())
     batch = len(logits)
-    if not inputs or any(tensor.ndim == 0 or len(tensor) != batch for tensor in inputs):
+    if not (inputs and batch) or any(one.is_nested or one.ndim == 0 or len(one) != batch for one in inputs):
         raise Failure("unsupported", "evaluation needs inputs and logits whose first dimension is the batch")
     shape = (steps * batch, *logits.shape[1:-1])
     labels = torch.randint(logits.shape[-1], shape, generator=torch.Generator().manual_seed(0)).to(logits.device)
@@ -62,7 +62,7 @@ def _logits(output: Any) -> torch.Tensor:
     """What an output in parts calls `logits`, or its first floating point tensor of two dimensions. Raises Failure if there is none."""
     named = output.get("logits") if isinstance(output, dict) else getattr(output, "logits", None)
     for tensor in tensors([named, output]):
-        if tensor.is_floating_point() and tensor.ndim > 1:
+        if tensor.is_floating_point() and tensor.ndim > 1 and not tensor.is_nested:
             return tensor
     raise Failure("unsupported", f"evaluation needs logits, batch first and classes last; {type(output).__name__} holds none")
 

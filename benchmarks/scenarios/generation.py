@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from benchmarks.failure import Failure, describe
+from benchmarks.failure import Failure, describe, is_out_of_memory
 from benchmarks.models import Workload
 from benchmarks.models.transformer import Block, Cache, Decoder
 from benchmarks.models.workload import Family
@@ -67,11 +67,13 @@ def generation(workload: Workload, mode: Mode, steps: int = TOKENS) -> Step:
 def _cache_name(module: nn.Module, prompt: Any) -> str:
     """`cache`, or `past_key_values` as transformers called it before. Raises Failure for a model that does not continue `prompt` with one."""
     needed = "generation needs a model that takes input_ids and cache (or past_key_values), and returns logits and the same"
-    name = "cache" if "cache" in signature(module.forward).parameters else "past_key_values"
     try:
+        name = "cache" if "cache" in signature(module.forward).parameters else "past_key_values"
         with torch.no_grad():
             output = module(input_ids=prompt, **{name: None}, use_cache=True)
-    except (TypeError, ValueError, AttributeError) as error:
+    except (TypeError, ValueError, AttributeError, RuntimeError) as error:  # the last is what TorchScript says of arguments
+        if is_out_of_memory(error):
+            raise
         raise Failure("unsupported", f"{needed}: {describe(error)}") from error
     missing = [part for part in ("logits", name) if getattr(output, part, None) is None]
     if missing:

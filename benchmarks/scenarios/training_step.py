@@ -32,7 +32,7 @@ def mean_square(output: Any) -> torch.Tensor:
 
 
 def training_step(workload: Workload, mode: Mode, loss: Callable[[Any], torch.Tensor] = mean_square) -> Step:
-    """Forward, backward, and plain gradient descent in place, in train mode. The output is the loss.
+    """Forward, backward, and plain gradient descent in place, in train mode. The output is the loss; Failure is raised for one without grad.
 
     The update is written out: torch.optim imports the compiler on first use, two seconds in every process.
     """
@@ -43,6 +43,8 @@ def training_step(workload: Workload, mode: Mode, loss: Callable[[Any], torch.Te
         value = loss(workload.run(model))
         if mode is FORWARD_ALONE:
             return value
+        if not value.requires_grad:
+            raise Failure("unsupported", "there is nothing to train: the loss does not require grad")
         value.backward()  # type: ignore[no-untyped-call]
         with torch.no_grad():
             for parameter in parameters:
