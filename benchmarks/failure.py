@@ -21,13 +21,14 @@ _REFUSED_BY_TORCH = re.compile(
     r"inference tensor|leaf variable that requires grad|tensor that requires grad|"
     r"does not require grad and does not have a grad_fn|differentiated tensors does not require grad|"
     r"view was created in (no_grad|inference) mode|graph leaves\) support the deepcopy protocol|"
-    r"set_storage is not allowed on a tensor created from \.data or \.detach",
+    r"set_storage is not allowed on a tensor created from \.data or \.detach|stateless API can't be used",
     re.IGNORECASE,
 )
 """What torch says, as RuntimeErrors, of things that cannot be done in a gradient mode. It has no class for them."""
 
 _NO_KERNEL = re.compile(
-    r"Could not run 'aten::|not implemented for '|not currently implemented for the \w+ device|could not create a primitive"
+    r"Could not run 'aten::|not implemented for '|not currently implemented for the \w+ device|could not create a primitive|"
+    r"Unsupported dtype \w+$"
 )
 """What torch says of operators that a dtype or a device lacks, as NotImplementedErrors, by which a user's class may mean anything; and oneDNN."""
 

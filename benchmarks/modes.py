@@ -105,11 +105,15 @@ def twin_of(module: nn.Module, frozen: list[nn.Parameter]) -> nn.Module:
     shared: dict[int, Any] = {id(tensor): tensor for tensor in (*module.parameters(), *module.buffers())}
     shared |= {id(parameter): nn.Parameter(parameter.detach(), requires_grad=False) for parameter in frozen}
     try:
-        return copy.deepcopy(module, shared)
+        twin = copy.deepcopy(module, shared)
     except Exception as error:
         if is_out_of_memory(error):
             raise
         raise Failure("unsupported", f"the module cannot be copied: {error}") from error
+    values = {id(value) for value in shared.values()}
+    if not all(id(parameter) in values for parameter in twin.parameters()):  # TorchScript's own
+        raise Failure("unsupported", f"a copy of {type(module).__name__} does not share its parameters")
+    return twin
 
 
 TRACKED = Mode("tracked", "gradients on, as torch starts: the baseline", _tracked, history=True, records=None)

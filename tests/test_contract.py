@@ -16,7 +16,7 @@ from torch import nn
 from benchmarks.failure import Failure
 from benchmarks.measure.contract import Observation, check_contract, equal_bits, observe, preserved
 from benchmarks.models.workload import tensors
-from benchmarks.modes import DETACH, INFERENCE_MODE, MODES, NO_GRAD, TRACKED, Mode, Step
+from benchmarks.modes import DETACH, FROZEN, INFERENCE_MODE, MODES, NO_GRAD, TRACKED, Mode, Step
 from benchmarks.record import Broken
 
 X = torch.ones(2, 8)
@@ -69,11 +69,17 @@ def test_a_mode_that_keeps_its_promises_is_not_accused(mode: Mode, forward: str)
     assert broken(mode, Net(FORWARDS[forward])) == []
 
 
-HISTORY = Broken("history", "the output has a history (AddmmBackward0)")
+TRACKS = "does not switch tracking off here, because the model tracks by itself: "
+
+
+def history(mode: str) -> Broken:
+    return Broken("history", f"{mode} {TRACKS}the output has a history (AddmmBackward0)")
+
+
 NO_HISTORY = Broken("history", "the output has no history: nothing was tracked (does any parameter require grad?)")
 RECORDING = replace(NO_GRAD, name="recording", records=True)
 NOT_SAVED = Broken("records", "nothing was saved for backward: nothing was tracked (does any parameter require grad?)")
-SAVED = Broken("records", "tensors saved for backward: 1")
+SAVED = "64 B are kept for backward beside parameters"
 LEFT_OFF = Broken("grad_mode", "gradients were left off after the call")
 OTHER_OUTPUT = Broken("same_output", "the output differs from tracked's: by up to 0.5 where values reach 1")
 UNSTEADY = Broken("same_output", "the output differs from call to call: by up to 1 where values reach 2")
@@ -82,11 +88,11 @@ UNSTEADY = Broken("same_output", "the output differs from call to call: by up to
 @pytest.mark.parametrize(
     ("mode", "forward", "found"),
     [
-        (NO_GRAD, "tracking", [HISTORY, SAVED]),
-        (MODES["set_grad_enabled"], "tracking", [HISTORY, SAVED]),
+        (NO_GRAD, "tracking", [history("no_grad"), Broken("records", SAVED)]),
+        (MODES["set_grad_enabled"], "tracking", [history("set_grad_enabled"), Broken("records", SAVED)]),
         (TRACKED, "frozen", [NO_HISTORY]),
         (NO_GRAD, "frozen", []),
-        (NO_GRAD, "saving", [SAVED]),
+        (NO_GRAD, "saving", [Broken("records", f"no_grad {TRACKS}{SAVED}")]),
         (DETACH, "saving", []),
         (RECORDING, "linear", [NOT_SAVED]),
         (TRACKED, "leaving off", [LEFT_OFF]),
@@ -99,6 +105,14 @@ UNSTEADY = Broken("same_output", "the output differs from call to call: by up to
 def test_a_model_that_breaks_a_modes_promise_is_found_by_it(mode: Mode, forward: str, found: list[Broken]) -> None:
     assert broken(mode, Net(FORWARDS[forward])) == found
     assert torch.is_grad_enabled()
+
+
+def test_an_input_that_requires_grad_is_why_a_frozen_model_is_tracked() -> None:
+    module, x = nn.Sequential(nn.Linear(8, 8), nn.ReLU()), X.clone().requires_grad_()
+    contract = check_contract(FROZEN, observe(FROZEN.bind(module, lambda model: model(x)), module, [x]))
+    assert [one.reason for one in contract.broken] == [
+        "frozen does not switch tracking off here, because an input requires grad: the output has a history (ReluBackward0)", SAVED,
+    ]  # fmt: skip
 
 
 def test_gradients_that_were_off_before_are_off_afterwards_but_on_in_the_call() -> None:
@@ -168,6 +182,15 @@ def test_a_rounding_difference_is_allowed_and_told_from_equal_bits_and_more_is_n
     assert check_contract(NO_GRAD, observation(rounded), observation(exact)).holds
     assert not equal_bits([rounded], [exact])
     assert not check_contract(NO_GRAD, observation(exact + more), observation(exact)).holds
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_a_value_near_0_may_be_some_roundings_of_the_largest_one_off(dtype: torch.dtype) -> None:
+    exact = torch.tensor([300.0, 0.0, float("inf")], dtype=dtype)
+    rounding = torch.finfo(dtype).eps * exact.nan_to_num(0, 0, 0)[0]
+    for number, holds in ((3, True), (9, False)):
+        off = exact + number * rounding * torch.tensor([0, 1, 0], dtype=dtype)
+        assert check_contract(NO_GRAD, observation(off), observation(exact)).holds == holds
 
 
 def test_nan_equals_nan_and_infinity_itself() -> None:

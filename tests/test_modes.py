@@ -103,6 +103,20 @@ def test_modes_with_parameters_of_their_own_follow_the_models_and_need_a_module_
     assert raised.value.status == "unsupported"
 
 
+class Unshared(nn.Linear):
+    """Its copies have values of their own, as those of TorchScript's modules do."""
+
+    def __deepcopy__(self, _: Any) -> nn.Linear:
+        return nn.Linear(self.in_features, self.out_features)
+
+
+@pytest.mark.parametrize("mode", [FROZEN, DETACHED_PARAMETERS], ids=lambda mode: mode.name)
+def test_a_module_whose_copy_does_not_share_its_parameters_is_unsupported(mode: Mode) -> None:
+    with pytest.raises(Failure, match="a copy of Unshared does not share its parameters") as raised:
+        mode.bind(Unshared(2, 2), lambda model: model)
+    assert raised.value.status == "unsupported"
+
+
 LINEAR = [lambda: nn.Linear(8, 8)]
 WITH_ACTIVATIONS = [*LINEAR, nn.ReLU]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -139,6 +139,13 @@ def _storages(tensor: torch.Tensor) -> Iterator[tuple[tuple[torch.device, int], 
         yield (tensor.device, id(tensor)), tensor.numel() * tensor.element_size()
     elif tensor.untyped_storage().nbytes():
         yield (tensor.device, tensor.untyped_storage().data_ptr()), tensor.untyped_storage().nbytes()
+
+
+def storage_bytes(found: Iterable[torch.Tensor], without: Iterable[torch.Tensor]) -> int:
+    """Of the storages of `found`, each once, but for those that tensors of `without` lie in."""
+    known = {key for tensor in without for key, _ in _storages(tensor)}
+    sizes = dict(pair for tensor in found for pair in _storages(tensor))
+    return sum(size for key, size in sizes.items() if key not in known)
 
 
 def histories(output: Any) -> list[str]:
