@@ -28,12 +28,16 @@ _REFUSED_BY_TORCH = re.compile(
 
 _NO_KERNEL = re.compile(
     r"Could not run 'aten::|not implemented for '|not currently implemented for the \w+ device|could not create a primitive|"
-    r"Unsupported dtype \w+$"
+    r"Unsupported dtype \w+$|torch.compile does not support"
 )
-"""What torch says of operators that a dtype or a device lacks, as NotImplementedErrors, by which a user's class may mean anything; and oneDNN."""
+"""What torch says of operators that a dtype or a device lacks, as NotImplementedErrors, by which a user's class may mean anything; oneDNN; and
+torch.compile of TorchScript."""
 
 _COMPILER = ("torch._dynamo.exc", "torch._inductor.exc")
 """Where torch.compile's errors come from: it cannot compile the model here, or has done so too often."""
+
+_ENDLESS = "FailOnRecompileLimitHit"
+"""By its name: to import its class takes a second."""
 
 _LONGEST = 300
 
@@ -57,15 +61,21 @@ class Failure(Exception):
             return cls(error.status, error.reason, error.arm or arm)
         if is_out_of_memory(error):
             return cls("out_of_memory", describe(error), arm)
+        if type(error).__name__ == _ENDLESS:
+            return cls(
+                "unsupported", "torch.compile compiles it anew in call after call, beyond its limit of recompilations", arm
+            )
         if type(error).__module__ in _COMPILER:
             return cls("unsupported", f"torch.compile: {describe(error)}", arm)
         modal = isinstance(error, RuntimeError) and not isinstance(error, NotImplementedError)
-        refused = lacks_kernel(error) or (modal and _REFUSED_BY_TORCH.search(_text(error)))
+        refused = cannot_be_had(error) or (modal and _REFUSED_BY_TORCH.search(_text(error)))
         return cls("unsupported" if refused else "crashed", describe(error), arm)
 
 
-def lacks_kernel(error: BaseException) -> bool:
-    """Whether there is no kernel for a dtype or a device, which is neither the model's fault nor the mode's."""
+def cannot_be_had(error: BaseException) -> bool:
+    """Whether torch has no kernel for a dtype or a device, or cannot compile it: in any mode, and not by the model's fault."""
+    if type(error).__module__ in _COMPILER:
+        return True
     return isinstance(error, RuntimeError) and _NO_KERNEL.search(_text(error)) is not None
 
 

@@ -155,6 +155,10 @@ def raising(error: Exception) -> Callable[[Net, torch.Tensor], Any]:
     return forward
 
 
+RECOMPILED = type("FailOnRecompileLimitHit", (Exception,), {"__module__": "torch._dynamo.exc"})
+"""As torch.compile raises it; its own takes seconds to import."""
+
+
 @pytest.mark.parametrize(
     ("forward", "mode", "status", "said"),
     [
@@ -163,10 +167,20 @@ def raising(error: Exception) -> Callable[[Net, torch.Tensor], Any]:
         (mistaken, "tracked", "crashed", "does not require grad"),
         (raising(NotImplementedError("\"addmm\" not implemented for 'Half'")), "tracked", "unsupported", "addmm"),
         (raising(RuntimeError("could not create a primitive descriptor for the LSTM")), "tracked", "unsupported", "LSTM"),
+        (raising(RECOMPILED()), "tracked", "unsupported", "in call after call"),
         (lambda net, x: "text", "no_grad", "unsupported", "holds no tensor"),
         (lambda net, x: ENDLESS, "no_grad", "unsupported", "the output cannot be looked through: list is nested too deep"),
     ],
-    ids=["refused in this mode", "refused in both", "refused in tracked", "no kernel", "no primitive", "no tensor", "endless"],
+    ids=[
+        "refused in this mode",
+        "refused in both",
+        "refused in tracked",
+        "no kernel",
+        "no primitive",
+        "compiled anew",
+        "no tensor",
+        "endless",
+    ],
 )
 def test_what_torch_refuses_in_one_mode_or_lacks_a_kernel_for_is_unsupported_and_the_models_own_error_is_not(
     forward: Callable[[Net, torch.Tensor], Any], mode: str, status: str, said: str

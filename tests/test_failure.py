@@ -60,6 +60,7 @@ def test_what_torch_refuses_in_a_gradient_mode_is_told_from_what_fails_in_any_wh
         (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), "out_of_memory"),
         (RuntimeError("could not create a primitive descriptor for the LSTM forward propagation primitive"), "unsupported"),
         (RuntimeError("Unsupported dtype BFloat16"), "unsupported"),
+        (RuntimeError("torch.compile does not support compiling torch.jit.script models directly."), "unsupported"),
         (RuntimeError("The stateless API can't be used with nn.DataParallel module"), "unsupported"),
         (NotImplementedError("my model does not do that yet"), "crashed"),
         (RuntimeError("the student requires grad, grad_fn or not"), "crashed"),

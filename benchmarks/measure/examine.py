@@ -15,7 +15,7 @@ import torch
 from benchmarks import allocator
 from benchmarks.device import device_named
 from benchmarks.execution import compile_anew, compiling
-from benchmarks.failure import Failure, describe, is_out_of_memory, lacks_kernel
+from benchmarks.failure import Failure, cannot_be_had, describe, is_out_of_memory
 from benchmarks.measure.alternating import settings
 from benchmarks.measure.contract import Observation, check_contract, equal_bits, observe, preserved
 from benchmarks.measure.memory import kept_rss_bytes, measure_memory, with_growth
@@ -132,7 +132,7 @@ class _Subject:
             yield
         except Exception as error:
             failure = Failure.of(error)
-            in_any_mode = isinstance(error, Failure) or lacks_kernel(error)
+            in_any_mode = isinstance(error, Failure) or cannot_be_had(error)
             if failure.status == "unsupported" and not in_any_mode and not self._tracked_works():
                 failure = Failure("crashed", failure.reason)
             raise failure from error
