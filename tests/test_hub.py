@@ -156,8 +156,26 @@ def test_a_model_that_memory_cannot_hold_is_refused_before_it_is_built() -> None
     with pytest.raises(
         ModelError, match=r"timm:giant: its 1099.5 billion parameters take 4096.0 GiB, and [\d.]+ GiB are free here"
     ):
-        model.require_memory()
+        model.fault()
     assert built == ["meta"]
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (KeyError("full_attention"), "timm:odd: building the model raised KeyError: 'full_attention'"),
+        (NotImplementedError("Cannot copy out of meta tensor; no data!"), "None"),
+    ],
+)
+def test_what_cannot_be_built_is_told_before_memory_is_taken_for_it_but_not_what_torch_only_lacks_without_memory(
+    error: Exception, told: str
+) -> None:
+    def make() -> nn.Module:
+        if torch.ones(()).is_meta:
+            raise error
+        return nn.Linear(1, 1)
+
+    assert str(hub.HubModel("timm:odd", make, lambda *_: torch.ones(1)).fault()).startswith(told)
 
 
 def test_eleven_models_are_registered_in_three_sizes() -> None:

@@ -107,10 +107,11 @@ def probe(spec: str, size: str, batch: int | None = None, length: int | None = N
     before = set(sys.modules)
     try:
         model = load(spec)
-        if isinstance(model, hub.HubModel):
-            model.require_memory()
+        fault = model.fault() if isinstance(model, hub.HubModel) else None
     except own.ModelError as error:
         return Probe(fault=str(error), there=False)
+    if fault is not None:
+        return Probe(fault=fault)
     try:
         if isinstance(model, hub.HubModel):
             workload = model.workload(size, batch=batch, length=length)

@@ -77,19 +77,24 @@ class HubModel:
             module = _built(self.make)
             return Workload.of(module, self.inputs(module, batch or 1, length))
 
-    def require_memory(self) -> None:
-        """Raises ModelError where the machine's memory cannot hold the parameters, without building any (on torch's meta device)."""
+    def fault(self) -> str | None:
+        """Why it cannot be built, found without memory for it, on torch's meta device; None where it can, or where that cannot be told.
+
+        Raises ModelError where the machine's memory cannot hold the parameters.
+        """
         try:
-            with torch.device("meta"):
+            with blamed(self.spec, "building the model"), torch.device("meta"):
                 parameters = list(self.make().parameters())
-        except Exception:  # noqa: BLE001 - not every model can be built there
-            return
+        except ModelError as error:
+            on_meta = isinstance(error.__cause__, RuntimeError)  # not every model can be built there, and torch says so
+            return None if on_meta else str(error)
         needed = sum(parameter.numel() * parameter.element_size() for parameter in parameters)
         available = psutil.virtual_memory().available
         if needed > available:
             count = sum(parameter.numel() for parameter in parameters)
             taken = f"its {count / 1e9:.1f} billion parameters take {needed / 2**30:.1f} GiB"
             raise ModelError(f"{self.spec}: {taken}, and {available / 2**30:.1f} GiB are free here; choose a smaller model")
+        return None
 
 
 def require_forward(name: str, workload: Workload) -> None:
@@ -268,7 +273,8 @@ def _token_ids(configuration: Any, batch: int, length: int | None) -> torch.Tens
     text = configuration.get_text_config()
     longest = getattr(text, "max_position_embeddings", None) or -1  # XLNet has no limit
     usual = min(_TOKENS, longest) if longest > 0 else _TOKENS
-    return torch.randint(text.vocab_size, (batch, length or usual))
+    vocabulary = getattr(text, "vocab_size", 2)  # CANINE takes any character
+    return torch.randint(vocabulary, (batch, length or usual))
 
 
 def _pixel_values(configuration: Any, batch: int, _: int | None) -> torch.Tensor:
