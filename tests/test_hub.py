@@ -10,6 +10,7 @@ import importlib
 import json
 import socket
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -176,6 +177,39 @@ def test_what_cannot_be_built_is_told_before_memory_is_taken_for_it_but_not_what
         return nn.Linear(1, 1)
 
     assert str(hub.HubModel("timm:odd", make, lambda *_: torch.ones(1)).fault()).startswith(told)
+
+
+class Taking(nn.Module):
+    """What a model of transformers tells of its inputs."""
+
+    def __init__(self, forward: Callable[..., Any], main: Any, **configuration: Any) -> None:
+        super().__init__()
+        self.forward, self.main_input_name = forward, main
+        self.config = SimpleNamespace(get_text_config=lambda: SimpleNamespace(vocab_size=9), image_size=4, **configuration)
+
+
+@pytest.mark.parametrize(
+    ("model", "shapes"),
+    [
+        (Taking(lambda input_ids=None, mask=None: 0, "input_ids"), {"input_ids": (2, 64)}),
+        (Taking(lambda pixel_values: 0, "input_ids"), {"pixel_values": (2, 3, 4, 4)}),
+        (Taking(lambda pixel_values, input_ids: 0, ["pixel_values"]), {"pixel_values": (2, 3, 4, 4), "input_ids": (2, 64)}),
+        (Taking(lambda pixel_values: 0, "pixel_values", num_frames=5), {"pixel_values": (2, 5, 3, 4, 4)}),
+        (Taking(lambda input_values: 0, "input_values"), {"input_values": (2, 16000)}),
+        (Taking(lambda input_values: 0, "input_values", upsampling_ratios=[8]), {"input_values": (2, 1, 16000)}),
+        (Taking(lambda input_values: 0, "input_values", num_mel_bins=7, max_length=6), {"input_values": (2, 6, 7)}),
+    ],
+)
+def test_inputs_are_made_for_all_that_a_forward_pass_needs(model: nn.Module, shapes: dict[str, tuple[int, ...]]) -> None:
+    assert {name: tuple(made.shape) for name, made in hub._transformers_inputs(model, 2, None).items()} == shapes
+
+
+def test_an_input_of_which_nothing_is_known_is_named() -> None:
+    model = Taking(lambda input_ids, inference_session: 0, "input_ids")
+    with pytest.raises(
+        ModelError, match="Taking takes inference_session, which is not made here; write a function for --model"
+    ):
+        hub._transformers_inputs(model, 1, None)
 
 
 def test_eleven_models_are_registered_in_three_sizes() -> None:

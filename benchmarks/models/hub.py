@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
-from inspect import signature
+from inspect import Parameter, signature
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -73,9 +73,11 @@ class HubModel:
 
     def workload(self, _: str, device: str = "cpu", batch: int | None = None, length: int | None = None) -> Workload:
         """Raises ModelError where the library cannot build it."""
-        with blamed(self.spec, "building the model"), seeded(0, device):
-            module = _built(self.make)
-            return Workload.of(module, self.inputs(module, batch or 1, length))
+        with seeded(0, device):
+            with blamed(self.spec, "building the model"):
+                module = _built(self.make)
+            with blamed(self.spec, "making inputs for it"):
+                return Workload.of(module, self.inputs(module, batch or 1, length))
 
     def fault(self) -> str | None:
         """Why it cannot be built, found without memory for it, on torch's meta device; None where it can, or where that cannot be told.
@@ -257,7 +259,10 @@ def _drop_nothing(configuration: Any) -> None:
 def _transformers_inputs(model: Any, batch: int, length: int | None) -> dict[str, torch.Tensor]:
     """What its forward pass needs, by name, from its configuration. Raises ModelError for an input that nothing is known of."""
     configuration, taken = model.config, signature(model.forward).parameters
-    needed = [model.main_input_name]
+    main, kinds = model.main_input_name, (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
+    required = [name for name, one in taken.items() if one.default is one.empty and one.kind in kinds]
+    usual = [name for name in ([main] if isinstance(main, str) else main) if name in taken or not required]
+    needed = list(dict.fromkeys([*usual, *required]))
     if "decoder_input_ids" in taken and getattr(configuration, "is_encoder_decoder", False):
         needed.append("decoder_input_ids")
     if hasattr(model, "get_text_features") and {"input_ids", "pixel_values"} <= set(taken):
@@ -281,7 +286,8 @@ def _pixel_values(configuration: Any, batch: int, _: int | None) -> torch.Tensor
     vision = getattr(configuration, "vision_config", configuration)
     image = getattr(vision, "image_size", None) or 224
     height, width = image if isinstance(image, list | tuple) else (image, image)
-    return torch.randn(batch, getattr(vision, "num_channels", 3), height, width)
+    frames = [vision.num_frames] if hasattr(vision, "num_frames") else []
+    return torch.randn(batch, *frames, getattr(vision, "num_channels", 3), height, width)
 
 
 def _input_features(configuration: Any, batch: int, _: int | None) -> torch.Tensor:
@@ -289,9 +295,10 @@ def _input_features(configuration: Any, batch: int, _: int | None) -> torch.Tens
 
 
 def _input_values(configuration: Any, batch: int, length: int | None) -> torch.Tensor:
-    if hasattr(configuration, "num_mel_bins"):  # a spectrogram
+    if hasattr(configuration, "num_mel_bins") and hasattr(configuration, "max_length"):  # a spectrogram
         return torch.randn(batch, configuration.max_length, configuration.num_mel_bins)
-    return torch.randn(batch, length or _SAMPLES)
+    channels = [getattr(configuration, "audio_channels", 1)] if hasattr(configuration, "upsampling_ratios") else []  # a codec
+    return torch.randn(batch, *channels, length or _SAMPLES)
 
 
 _INPUTS: dict[str, Callable[[Any, int, int | None], torch.Tensor]] = {
