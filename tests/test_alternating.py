@@ -6,17 +6,18 @@ import os
 import random
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 import torch
-from stand_ins import launches
+from stand_ins import Net, job_of, launches
 from torch import nn
 
 from benchmarks import allocator
 from benchmarks.failure import Failure
 from benchmarks.measure.alternating import KEPT_PAGES, PLACEBO, arms_of, core_of, serve_arm, time_apart, time_together
-from benchmarks.measure.timing import Limits
+from benchmarks.measure.timing import Limits, Timings
 from benchmarks.models import Workload
 from benchmarks.options import Effort
 from benchmarks.plan import Job
@@ -107,6 +108,27 @@ def test_with_pages_kept_all_arms_share_one_process(recorded: Recorded) -> None:
     with pytest.raises(Failure, match="worn out") as caught:
         launches().run(time_together, job(replace(recorded, fails_at=6)), ARMS[:2], LIMITS, 0, True)
     assert caught.value.arm == "no_grad"
+
+
+def remembering(net: Net, x: torch.Tensor) -> Any:
+    """Tracks in every mode once it was tracked some times."""
+    net.calls += torch.is_grad_enabled()
+    with torch.set_grad_enabled(net.calls > 2 or torch.is_grad_enabled()):
+        return net.linear(x)
+
+
+@pytest.mark.parametrize("process", [0, 1])
+def test_an_arm_that_the_others_make_track_is_named_by_the_first_process(process: int) -> None:
+    def read(*modes: str) -> Timings:
+        return time_together(job_of(remembering), modes, LIMITS, process, own_process=False)
+
+    assert set(read("no_grad", "inference_mode").seconds) == {"no_grad", "inference_mode"}
+    if process:
+        assert read("tracked", "no_grad").seconds
+        return
+    with pytest.raises(Failure, match=r"after calls in other modes the output has a history \(AddmmBackward0\)") as caught:
+        read("tracked", "no_grad")
+    assert (caught.value.status, caught.value.arm) == ("broken_contract", "no_grad")
 
 
 def test_a_model_is_built_with_the_threads_that_it_is_timed_with(recorded: Recorded) -> None:

@@ -18,8 +18,10 @@ import torch
 from benchmarks import allocator
 from benchmarks.device import device_named
 from benchmarks.execution import compilations, compile_step, compiling
+from benchmarks.failure import Failure
 from benchmarks.measure.contract import preserved
 from benchmarks.measure.queued import busy_seconds, limits_on
+from benchmarks.measure.saved import histories
 from benchmarks.measure.timing import Block, Limits, RunBlock, Timings, arm, garbage_collector_off, running, time_arms
 from benchmarks.modes import TRACKED, Step
 from benchmarks.record import COMPILED
@@ -46,7 +48,7 @@ def time_together(job: Job, modes: Sequence[str], limits: Limits, process: int, 
     """Times `modes` and their placebo in this process; freed pages are kept from here on.
 
     `process` seeds what differs between one process and the next: the order of arms, where blocks come to lie, the core. On an accelerator
-    the first one reads its own work too.
+    the first one reads its own work too. Raises Failure where an arm cannot be timed, or tracks beside the others what it does not track alone.
     """
     if job.device == "cpu":
         allocator.keep_pages()
@@ -59,10 +61,21 @@ def time_together(job: Job, modes: Sequence[str], limits: Limits, process: int, 
         timings = time_arms(arms, limits_on(device, limits, process), random.Random(process))
         if job.execution == COMPILED:
             timings = replace(timings, recompilations=compilations() - before)
+        if not process:
+            _require_untracked(job, steps)
         if not device.accelerated or process:
             return timings
         own = {name: step for name, step in steps.items() if name != PLACEBO}
         return replace(timings, busy_seconds=busy_seconds(own, device, timings))
+
+
+def _require_untracked(job: Job, steps: Mapping[str, Step]) -> None:
+    """A mode was shown to keep its promise by itself; a model may remember what it did in another, as TorchScript does."""
+    for name, step in steps.items():
+        if name != PLACEBO and job.mode(name).history is False:
+            with running(name):
+                if found := histories(step()):
+                    raise Failure("broken_contract", f"after calls in other modes the output has a history ({found[0]})")
 
 
 def time_apart(workers: Workers, job: Job, modes: Sequence[str], limits: Limits, process: int) -> Timings:

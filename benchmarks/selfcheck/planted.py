@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from benchmarks.group import ratio_of, time_group
 from benchmarks.models import Source, Workload
-from benchmarks.modes import NO_GRAD, TRACKED, Step
+from benchmarks.modes import NO_GRAD, TRACKED, Mode, Step
 from benchmarks.options import Effort
 from benchmarks.plan import Job
 from benchmarks.record import FORWARD, PAGES_KEPT, Interval
@@ -34,6 +34,10 @@ from cold caches and take about 1 us, which is 1 % of a tiny model and would els
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlantedJob(Job):
     """A job whose modes are names of planted arms. It can be timed as any other job; it cannot be examined."""
+
+    def mode(self, name: str) -> Mode:
+        """Of which nothing is promised."""
+        return replace(TRACKED, name=name, history=None)
 
     def step(self, workload: Workload, mode: str, **_: int) -> Step:
         """Raises KeyError for a name that is none of an arm's."""
