@@ -87,8 +87,11 @@ def check_contract(mode: Mode, seen: Observation, reference: Observation | None 
         broken.append(Broken("grad_mode", "gradients were left off after the call"))
     difference = _difference(seen.output, reference.output) if reference is not None and mode.same_output else None
     if difference:
-        whose = "from call to call" if mode.name == TRACKED.name else "from tracked's"
-        broken.append(Broken("same_output", f"the output differs {whose}: {difference}"))
+        own = mode.name == TRACKED.name
+        whose, advice = (
+            ("from call to call", "; state that a call changes has to be a buffer") if own else ("from tracked's", "")
+        )
+        broken.append(Broken("same_output", f"the output differs {whose}: {difference}{advice}"))
     return Contract(holds=not broken, broken=broken, changed_buffers=seen.changed_buffers)
 
 
