@@ -21,7 +21,7 @@ from benchmarks.environment import steady
 from benchmarks.failure import Failure
 from benchmarks.journal import JournalError
 from benchmarks.models.own import ModelError
-from benchmarks.record import Case, Timed, Unmeasured, clean
+from benchmarks.record import NO_COMMIT, Case, Timed, Unmeasured, clean
 from benchmarks.replicate import replicate
 from benchmarks.saving import write_whole
 from benchmarks.session import RESUME, Session
@@ -112,7 +112,7 @@ def _choose_storage(config: pytest.Config) -> None:
     if _times_nothing(config):
         return
     commit, _, when = get_tag().partition("_")
-    chosen.benchmark_autosave = chosen.benchmark_autosave or f"{commit[:8]}_{when}"
+    chosen.benchmark_autosave = chosen.benchmark_autosave or (when if commit in NO_COMMIT else f"{commit[:8]}_{when}")
     chosen.benchmark_quiet = not (chosen.benchmark_compare or chosen.benchmark_histogram or chosen.benchmark_verbose)
     if chosen.benchmark_storage.startswith("file://"):
         _require_writable("--benchmark-storage", Path(chosen.benchmark_storage.removeprefix("file://")))

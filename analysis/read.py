@@ -14,7 +14,7 @@ import pandas as pd
 
 from analysis.cases import COLUMNS, frame_of
 from analysis.figures import short_text
-from benchmarks.record import CASE, SCHEMA, GroupResult, Result, Unmeasured, clean, from_json, to_json
+from benchmarks.record import CASE, NO_COMMIT, SCHEMA, GroupResult, Result, Unmeasured, clean, from_json, to_json
 from benchmarks.saving import from_lines
 
 T = TypeVar("T")
@@ -192,7 +192,8 @@ def _run(content: bytes, path: Path, name: str) -> Run:
     _require_schema(gradtax.get("schema"))
     ours = _converted({"machine_info": machine, "gradtax": gradtax}, _Relied).gradtax
     results = _results(file.benchmarks)
-    commit = f"{str(file.commit_info.get('id') or '')[:8]}{'+' if file.commit_info.get('dirty') else ''}"
+    commit = str(file.commit_info.get("id") or "")
+    commit = "" if commit in NO_COMMIT else f"{commit[:8]}{'+' if file.commit_info.get('dirty') else ''}"
     if not results and not ours.unmeasured:
         raise ValueError("holds no results of this suite; `pytest --benchmark` saves a run that does")
     return Run(

@@ -26,6 +26,9 @@ EAGER, COMPILED = "eager", "compiled"
 FORWARD, OPERATORS, SWITCHES = "forward", "operators", "switches"
 """Scenarios that reports tell apart from the others."""
 
+NO_COMMIT = ("unversioned", "unknown")
+"""What pytest-benchmark calls the commit where there is none."""
+
 CONTEXT = "context"
 """What SWITCHES, and OPERATORS in runs of 0.2, call entering and leaving a mode around nothing. Tracked is an empty loop, so its speedup is none."""
 

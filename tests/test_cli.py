@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import sys
 from contextlib import redirect_stdout
@@ -16,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 from commands import HERE, SHORT, TINY, Finished, run_here, type_here, type_in
-from pytest_benchmark import cli
+from pytest_benchmark import cli, utils
 
 from benchmarks import session
 
@@ -85,12 +86,15 @@ def test_disabled_benchmarks_check_contracts_and_save_nothing(tmp_path: Path) ->
 
 
 def test_what_is_typed_is_measured_and_cannot_steer_the_terminal_and_what_harms_is_told_before_and_saved(
-    tmp_path: Path,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Outside of a repository, where files are called by their time alone."""
+    monkeypatch.setattr(utils, "in_any_parent", lambda *_: False)
     threads = str((os.cpu_count() or 1) + 1)
     chosen = ("--dtype", "amp_bfloat16", "--modes", "no_grad", "--freeze", "[!\x1b\r]*", "--threads", threads)
     done = type_here(tmp_path, *TINY, *HERE, *chosen)
     assert done.status == 0, done.output
+    assert re.fullmatch(r"0001_\d{8}_\d{6}\.json", done.saved[0].name)
     assert [(one.case.dtype, one.model.inputs) for one in done.results()] == [("amp_bfloat16", ["float32[8, 64]"])] * 2
     assert not set("\x1b\r\b") & set(done.output + done.saved[0].with_suffix(".md").read_text())
     harm = "more threads than cores"

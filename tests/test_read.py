@@ -36,6 +36,7 @@ def test_what_was_saved_is_what_is_read(path: Path) -> None:
     assert (found.saved_at, found.commit, found.conditions) == (made.saved_at, made.commit, made.conditions)
     assert (found.name, found.path, found.machine["gradtax"]) == ("run", path, made.machine["gradtax"])
     pd.testing.assert_frame_equal(found.frame, made.frame)
+    assert read(saved(path, run(commit="unversioned"))).commit == ""
 
 
 def test_a_frame_has_a_row_per_case_with_every_figure() -> None:
