@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import atexit
 import ctypes
+import importlib
 import os
 import signal
 import sys
 import warnings
+from contextlib import suppress
+from multiprocessing import forkserver
 
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 
@@ -24,6 +27,12 @@ def _end_children(launch: int) -> None:
         end_children(launch)
 
 
+def _import(name: str) -> None:
+    with suppress(Exception):  # a library that is broken: the tasks that need it will say so
+        importlib.import_module(name)
+
+
+forkserver.__import__ = _import  # type: ignore[attr-defined]  # by which the launch imports what is to be there
 os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # a pool of compilers in each worker would not end with it in peace
 os.setsid()
 if sys.platform == "linux":

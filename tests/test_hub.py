@@ -21,6 +21,7 @@ import torch
 from torch import nn
 
 from benchmarks import allocator
+from benchmarks.failure import Failure
 from benchmarks.group import check
 from benchmarks.models import REAL, Source, hub, load, probe
 from benchmarks.models.hub import name_of, require_forward
@@ -210,6 +211,21 @@ def test_an_input_of_which_nothing_is_known_is_named() -> None:
         ModelError, match="Taking takes inference_session, which is not made here; write a function for --model"
     ):
         hub._transformers_inputs(model, 1, None)
+
+
+class Broken(ModuleType):
+    """A transformers whose models cannot be imported, because a library that they need does not fit."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise ModuleNotFoundError(f"Could not import module '{name}'.") from RuntimeError("torchvision::nms does not exist")
+
+
+def test_a_registered_model_of_a_broken_library_is_unsupported_with_the_cause(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "transformers", Broken("transformers"))
+    told = r"transformers cannot import BertModel: RuntimeError: torchvision::nms does not exist.*; does it fit torch"
+    with pytest.raises(Failure, match=told) as caught:
+        Source("bert", "tiny").workload()
+    assert caught.value.status == "unsupported"
 
 
 def test_eleven_models_are_registered_in_three_sizes() -> None:

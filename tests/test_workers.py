@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,10 @@ def all_gone(where: Path) -> bool:
     """The processes that a task has told of."""
     there = [pid for pid in map(int, where.read_text().split()) if psutil.pid_exists(pid)]
     return all(psutil.Process(pid).status() == psutil.STATUS_ZOMBIE for pid in there)
+
+
+def imported(name: str) -> bool:
+    return name in sys.modules
 
 
 def whereabouts() -> tuple[int, int, bool]:
@@ -271,6 +276,13 @@ pathlib.Path({pipe!r}).read_bytes()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a launch ends once it has imported")
+def test_a_library_that_cannot_be_imported_does_not_cost_a_launch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "broken_library.py").write_text("raise RuntimeError('operator torchvision::nms does not exist')")
+    monkeypatch.setenv("PYTHONPATH", f"{Path(__file__).parents[1]}:{tmp_path}")
+    with closing(Launches(60.0, ["broken_library", "ftplib"])) as launches:
+        assert launches.run(imported, "ftplib"), "what comes behind it is there all the same"
+
+
 def test_a_launch_that_still_imports_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
     pipe, pids = tmp_path / "pipe", tmp_path / "pids"
     os.mkfifo(pipe)

@@ -26,7 +26,7 @@ import torch
 from torch import nn
 from torch.nn.modules.dropout import _DropoutNd
 
-from benchmarks.failure import describe, is_out_of_memory
+from benchmarks.failure import Failure, describe, is_out_of_memory
 from benchmarks.models.own import ModelError, blamed
 from benchmarks.models.workload import Workload, drawn_in_part, seeded
 
@@ -308,8 +308,16 @@ _INPUTS: dict[str, Callable[[Any, int, int | None], torch.Tensor]] = {
 
 
 def build(model: str, batch: int, length: int | None = None, **numbers: Any) -> tuple[nn.Module, Any]:
-    """A registered model, by the name of its class. Raises ModelError where transformers is not installed."""
-    model_class = getattr(_library("transformers"), model)
+    """A registered model, by the name of its class. Raises ModelError where transformers is not installed, and Failure where it is broken."""
+    library = _library("transformers")
+    try:
+        model_class = getattr(library, model)  # which imports it
+    except Exception as error:
+        cause: BaseException = error
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
+        broken = f"transformers cannot import {model}: {describe(cause)}"
+        raise Failure("unsupported", f"{broken}; does it fit torch {torch.__version__}?") from error
     configuration = model_class.config_class(**numbers)
     _drop_nothing(configuration)
     module = _built(partial(model_class._from_config, configuration))
