@@ -235,6 +235,9 @@ def test_kills_of_a_run(number, record_property):
 def test_files(record_property):
     record_property("times", 500)
 
+@pytest.mark.skip
+def test_nothing(): ...
+
 @pytest.fixture
 def lacking():
     raise OSError("no room")
@@ -257,3 +260,11 @@ def test_faults_counts_what_tests_have_tried_and_what_broke_also_before_a_test_b
     assert [note.split("\n")[0] for note in found.notes] == [
         "kills of a run [3]: assert 3 < 3", 'disks: failed on setup with "OSError: no room"',
     ]  # fmt: skip
+
+
+def test_faults_that_could_not_be_tried_are_no_success(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(CHECKS, "faults", (lambda: faults.faults(["tests/nosuch.py"], []), ""))
+    assert main(["faults"]) == 1
+    assert "pytest ended with 4, so nothing is known" in capsys.readouterr().err

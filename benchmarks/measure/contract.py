@@ -87,11 +87,10 @@ def check_contract(mode: Mode, seen: Observation, reference: Observation | None 
         broken.append(Broken("grad_mode", "gradients were left off after the call"))
     difference = _difference(seen.output, reference.output) if reference is not None and mode.same_output else None
     if difference:
-        own = mode.name == TRACKED.name
-        whose, advice = (
-            ("from call to call", "; state that a call changes has to be a buffer") if own else ("from tracked's", "")
-        )
-        broken.append(Broken("same_output", f"the output differs {whose}: {difference}{advice}"))
+        told = f"the output differs from tracked's: {difference}"
+        if mode.name == TRACKED.name:
+            told = f"the output differs from call to call: {difference}; state that a call changes has to be a buffer"
+        broken.append(Broken("same_output", told))
     return Contract(holds=not broken, broken=broken, changed_buffers=seen.changed_buffers)
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from xml.etree import ElementTree as ET
 
+from benchmarks.failure import Failure
 from benchmarks.machines import ROOT
 from benchmarks.selfcheck.findings import Findings, Goal, table
 
@@ -20,10 +21,12 @@ TESTS = ("tests/test_faults.py", "tests/test_mutated.py")
 SIDE_BY_SIDE = ("-n", "2", "--dist", "loadfile")
 
 _LIMIT = ", at most "
+_RAN = (0, 1)
+"""Exit statuses of pytest: all tests passed, or some failed."""
 
 
 def faults(tests: Sequence[str] = TESTS, options: Sequence[str] = SIDE_BY_SIDE) -> Findings:
-    """Counts by test how often something was tried, which is once or a test's property `times`, and what broke.
+    """Counts by test how often something was tried, which is once or a test's property `times`, and what broke. Raises Failure.
 
     A test's property such as `MiB, at most 500` is a figure with its limit; the highest counts.
     """
@@ -52,9 +55,13 @@ def faults(tests: Sequence[str] = TESTS, options: Sequence[str] = SIDE_BY_SIDE) 
 
 
 def _run(tests: Sequence[str], options: Sequence[str]) -> list[ET.Element]:
-    """The tests' cases in pytest's report; that they go on is told as pytest does."""
+    """The cases in pytest's report that were not skipped; that they go on is told as pytest does. Raises Failure where it did not run them."""
     with TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
         command = [sys.executable, "-m", "pytest", "-q", "-m", "", "-p", "no:cacheprovider", "--no-header", "--tb=no", *options]
-        subprocess.run([*command, f"--junitxml={report}", *tests], cwd=ROOT, check=False)  # noqa: S603 - our own
-        return list(ET.parse(report).iter("testcase"))  # noqa: S314 - pytest's
+        done = subprocess.run([*command, f"--junitxml={report}", *tests], cwd=ROOT, check=False)  # noqa: S603 - our own
+        if done.returncode not in _RAN:
+            raise Failure(
+                "crashed", f"pytest ended with {done.returncode}, so nothing is known; `make setup` installs what it needs"
+            )
+        return [case for case in ET.parse(report).iter("testcase") if case.find("skipped") is None]  # noqa: S314 - pytest's
