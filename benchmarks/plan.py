@@ -171,7 +171,7 @@ def own_sources(options: RunOptions, workers: Workers) -> tuple[list[Source], li
     """What the user's models and those by name come in, each tried in a worker, and the modules that launches may import beforehand.
 
     Raises OptionError for names that cannot be had together, and own.ModelError for a SPEC that is none or whose model does not suit;
-    one of several that is there and cannot be built is told when it is its turn.
+    one of several that is there and cannot be built is told when it is its turn, and not tried again.
     """
     named = [name for name in options.models or () if name in REAL]
     if named and not hub.is_installed("hf"):
@@ -194,9 +194,11 @@ def own_sources(options: RunOptions, workers: Workers) -> tuple[list[Source], li
         except Failure as failure:  # it hangs, crashes or has no memory: the arms will say so, by name
             tried = Probe(sized=failure.status == "out_of_memory")
         if tried.fault is not None and not tried.there:
-            raise own.ModelError(tried.fault)
-        faults += [] if tried.fault is None else [tried.fault]
-        of_spec = [Source(name, size, spec, built_in=tried.dtype) for size in (chosen if tried.sized else (OWN_SIZE,))]
+            raise own.ModelError(tried.fault.reason)
+        faults += [] if tried.fault is None else [tried.fault.reason]
+        sizes = chosen if tried.sized else (OWN_SIZE,)
+        of_spec = [Source(name, size, spec, built_in=tried.dtype) for size in sizes]
+        of_spec[0] = replace(of_spec[0], fault=tried.fault)  # the size that was tried
         found += [source.shaped(options.batch, options.length) for source in of_spec] if hub.is_hub(spec) else of_spec
         preload += tried.imports
     if faults and len(faults) == len(options.own_models) and not options.models:

@@ -75,8 +75,9 @@ def _libraries(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def fault(spec: str, batch: int | None = None, length: int | None = None) -> str:
-    told = probe(spec, "own", batch, length).fault
-    assert told is not None
+    found = probe(spec, "own", batch, length).fault
+    assert found is not None
+    told = found.reason
     assert "\n" not in told
     return told
 

@@ -250,6 +250,14 @@ def test_models_that_cannot_be_told_apart_or_do_not_suit_are_refused(models: str
             specs(f"{models}{function}")
 
 
+def test_one_of_several_that_cannot_be_built_is_not_tried_again(models: str) -> None:
+    sources, _ = own_sources(RunOptions(own_models=(f"{models}:net", f"{models}:fails")), InProcess())
+    Path(models).unlink()
+    with pytest.raises(Failure, match=r"models\.py:fails: the function raised ValueError: no weights") as caught:
+        sources[1].workload()
+    assert caught.value.status == "crashed"
+
+
 @pytest.mark.parametrize(("status", "size"), [("timed_out", OWN_SIZE), ("out_of_memory", "tiny")])
 def test_a_model_whose_probe_is_lost_is_planned_all_the_same_so_that_its_cases_say_why(
     models: str, status: Any, size: str

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 import sysconfig
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import ModuleType
 from typing import Any
 
@@ -46,6 +46,7 @@ class Source:
     """Where a workload comes from; can be sent to another process. `spec` is set for a user's model, `family` for a scenario's own.
 
     `built_in` names the dtype that a user's model is built in, if that is known: where it is asked for, nothing is cast, were it a mixture.
+    `fault` is why it cannot be built, where that was found beforehand.
     """
 
     model: str
@@ -55,6 +56,7 @@ class Source:
     batch: int | None = None
     length: int | None = None
     built_in: str = AS_BUILT
+    fault: Failure | None = field(default=None, compare=False)
 
     def shaped(self, batch: int | None, length: int | None) -> Source:
         """With inputs of a model by name in the shape that was chosen, which is then part of the size's name."""
@@ -65,8 +67,10 @@ class Source:
     def workload(self, device: str = "cpu", dtype: str = "float32") -> Workload:
         """Builds it on `device`, its floating point values as `dtype`.
 
-        Raises KeyError for an unknown name and own.ModelError for a user's function that does not suit.
+        Raises KeyError for an unknown name, own.ModelError for a user's function that does not suit, and `fault`.
         """
+        if self.fault is not None:
+            raise self.fault
         chosen = {"batch": self.batch, "length": self.length}
         instead: dict[str, Any] = {name: number for name, number in chosen.items() if number is not None}
         size = self.size.partition("_")[0] if instead else self.size
@@ -89,7 +93,7 @@ class Probe:
     sized: bool = False
     imports: tuple[str, ...] = ()
     dtype: str = AS_BUILT
-    fault: str | None = None
+    fault: Failure | None = None
     there: bool = True
 
 
@@ -109,9 +113,9 @@ def probe(spec: str, size: str, batch: int | None = None, length: int | None = N
         model = load(spec)
         fault = model.fault() if isinstance(model, hub.HubModel) else None
     except own.ModelError as error:
-        return Probe(fault=str(error), there=False)
+        return Probe(fault=Failure("crashed", str(error)), there=False)
     if fault is not None:
-        return Probe(fault=fault)
+        return Probe(fault=Failure("crashed", fault))
     try:
         if isinstance(model, hub.HubModel):
             workload = model.workload(size, batch=batch, length=length)
@@ -119,7 +123,7 @@ def probe(spec: str, size: str, batch: int | None = None, length: int | None = N
         else:
             workload = model.workload(size)
     except (own.ModelError, Failure) as error:
-        return Probe(model.sized, fault=error.reason if isinstance(error, Failure) else str(error))
+        return Probe(model.sized, fault=error if isinstance(error, Failure) else Failure("crashed", str(error)))
     installed = (sysconfig.get_path("purelib"), sysconfig.get_path("platlib"))
     imported = {name: module for name, module in sys.modules.items() if name not in before and isinstance(module, ModuleType)}
     files = {name: str(vars(module).get("__file__")) for name, module in imported.items()}
